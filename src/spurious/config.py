@@ -8,22 +8,26 @@ a file themselves.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from spurious.files import UserError
 
-
-Model = TypeVar("Model", bound=BaseModel)
+# What a profile may override: the sections that dvc.yaml tracks for each scale.
+UNKNOWN_KEY = "unknown_key"
+PROFILE_SECTIONS = ("simulation", "training", "search")
 
 
 class Section(BaseModel):
@@ -32,6 +36,18 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="never"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        """Refuse the first unknown key and say which there are."""
+        for key in values if isinstance(values, dict) else ():
+            if key not in cls.model_fields:
+                context = {"key": key, "value": values[key], "allowed": ", ".join(cls.model_fields)}
+                raise PydanticCustomError(
+                    UNKNOWN_KEY, "{key} = {value}: unknown key, must be one of {allowed}", context
+                )
+        return values
 
 
 class Length(Section):
@@ -204,13 +220,25 @@ class Match(Section):
     match: RandomSign | FGSM | BIM = Field(discriminator="kind")
 
 
+def _amplitude_kind(value: Any) -> str:
+    given = isinstance(value, Match) or (isinstance(value, dict) and "match" in value)
+    return "match" if given else "density"
+
+
+# Told apart before validation, so that an error names one of them and not both.
+Amplitude = Annotated[
+    Annotated[Density, Tag("density")] | Annotated[Match, Tag("match")],
+    Discriminator(_amplitude_kind),
+]
+
+
 class Logistic(Section):
     """The paper's systematic (Eq. 3): x + beta / (1 + exp(a x + b))."""
 
     kind: Literal["logistic"]
     a: InverseDensity
     b: float
-    beta: Density | Match
+    beta: Amplitude
 
 
 Perturbation = Annotated[RandomSign | FGSM | BIM | Logistic, Field(discriminator="kind")]
@@ -249,10 +277,18 @@ class Report(Section):
     examples: int = Field(3, ge=1, le=12, description="maps in Figure 2; 3 in the paper")
 
 
+class Run(Section):
+    """What `dvc repro` makes."""
+
+    scales: list[str] = Field(min_length=1)
+    attacks: list[str] = Field(min_length=1)
+
+
 class Config(Section):
     """All of params.yaml at one scale."""
 
     scale: str
+    run: Run
     seed: int = Field(ge=0, lt=2**32, description="root of every random draw")
     background: Background = Background()
     grid: Grid
@@ -294,13 +330,6 @@ class Config(Section):
         return self
 
 
-class Run(Section):
-    """What `dvc repro` makes."""
-
-    scales: list[str] = Field(min_length=1)
-    attacks: list[str] = Field(min_length=1)
-
-
 def load(path: Path, scale: str | None = None) -> Config:
     """Read and check all of params.yaml; return it at `scale` (default: the first of run.scales).
 
@@ -313,11 +342,11 @@ def load(path: Path, scale: str | None = None) -> Config:
     profiles = raw.pop("profiles", None)
     if not isinstance(profiles, dict) or not profiles:
         raise UserError(f"{path}: profiles: must be a mapping from a scale's name to its settings")
-    run = _validate(Run, raw.pop("run", None), path, "run.")
     configs = {
-        name: _validate(Config, _overlaid(raw, overrides, path, name), path, "", name)
+        name: _validate(_overlaid(raw, overrides, path, name), path, name)
         for name, overrides in profiles.items()
     }
+    run = next(iter(configs.values())).run
     _check_run(run, configs, path)
     scale = scale or run.scales[0]
     if scale not in configs:
@@ -329,7 +358,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: run in the project's folder or name it with --params") from error
+        raise UserError(
+            f"{path} is missing: run in the project's folder or name it with --params"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
@@ -341,7 +372,13 @@ def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) ->
     """Shared sections with one scale's overrides laid over them, key by key."""
     if not isinstance(overrides, dict):
         raise UserError(f"{path}: profiles.{scale}: must be a mapping, not {overrides!r}")
-    if "scale" in shared or "scale" in overrides:
+    for key in overrides:
+        if key not in PROFILE_SECTIONS:
+            allowed = ", ".join(PROFILE_SECTIONS)
+            raise UserError(
+                f"{path}: profiles.{scale}.{key}: unknown key, must be one of {allowed}"
+            )
+    if "scale" in shared:
         raise UserError(f"{path}: scale: unknown key; a scale is named by its key in profiles")
     return {**_merge(shared, overrides), "scale": scale}
 
@@ -364,29 +401,39 @@ def _check_run(run: Run, configs: dict[str, Config], path: Path) -> None:
                 raise UserError(f"{path}: run.attacks: {name!r} must be one of attacks: {allowed}")
 
 
-def _validate(
-    model: type[Model], value: Any, path: Path, prefix: str, scale: str = ""
-) -> Model:
+def _validate(value: Any, path: Path, scale: str) -> Config:
     try:
-        return model.model_validate(value, strict=False)
+        return Config.model_validate(value)
     except ValidationError as error:
-        where = f"{path} at scale {scale}" if scale else str(path)
-        raise UserError(f"{where}: {_one_line(error, prefix)}") from None
+        raise UserError(f"{path} at scale {scale}: {_one_line(error, value)}") from None
 
 
-def _one_line(error: ValidationError, prefix: str) -> str:
-    """The first problem as 'key: value is …, what is allowed'; the number of others."""
-    problems = error.errors(include_url=False)
+def _one_line(error: ValidationError, given: Any) -> str:
+    """The first problem as 'key = value: what is allowed', and the number of others."""
+    problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
     first = problems[0]
-    key = prefix + ".".join(str(part) for part in first["loc"])
+    key = ".".join(_path(first["loc"], given, keep_last=first["type"] == "missing"))
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key"
+    if first["type"] == UNKNOWN_KEY:
+        text = f"{key}.{message}" if key else message
     elif first["type"] == "missing":
         text = f"{key}: missing"
-    elif not first["loc"]:
+    elif not key:
         text = message
     else:
         text = f"{key} = {first['input']!r}: {message}"
     others = len(problems) - 1
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
+
+
+def _path(location: tuple[int | str, ...], given: Any, keep_last: bool) -> list[str]:
+    """The keys of params.yaml in a pydantic location, which also names members of unions."""
+    keys = []
+    for i, part in enumerate(location):
+        inside = isinstance(given, dict) and part in given
+        inside |= isinstance(given, list) and isinstance(part, int)
+        if inside:
+            given = given[part]
+        if inside or (keep_last and i == len(location) - 1):
+            keys.append(str(part))
+    return keys

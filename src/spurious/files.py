@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the one exception for a user's mistake."""
+"""Files that are either whole or absent, and the exceptions that end a stage with one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from typing import Any
 
 class UserError(Exception):
     """Something the user can mend; the command line prints it as one line, without a traceback."""
+
+
+class CheckFailed(Exception):
+    """The project's own check failed: what comes after it must not be believed."""
 
 
 @contextmanager

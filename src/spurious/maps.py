@@ -38,7 +38,7 @@ UNIT = "projected particle count per pixel"
 
 @dataclass(frozen=True)
 class MapSet:
-    """Maps of shape (n, N, N) in counts with labels (n, p), seeds (n,) and simulation numbers (n,)."""
+    """Maps (n, N, N) in counts with labels (n, p), seeds (n,) and simulation numbers (n,)."""
 
     maps: np.ndarray
     labels: np.ndarray
@@ -119,10 +119,10 @@ def concatenate(parts: list[MapSet]) -> MapSet:
     """Join data sets in order; box size, names and provenance are the first one's."""
     return replace(
         parts[0],
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("maps", "labels", "seeds", "index")
-        },
+        maps=np.concatenate([part.maps for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        seeds=np.concatenate([part.seeds for part in parts]),
+        index=np.concatenate([part.index for part in parts]),
     )
 
 
@@ -167,3 +167,27 @@ class Standardiser:
     def inverse(self, standardised: Any) -> Any:
         """Standard units to counts."""
         return standardised * self.std + self.mean
+
+
+def augment(maps: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Each map rolled, rotated by a multiple of 90 degrees and flipped, each at random.
+
+    Boxes are periodic and have no preferred direction, so none of this changes what a map says
+    about cosmology, and it is exact: pixels move, none is interpolated.
+
+    Args:
+        maps: (n, N, N).
+        generator: draws two rolls, two reversals and one transposition a map.
+
+    Returns:
+        New maps (n, N, N).
+    """
+    n, size = maps.shape[:2]
+    # Two reversals and a transposition make all eight rotations and reflections of a square.
+    offset = generator.integers(size, size=(2, n, 1))
+    sign = generator.choice((-1, 1), size=(2, n, 1))
+    rows, columns = (offset + sign * np.arange(size)) % size
+    moved = maps[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    transposed = generator.random(n) < 0.5
+    moved[transposed] = moved[transposed].swapaxes(1, 2)
+    return moved

@@ -1,0 +1,55 @@
+# `make` or `make help` lists the targets. Everything runs in .venv, which is made when missing.
+PYTHON ?= python3
+PORT ?= 5000
+DASHBOARD_PORT ?= 8080
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro paper test lint lock ui dashboard clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+repro: $(VENV)/.ready ## the main job: simulate, train, attack, search and report, at pilot scale
+	$(BIN)/dvc pull --quiet data.dvc
+	$(BIN)/dvc repro
+	@echo "The report: results/pilot/report.html"
+
+paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps, 1000 epochs), beside the pilot
+	$(BIN)/dvc pull --quiet data.dvc
+	$(BIN)/dvc exp run --set-param 'run.scales=[pilot,paper]'
+	@echo "The report: results/paper/report.html"
+
+test: $(VENV)/.ready ## all tests
+	$(BIN)/dvc pull --quiet data.dvc
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(VENV)/.ready ## MLflow on this machine (PORT=5000)
+	@echo "MLflow: http://127.0.0.1:$(PORT)"
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+dashboard: $(VENV)/.ready ## the Optuna study on this machine (DASHBOARD_PORT=8080)
+	@echo "optuna-dashboard: http://127.0.0.1:$(DASHBOARD_PORT)"
+	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --host 127.0.0.1 --port $(DASHBOARD_PORT)
+
+lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
+
+clean: ## remove the environment and caches; data, results and mlruns stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@

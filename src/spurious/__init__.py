@@ -1,0 +1,52 @@
+"""Measures how easily a network that infers cosmology from maps can be fooled.
+
+The names below are the public API. They are imported on first use, because TensorFlow takes
+seconds to load and `spurious --help` should not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spurious.cosmology import Cosmology as Cosmology
+    from spurious.damage import damage as damage
+    from spurious.inference.posterior import load as load_posterior  # noqa: F401
+    from spurious.maps import MapSet as MapSet
+    from spurious.maps import read_maps as read_maps
+    from spurious.maps import write_maps as write_maps
+    from spurious.perturbations.gradient import BIM as BIM
+    from spurious.perturbations.gradient import FGSM as FGSM
+    from spurious.perturbations.noise import RandomSign as RandomSign
+    from spurious.perturbations.systematics import Logistic as Logistic
+    from spurious.simulation import simulate as simulate
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BIM": ("spurious.perturbations.gradient", "BIM"),
+    "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "FGSM": ("spurious.perturbations.gradient", "FGSM"),
+    "Logistic": ("spurious.perturbations.systematics", "Logistic"),
+    "MapSet": ("spurious.maps", "MapSet"),
+    "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
+    "damage": ("spurious.damage", "damage"),
+    "load_posterior": ("spurious.inference.posterior", "load"),
+    "read_maps": ("spurious.maps", "read_maps"),
+    "simulate": ("spurious.simulation", "simulate"),
+    "write_maps": ("spurious.maps", "write_maps"),
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,168 @@
+"""The command line: `spurious STAGE` reads params.yaml and calls one stage.
+
+Heavy libraries are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from spurious.config import Config
+
+PARAMS = click.option(
+    "--params",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="File with all parameters.",
+)
+SCALE = click.option(
+    "--scale", help="Which of the file's profiles.  [default: first of run.scales]"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="spurious")
+def main() -> None:
+    """How easily is a network fooled that infers cosmology from maps?
+
+    Each command is one stage of the pipeline in dvc.yaml and reads params.yaml in the current
+    folder. `dvc repro` runs them all, in this order:
+
+    verify, simulate, train, attack (once for each perturbation), compare, search, report.
+    """
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """A user's mistake or a full disk is one line, not a traceback."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on CPU features
+    from spurious.files import CheckFailed, UserError
+
+    try:
+        yield
+    except UserError as error:
+        _stop(str(error), 2)
+    except CheckFailed as error:
+        _stop(str(error), 1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _stop(f"no space left on the disk of {error.filename or Path.cwd()}", 1)
+    except KeyboardInterrupt:
+        _stop("interrupted; run it again to go on", 130)
+
+
+def _stop(message: str, status: int) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(status)
+
+
+def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a stage's function a command that gets the validated configuration."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        def call(params: Path, scale: str | None = None, **options: Any) -> None:
+            with _explained():
+                from spurious.config import load
+
+                function(load(params, scale), **options)
+
+        call.__doc__ = function.__doc__
+        call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        command = PARAMS(SCALE(call) if scaled else call)
+        return main.command(function.__name__.strip("_"))(command)
+
+    return decorate
+
+
+@stage()
+def check(config: Config) -> None:
+    """Validate params.yaml, every scale of it, and do nothing else."""
+    click.echo(f"valid; {config.scale}: {config.simulation.simulations} simulations")
+
+
+@stage(scaled=False)
+def verify(config: Config) -> None:
+    """Remake FlowPM's own reference maps with the engine; stop if they differ."""
+    from spurious.stages import verify as module
+
+    module.run(config)
+
+
+@stage()
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=lambda: min(os.cpu_count() or 1, 16),
+    show_default="number of cores",
+    help="Single-threaded processes; the maps do not depend on it.",
+)
+def simulate(config: Config, workers: int) -> None:
+    """Run the particle-mesh simulations; write data/SCALE/maps.h5.
+
+    Kill it and run it again: it goes on after the last finished shard.
+    """
+    from spurious.stages import simulate as module
+
+    module.run(config, workers)
+
+
+@stage()
+def train(config: Config) -> None:
+    """Train the network on the maps; write models/SCALE/network.keras and its test metrics.
+
+    Kill it and run it again: it goes on after the last finished epoch.
+    """
+    from spurious.stages import train as module
+
+    module.run(config)
+
+
+@stage()
+@click.argument("name")
+def attack(config: Config, name: str) -> None:
+    """Perturb all test maps as the entry NAME of `attacks` says; measure the damage."""
+    from spurious.stages import attack as module
+
+    module.run(config, name)
+
+
+@stage()
+def compare(config: Config) -> None:
+    """Put the attacks side by side: one table, and the KL between their posteriors."""
+    from spurious.stages import compare as module
+
+    module.run(config)
+
+
+@stage()
+def search(config: Config) -> None:
+    """Search the worst systematic that keeps the power spectrum within the fence.
+
+    Kill it and run it again: it goes on after the last finished trial.
+    """
+    from spurious.stages import search as module
+
+    module.run(config)
+
+
+@stage()
+def report(config: Config) -> None:
+    """Write results/SCALE/report.html, one self-contained file, and its figures."""
+    from spurious.stages import report as module
+
+    module.run(config)
+
+
+if __name__ == "__main__":
+    main()

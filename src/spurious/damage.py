@@ -1,0 +1,246 @@
+"""What a perturbation did to the posteriors and to the power spectra.
+
+`measure` gives every number map by map; `Damage.row` sums them up with bootstrap intervals as one
+JSON-able row:
+
+==============================  ====================================================================
+key of the row                  meaning; each is {"mean", "low", "high"}, a 95 % bootstrap interval
+==============================  ====================================================================
+`kl_perturbed_clean`            KL(q(. | perturbed) || q(. | clean)), nats; the paper's number
+`kl_clean_perturbed`            the other direction
+`kl_symmetrised`                half the sum of the two
+`shift_<parameter>`             posterior mean, perturbed minus clean, in clean standard deviations
+`abs_shift_<parameter>`         its absolute value
+`rms_counts`                    root of the mean squared change over a map's pixels, counts
+`power_change_<spectrum>`       largest |dP / P| over the bins of a map
+`power_change_cosmic_<...>`     largest |dP / P| over the bins of a map, in cosmic-variance units
+`mean_power_change_<...>`       largest |<P'> / <P> - 1| over the bins of the mean spectra (as the
+                                paper plots them), with the interval of that statistic
+==============================  ====================================================================
+
+<spectrum> is `raw` (maps as they are, counts) or `contrast` (each over its own mean, minus 1).
+Besides, `n_maps` is an integer and `spectrum` holds arrays over the bins:
+`k` (h/Mpc), `n_modes`, `cosmic_variance` (relative, of one map), and for each of `raw` and
+`contrast` the clean and perturbed mean spectrum `clean` and `perturbed`, `mean_change`
+(<P'> / <P> - 1), `mean_abs_change` and `max_abs_change` (mean and maximum over maps of |dP / P|).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from spurious import seeds, spectra
+from spurious.inference.posterior import Posterior, kl
+
+LEVEL = 0.95
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class SpectrumChange:
+    """Power spectra of the same maps before and after, each (n, n_bins)."""
+
+    clean: np.ndarray
+    perturbed: np.ndarray
+
+    @property
+    def relative(self) -> np.ndarray:
+        """Relative change dP / P of each map and bin."""
+        return self.perturbed / self.clean - 1
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Damage map by map; `row` sums it up.
+
+    Attributes:
+        names: the p parameters.
+        kl_perturbed_clean: KL(q(. | perturbed) || q(. | clean)) in nats, (n,).
+        kl_clean_perturbed: the other direction, (n,).
+        shift: posterior mean, perturbed minus clean, in clean standard deviations, (n, p).
+        rms_counts: root of the mean squared change over pixels, (n,).
+        raw: power spectra of the maps, counts^2 (Mpc/h)^2.
+        contrast: power spectra of the maps over their own means, (Mpc/h)^2.
+        bins: wave numbers and mode counts of the spectra.
+    """
+
+    names: tuple[str, ...]
+    kl_perturbed_clean: np.ndarray
+    kl_clean_perturbed: np.ndarray
+    shift: np.ndarray
+    rms_counts: np.ndarray
+    raw: SpectrumChange
+    contrast: SpectrumChange
+    bins: spectra.Bins
+
+    @property
+    def kl_symmetrised(self) -> np.ndarray:
+        """Half the sum of both directions, (n,)."""
+        return 0.5 * (self.kl_perturbed_clean + self.kl_clean_perturbed)
+
+    def row(self, seed: int) -> dict[str, Any]:
+        """One table row, as described at the top of the module; `seed` draws the resamples."""
+        weights = bootstrap_weights(len(self.rms_counts), seed)
+        row: dict[str, Any] = {"n_maps": len(self.rms_counts)}
+        row |= {name: mean_interval(values, weights) for name, values in self._scalars().items()}
+        for name, spectrum in self._spectra().items():
+            row[f"mean_power_change_{name}"] = interval(
+                partial(_largest_mean_change, spectrum), weights
+            )
+        return row | {"spectrum": self._spectrum_arrays()}
+
+    def _spectra(self) -> dict[str, SpectrumChange]:
+        return {"raw": self.raw, "contrast": self.contrast}
+
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """Per-map numbers whose mean is reported, each (n,)."""
+        scalars = {
+            "kl_perturbed_clean": self.kl_perturbed_clean,
+            "kl_clean_perturbed": self.kl_clean_perturbed,
+            "kl_symmetrised": self.kl_symmetrised,
+        }
+        for name, shift in zip(self.names, self.shift.T, strict=True):
+            scalars |= {f"shift_{name}": shift, f"abs_shift_{name}": np.abs(shift)}
+        scalars["rms_counts"] = self.rms_counts
+        cosmic = spectra.cosmic_variance(self.bins.n_modes)
+        for name, spectrum in self._spectra().items():
+            change = np.abs(spectrum.relative)
+            scalars[f"power_change_{name}"] = change.max(1)
+            scalars[f"power_change_cosmic_{name}"] = (change / cosmic).max(1)
+        return scalars
+
+    def _spectrum_arrays(self) -> dict[str, Any]:
+        arrays: dict[str, Any] = {
+            "k": self.bins.k.tolist(),
+            "n_modes": self.bins.n_modes.tolist(),
+            "cosmic_variance": spectra.cosmic_variance(self.bins.n_modes).tolist(),
+        }
+        for name, spectrum in self._spectra().items():
+            change = np.abs(spectrum.relative)
+            clean, perturbed = spectrum.clean.mean(0), spectrum.perturbed.mean(0)
+            arrays[name] = {
+                "clean": clean.tolist(),
+                "perturbed": perturbed.tolist(),
+                "mean_change": (perturbed / clean - 1).tolist(),
+                "mean_abs_change": change.mean(0).tolist(),
+                "max_abs_change": change.max(0).tolist(),
+            }
+        return arrays
+
+
+def measure(
+    clean: np.ndarray,
+    perturbed: np.ndarray,
+    posterior: Posterior,
+    box_size: float,
+    batch_size: int = 128,
+) -> Damage:
+    """Damage that a perturbation did to each map.
+
+    Args:
+        clean: (n, N, N) in counts.
+        perturbed: the same maps, perturbed.
+        posterior: maps -> distribution; closed or Monte Carlo KL as `inference.posterior.kl` knows.
+        box_size: side of a map, Mpc/h.
+        batch_size: maps in memory at a time.
+
+    Raises:
+        ValueError: there are no maps, or the shapes differ.
+    """
+    parts = [
+        _measure_batch(before, after, posterior, box_size)
+        for before, after in _batches(clean, perturbed, batch_size, "damage")
+    ]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    raw = SpectrumChange(joined.pop("raw_clean"), joined.pop("raw_perturbed"))
+    contrast = SpectrumChange(joined.pop("contrast_clean"), joined.pop("contrast_perturbed"))
+    bins = spectra.bins(clean.shape[-1], box_size)
+    return Damage(tuple(posterior.names), raw=raw, contrast=contrast, bins=bins, **joined)
+
+
+def disagreement(
+    first: np.ndarray, second: np.ndarray, posterior: Posterior, batch_size: int = 128
+) -> np.ndarray:
+    """Symmetrised KL between the posteriors of two sets of maps, pair by pair: (n,), in nats.
+
+    Half the sum of both directions. `mean_interval` gives its mean with an interval.
+
+    Raises:
+        ValueError: there are no maps, or the shapes differ.
+    """
+    parts = []
+    for one, other in _batches(first, second, batch_size, "disagreement"):
+        p, q = posterior(one), posterior(other)
+        parts.append(0.5 * (kl(p, q) + kl(q, p)).numpy())
+    return np.concatenate(parts)
+
+
+def bootstrap_weights(n: int, seed: int) -> np.ndarray:
+    """Share of each of n maps in each bootstrap resample, (RESAMPLES, n); every row sums to 1."""
+    counts = seeds.generator(seed, "bootstrap").multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return counts / n
+
+
+def mean_interval(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """Mean of `values` (n,) over maps with its bootstrap interval."""
+    values = np.asarray(values, np.float64)
+    return interval(lambda w: w @ values, weights)
+
+
+def interval(
+    statistic: Callable[[np.ndarray], np.ndarray], weights: np.ndarray
+) -> dict[str, float]:
+    """A statistic of the sample with its percentile bootstrap interval.
+
+    Args:
+        statistic: maps' weights (resamples, n) -> value per resample (resamples,).
+        weights: from `bootstrap_weights`.
+    """
+    n = weights.shape[1]
+    low, high = np.quantile(statistic(weights), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    mean = statistic(np.full((1, n), 1 / n))[0]
+    return {"mean": float(mean), "low": float(low), "high": float(high)}
+
+
+def _largest_mean_change(spectrum: SpectrumChange, weights: np.ndarray) -> np.ndarray:
+    """Largest |<P'> / <P> - 1| over bins, for each row of weights."""
+    clean, perturbed = (
+        weights @ np.asarray(p, np.float64) for p in (spectrum.clean, spectrum.perturbed)
+    )
+    return np.abs(perturbed / clean - 1).max(1)
+
+
+def _batches(clean: np.ndarray, perturbed: np.ndarray, batch_size: int, what: str) -> Any:
+    if len(clean) == 0 or clean.shape != perturbed.shape:
+        raise ValueError(
+            f"maps have shapes {clean.shape} and {perturbed.shape}: none, or not alike"
+        )
+    for start in tqdm(
+        range(0, len(clean), batch_size), desc=what, unit="batch", delay=2, leave=False
+    ):
+        rows = slice(start, start + batch_size)
+        yield clean[rows], perturbed[rows]
+
+
+def _measure_batch(
+    clean: np.ndarray, perturbed: np.ndarray, posterior: Posterior, box_size: float
+) -> dict[str, np.ndarray]:
+    before, after = posterior(clean), posterior(perturbed)
+    change = np.asarray(perturbed, np.float64) - np.asarray(clean, np.float64)
+    measured = {
+        "kl_perturbed_clean": kl(after, before).numpy(),
+        "kl_clean_perturbed": kl(before, after).numpy(),
+        "shift": ((after.mean() - before.mean()) / before.stddev()).numpy(),
+        "rms_counts": np.sqrt(np.mean(change**2, axis=(1, 2))),
+    }
+    for name, contrast in (("raw", False), ("contrast", True)):
+        for when, maps in (("clean", clean), ("perturbed", perturbed)):
+            power = spectra.power(maps, box_size, contrast=contrast)
+            measured[f"{name}_{when}"] = power.numpy()
+    return measured

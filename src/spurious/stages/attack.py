@@ -1,0 +1,100 @@
+"""Stage `attack`: one perturbation of all test maps, and its damage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from spurious import config as cfg
+from spurious import tracking
+from spurious.config import Config
+from spurious.damage import measure
+from spurious.files import UserError, write_json
+from spurious.inference.posterior import Posterior
+from spurious.maps import MapSet, write_maps
+from spurious.perturbations.base import Perturbation
+from spurious.perturbations.gradient import BIM, FGSM
+from spurious.perturbations.noise import RandomSign
+from spurious.perturbations.systematics import Logistic, matched
+from spurious.stages import examples
+from spurious.stages.inputs import network, test_set
+from spurious.stages.layout import Layout
+
+
+def run(config: Config, name: str) -> None:
+    """Perturb, measure; write `data/<scale>/attacks/<name>.h5` and its row of damage."""
+    if name not in config.attacks:
+        raise UserError(f"attack = {name!r}: must be one of {', '.join(config.attacks)}")
+    layout, settings = Layout(config.scale), config.attacks[name]
+    test, posterior = test_set(config), network(config)
+    inputs = [layout.maps, layout.network]
+    with tracking.start("attack", config.scale, inputs=inputs, tags={"attack": name}) as log:
+        log.params(settings.model_dump() | {"seed": config.seed})
+        log.dataset(test, layout.maps, context="test")
+        perturbation = build(settings, posterior, test, config.seed)
+        perturbed = apply(perturbation, test)
+        row = measure(test.maps, perturbed.maps, posterior, test.box_size).row(config.seed)
+        row |= {"parameters": parameters(perturbation)}
+        write_maps(layout.attacked(name), perturbed)
+        write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
+        log.metrics(scalars(row))
+        log.series(series(row))
+        log.figure(
+            examples.workflow(0, test, {name: perturbed}, posterior, config.grid), "example.png"
+        )
+    kl = row["kl_perturbed_clean"]
+    print(f"{name}: KL(perturbed ‖ clean) = {kl['mean']:.3g} [{kl['low']:.3g}, {kl['high']:.3g}]")
+
+
+def build(
+    settings: cfg.Perturbation, posterior: Posterior, test: MapSet, seed: int
+) -> Perturbation:
+    """The perturbation that an entry of params.yaml describes, its budgets turned into counts."""
+    std = posterior.standardiser.std
+    if isinstance(settings, cfg.RandomSign):
+        return RandomSign(settings.epsilon.counts(std), seed)
+    if isinstance(settings, cfg.FGSM):
+        return FGSM(posterior, settings.epsilon.counts(std), settings.objective)
+    if isinstance(settings, cfg.BIM):
+        epsilon = settings.epsilon and settings.epsilon.counts(std)
+        return BIM(
+            posterior, settings.alpha.counts(std), settings.steps, epsilon, settings.objective
+        )
+    if isinstance(settings.beta, cfg.Density):
+        return Logistic(settings.a.value, settings.b, settings.beta.value)
+    other = apply(build(settings.beta.match, posterior, test, seed), test)
+    mean_square = np.mean((other.maps.astype(np.float64) - test.maps) ** 2)
+    unit = Logistic(settings.a.value, settings.b, 1.0)
+    return matched(unit, test.maps, float(mean_square))
+
+
+def apply(perturbation: Perturbation, data: MapSet) -> MapSet:
+    """The data set with its maps perturbed."""
+    return replace(data, maps=perturbation(data.maps, data.labels).numpy())
+
+
+def parameters(perturbation: Perturbation) -> dict[str, float]:
+    """The numbers that describe a perturbation after budgets and matching, in counts."""
+    return {
+        name: value
+        for name, value in vars(perturbation).items()
+        if isinstance(value, int | float) and name not in ("seed", "batch_size")
+    }
+
+
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
+    """A row's numbers by name for MLflow: `x`, and its interval `x.low` and `x.high`."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping) and "mean" in value:
+            flat |= {name: value["mean"], f"{name}.low": value["low"], f"{name}.high": value["high"]}
+    return flat
+
+
+def series(row: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The change of the mean power spectrum, bin by bin."""
+    spectrum = row["spectrum"]
+    return {f"change_of_{kind}_power": spectrum[kind]["mean_change"] for kind in ("raw", "contrast")}

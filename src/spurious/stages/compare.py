@@ -1,0 +1,78 @@
+"""Stage `compare`: the attacks side by side, and how far apart their posteriors are."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spurious import figures, report, tracking
+from spurious.config import Config
+from spurious.damage import bootstrap_weights, disagreement, mean_interval
+from spurious.files import read_json, replacing, write_json
+from spurious.maps import read_maps
+from spurious.stages.inputs import network, test_set
+from spurious.stages.layout import Layout
+from spurious.stages.output import save_figures
+
+
+def run(config: Config) -> None:
+    """Write `results/<scale>/attacks.csv`, the KL of every pair of attacks, and two figures."""
+    layout, names = Layout(config.scale), config.run.attacks
+    test, posterior = test_set(config), network(config)
+    rows = {name: read_json(layout.result(f"attacks/{name}.json")) for name in names}
+    attacked = {name: read_maps(layout.attacked(name)) for name in names}
+    weights = bootstrap_weights(len(test), config.seed)
+    pairs = {
+        f"{first}_and_{second}": mean_interval(
+            disagreement(attacked[first].maps, attacked[second].maps, posterior), weights
+        )
+        for first, second in combinations(names, 2)
+    }
+    inputs = [layout.maps, layout.network, *(layout.attacked(name) for name in names)]
+    with tracking.start("compare", config.scale, inputs=inputs) as log:
+        log.params({"attacks": ",".join(names)})
+        write_table(layout.result("attacks.csv"), rows)
+        write_json(layout.result("compare.json"), {"run_id": log.id, "kl_symmetrised": pairs})
+        log.metrics({f"kl_symmetrised.{name}": pair["mean"] for name, pair in pairs.items()})
+        log.artifact(layout.result("attacks.csv"))
+        save_figures(layout, log, drawn(rows))
+    print(layout.result("attacks.csv").read_text())
+    for name, pair in pairs.items():
+        print(f"symmetrised KL of {name}: {pair['mean']:.3g} [{pair['low']:.3g}, {pair['high']:.3g}]")
+
+
+def drawn(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of this stage."""
+    spectrum = next(iter(rows.values()))["spectrum"]
+    changes = {
+        name: {kind: row["spectrum"][kind]["mean_change"] for kind in ("raw", "contrast")}
+        for name, row in rows.items()
+    }
+    return {
+        "spectra": figures.spectrum_changes(
+            changes, np.array(spectrum["k"]), np.array(spectrum["cosmic_variance"])
+        ),
+        "damage": figures.damage_bars(rows, report.PAPER_KL),
+    }
+
+
+def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """One line a perturbation: the mean of each number, with its interval in brackets."""
+    columns = [key for key, value in next(iter(rows.values())).items() if _is_interval(value)]
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["perturbation", *columns])
+        for name, row in rows.items():
+            cells = (row[column] for column in columns)
+            writer.writerow(
+                [name, *(f"{c['mean']:.4g} [{c['low']:.4g} {c['high']:.4g}]" for c in cells)]
+            )
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, Mapping) and "mean" in value

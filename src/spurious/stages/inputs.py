@@ -1,0 +1,28 @@
+"""What several stages read: the test maps, and the network that is tested on them."""
+
+from __future__ import annotations
+
+from spurious import maps
+from spurious.config import Config
+from spurious.inference import posterior
+from spurious.maps import MapSet, Split
+from spurious.stages.layout import Layout
+
+
+def parts(config: Config, data: MapSet) -> Split:
+    """The split of the data set, the same in every stage."""
+    training = config.training
+    return maps.split(
+        len(data), training.test_fraction, training.validation_fraction, config.seed
+    )
+
+
+def test_set(config: Config) -> MapSet:
+    """The test maps of the configuration's scale."""
+    data = maps.read_maps(Layout(config.scale).maps)
+    return data.take(parts(config, data).test)
+
+
+def network(config: Config) -> posterior.NetworkPosterior:
+    """The trained network of the configuration's scale."""
+    return posterior.load(Layout(config.scale).network)

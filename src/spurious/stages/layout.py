@@ -1,0 +1,51 @@
+"""Where each stage's files are: the same names as in dvc.yaml, relative to the project's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+REFERENCE = Path("data/reference/flowpm.h5")
+VERIFY_TABLE = Path("data/verify.csv")
+VERIFY_METRICS = Path("results/verify.json")
+STUDY = Path("mlruns/optuna.db")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of one scale."""
+
+    scale: str
+
+    @property
+    def maps(self) -> Path:
+        """The simulated data set."""
+        return Path("data") / self.scale / "maps.h5"
+
+    @property
+    def shards(self) -> Path:
+        """Finished parts of a suite that is still being made."""
+        return Path("data/shards") / self.scale
+
+    @property
+    def checkpoints(self) -> Path:
+        """Epoch checkpoints of a training that is still going on."""
+        return Path("data/checkpoints") / self.scale
+
+    @property
+    def network(self) -> Path:
+        """The trained network, standardiser included."""
+        return Path("models") / self.scale / "network.keras"
+
+    def attacked(self, attack: str) -> Path:
+        """The test maps as one perturbation left them."""
+        return Path("data") / self.scale / "attacks" / f"{attack}.h5"
+
+    def result(self, name: str) -> Path:
+        """A table, a metrics file or a figure."""
+        return Path("results") / self.scale / name
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained HTML file."""
+        return self.result("report.html")

@@ -1,0 +1,24 @@
+"""What several stages write: figures, on disk and in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from spurious.files import replacing
+from spurious.stages.layout import Layout
+from spurious.tracking import Run
+
+
+def save_figures(layout: Layout, log: Run, named: Mapping[str, Figure]) -> None:
+    """Write each figure as `results/<scale>/<name>.png` and log it.
+
+    The PNG carries no time and no version, so the same figure is the same file.
+    """
+    for name, figure in named.items():
+        FigureCanvasAgg(figure)
+        with replacing(layout.result(f"{name}.png")) as temporary:
+            figure.savefig(temporary, dpi=120, metadata={"Software": None})
+        log.figure(figure, f"{name}.png")

@@ -1,0 +1,77 @@
+"""Stage `report`: the paper's figures for our maps, and all results in one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spurious import report, seeds, tracking
+from spurious.config import Config
+from spurious.files import read_json, replacing
+from spurious.maps import read_maps
+from spurious.stages import examples
+from spurious.stages.inputs import network, parts
+from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.stages.output import save_figures
+
+PICTURES = (
+    "figure_1", "figure_2", "damage", "spectra", "search_history", "pareto",
+    "learning_curve", "predicted", "coverage",
+)  # fmt: skip
+FIGURE_ATTACKS = ("bim", "systematic")
+
+
+def run(config: Config) -> None:
+    """Write `results/<scale>/report.html` and the two figures of the paper."""
+    layout = Layout(config.scale)
+    inputs = [REFERENCE, layout.maps, layout.network]
+    with tracking.start("report", config.scale, inputs=inputs) as log:
+        draw(config, layout, log)
+        images = {name: layout.result(f"{name}.png").read_bytes() for name in PICTURES}
+        html = report.render(context(config, layout, inputs), images)
+        with replacing(layout.report) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+        log.artifact(layout.report)
+    print(f"The report: {layout.report}")
+
+
+def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
+    """The paper's Figures 1 and 2, for test maps drawn at random."""
+    data = read_maps(layout.maps)
+    test = data.take(parts(config, data).test)
+    shown = [name for name in FIGURE_ATTACKS if name in config.run.attacks]
+    attacked = {name: read_maps(layout.attacked(name)) for name in shown or config.run.attacks[:2]}
+    generator = seeds.generator(config.seed, "examples")
+    rows = generator.choice(len(test), config.report.examples, replace=False)
+    posterior = network(config)
+    save_figures(
+        layout,
+        log,
+        {
+            "figure_1": examples.workflow(rows[0], test, attacked, posterior, config.grid),
+            "figure_2": examples.examples(rows, test, attacked, posterior, config.grid),
+        },
+    )
+
+
+def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
+    """Everything that the template asks for, from the other stages' files."""
+    attacks = {n: read_json(layout.result(f"attacks/{n}.json")) for n in config.run.attacks}
+    train, search = read_json(layout.result("train.json")), read_json(layout.result("search.json"))
+    return {
+        "scale": config.scale,
+        "n_maps": config.simulation.simulations,
+        "names": ("omega_m", "sigma_8"),
+        "attacks": attacks,
+        "train": train,
+        "search": search,
+        "verify": read_json(VERIFY_METRICS),
+        "findings": report.findings(attacks, search, train),
+        "pairs": report.pairs(read_json(layout.result("compare.json"))["kl_symmetrised"]),
+        "differences": report.differences(attacks, network(config).standardiser.std),
+        "baryon_fraction": config.background.omega_b / config.grid.omega_m.start,
+        "provenance": tracking.provenance(inputs, Path("params.yaml")),
+        "parameters": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+    }

@@ -1,0 +1,3 @@
+"""Stage `verify`: the engine against FlowPM's own maps; beyond the tolerance the pipeline stops."""
+
+from __future__ import annotations

@@ -1,0 +1,237 @@
+"""Experiment tracking: the only module that imports MLflow, and a null tracker beside it.
+
+One stage is one run. Runs live in `mlruns/mlflow.db`, their artifacts in `mlruns/artifacts/`.
+All runs of one pipeline execution carry the same tag `pipeline`; every run carries the git commit
+and, for each input, the hash by which DVC knows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock
+
+from spurious.files import md5
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+    from spurious.maps import MapSet
+
+STORE = Path("mlruns")
+
+
+class Run(Protocol):
+    """What a stage can say about itself while it runs."""
+
+    id: str
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Parameters; nested mappings become dotted names."""
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Final numbers."""
+
+    def series(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Curves: the i-th value is logged at step i."""
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """A figure, kept as the artifact `name`."""
+
+    def artifact(self, path: Path) -> None:
+        """A file, kept under its own name."""
+
+    def dataset(self, data: MapSet, path: Path, context: str) -> None:
+        """The data set that the run read, with its hash."""
+
+    def model(self, model: keras.Model, example: Any) -> None:
+        """A Keras model with its signature."""
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Keras callbacks that log the metrics of each epoch."""
+
+
+class NullRun:
+    """Tracks nothing."""
+
+    id = "untracked"
+
+    def params(self, values: Mapping[str, Any]) -> None: ...
+    def metrics(self, values: Mapping[str, float]) -> None: ...
+    def series(self, values: Mapping[str, Sequence[float]]) -> None: ...
+    def figure(self, figure: Figure, name: str) -> None: ...
+    def artifact(self, path: Path) -> None: ...
+    def dataset(self, data: MapSet, path: Path, context: str) -> None: ...
+    def model(self, model: keras.Model, example: Any) -> None: ...
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        return []
+
+
+class MlflowRun:
+    """The active MLflow run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        import mlflow
+
+        mlflow.log_params(flatten(values))
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        import mlflow
+
+        mlflow.log_metrics(dict(values))
+
+    def series(self, values: Mapping[str, Sequence[float]]) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric
+
+        points = [
+            Metric(name, float(value), timestamp=step, step=step)
+            for name, curve in values.items()
+            for step, value in enumerate(curve)
+        ]
+        for first in range(0, len(points), 1000):  # MLflow's limit for one batch
+            MlflowClient().log_batch(self.id, metrics=points[first : first + 1000])
+
+    def figure(self, figure: Figure, name: str) -> None:
+        import mlflow
+
+        mlflow.log_figure(figure, name)
+
+    def artifact(self, path: Path) -> None:
+        import mlflow
+
+        mlflow.log_artifact(str(path))
+
+    def dataset(self, data: MapSet, path: Path, context: str) -> None:
+        import mlflow
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a hint on integer columns, of which there are none
+            source = mlflow.data.from_numpy(
+                data.maps, targets=data.labels, source=str(path), name=path.stem, digest=md5(path)
+            )
+            mlflow.log_input(source, context=context)
+
+    def model(self, model: keras.Model, example: Any) -> None:
+        import mlflow
+        from mlflow.models import infer_signature
+
+        outputs = dict(zip(model.output_names, model.predict(example, verbose=0), strict=True))
+        mlflow.keras.log_model(
+            model,
+            name="network",
+            signature=infer_signature(example, outputs),
+            pip_requirements=["spurious", "tensorflow", "keras"],
+        )
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        import mlflow.keras
+
+        return [mlflow.keras.MlflowCallback()]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+@contextmanager
+def start(
+    stage: str,
+    experiment: str,
+    *,
+    inputs: Sequence[Path] = (),
+    tags: Mapping[str, str] | None = None,
+    params_file: Path = Path("params.yaml"),
+    store: Path = STORE,
+) -> Iterator[Run]:
+    """Open one run for `stage` in `experiment`; an exception marks it as failed.
+
+    `SPURIOUS_TRACKING=off` gives a run that tracks nothing.
+    """
+    if os.environ.get("SPURIOUS_TRACKING") == "off":
+        yield NullRun()
+        return
+    import mlflow
+
+    ensure_store(store, experiment)
+    mlflow.set_tracking_uri(uri(store))
+    mlflow.set_experiment(experiment)
+    every = {"stage": stage, **provenance(inputs, params_file), **(tags or {})}
+    name = " ".join([stage, *(tags or {}).values()])
+    with mlflow.start_run(run_name=name, tags=every, log_system_metrics=True) as run:
+        yield MlflowRun(run.info.run_id)
+
+
+def uri(store: Path = STORE) -> str:
+    """Tracking URI of the SQLite store below `store`."""
+    return f"sqlite:///{store / 'mlflow.db'}"
+
+
+def ensure_store(store: Path, experiment: str) -> None:
+    """Create the database and the experiment once, however many processes ask at the same time."""
+    from mlflow import MlflowClient
+
+    store.mkdir(parents=True, exist_ok=True)
+    with FileLock(store / ".lock"):
+        client = MlflowClient(uri(store))
+        if client.get_experiment_by_name(experiment) is None:
+            created = client.create_experiment(experiment)
+            _make_relative(store, created, store / "artifacts" / experiment)
+
+
+def _make_relative(store: Path, experiment_id: str, location: Path) -> None:
+    """Store the artifact location relative to the project, so that a moved checkout keeps it.
+
+    MLflow's own API makes every local location absolute.
+    """
+    with closing(sqlite3.connect(store / "mlflow.db")) as database, database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+            (str(location), int(experiment_id)),
+        )
+
+
+def provenance(inputs: Sequence[Path], params_file: Path) -> dict[str, str]:
+    """Tags that say what a run was made of: commit, pipeline execution, hash of each input."""
+    commit = _git("rev-parse", "HEAD") or "none"
+    tags = {
+        "git.commit": commit,
+        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        "pipeline": _pipeline(commit, params_file),
+    }
+    if "DVC_EXP_NAME" in os.environ:
+        tags["dvc.experiment"] = os.environ["DVC_EXP_NAME"]
+    return tags | {f"dvc.{path}": md5(path) for path in inputs}
+
+
+def _pipeline(commit: str, params_file: Path) -> str:
+    """The same for all stages run at one commit with one params.yaml."""
+    digest = hashlib.sha256(commit.encode())
+    if params_file.is_file():
+        digest.update(params_file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,104 @@
+"""params.yaml: what is accepted, and that each refusal names key, value and what is allowed."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spurious.config import Budget, Config, load
+from spurious.files import UserError
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+@pytest.fixture
+def raw():
+    return yaml.safe_load(PARAMS.read_text())
+
+
+def load_changed(tmp_path, raw, changes, scale=None):
+    changed = copy.deepcopy(raw)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        section = changed
+        for key in parents:
+            section = section[key]
+        section[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(changed, sort_keys=False))
+    return load(file, scale)
+
+
+def test_shipped_file_is_valid_at_both_scales():
+    pilot, paper = load(PARAMS), load(PARAMS, "paper")
+    assert isinstance(pilot, Config)
+    assert (pilot.scale, pilot.simulation.simulations) == ("pilot", 1210)
+    assert (paper.scale, paper.simulation.simulations, paper.training.epochs) == ("paper", 10000, 1000)
+    assert len(pilot.grid.omega_m.values()) == len(pilot.grid.sigma_8.values()) == 11
+    assert pilot.grid.omega_m.values()[2] == 0.15
+
+
+def test_profile_overrides_only_its_own_scale(tmp_path, raw):
+    changes = {"training.epochs": 7, "profiles.pilot.training": {}}
+    assert load_changed(tmp_path, raw, changes).training.epochs == 7
+    assert load_changed(tmp_path, raw, changes, "paper").training.epochs == 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"simulation.lpt_ordr": 2}, "simulation.lpt_ordr = 2: unknown key, must be one of"),
+        ({"simulation.lpt_order": 3}, "simulation.lpt_order = 3: Input should be 1 or 2"),
+        ({"simulation.box_size.unit": "kpc"}, "simulation.box_size.unit = 'kpc': Input should be 'M"),
+        ({"simulation.n_cells": 65}, "simulation.n_cells = 65: must be even"),
+        ({"simulation.engine": "gadget"}, "simulation.engine = 'gadget': Input should be 'xla' or"),
+        ({"attacks.bim.alpha.value": -1}, "attacks.bim.alpha.value = -1: Input should be greater"),
+        ({"attacks.bim.alpha.unit": "sigma"}, "attacks.bim.alpha.unit = 'sigma': Input should be"),
+        ({"attacks.systematic.beta.unit": "std"}, "attacks.systematic.beta.unit = 'std'"),
+        ({"attacks.fgsm.kind": "fsgm"}, "does not match any of the expected tags"),
+        ({"training.test_fraction": 1.0}, "training.test_fraction = 1.0: Input should be less"),
+        ({"training.learning_rate": float("nan")}, "training.learning_rate = nan: Input should be"),
+        ({"grid.omega_m.step": 0.07}, "is not start = 0.05 plus a whole number of steps of 0.07"),
+        ({"grid.omega_m.start": 0.0}, "must lie between background.omega_b = 0.0486 and 1"),
+        ({"search.bounds.a": {"low": 2.0, "high": 1.0}}, "low = 2.0 must be less than high = 1.0"),
+        ({"search.maps": 363}, "search.maps: 363 must be less than the 363 test maps"),
+        ({"profiles.pilot.simulation": {"simulations": 2}}, "leaves an empty part"),
+        ({"profiles.paper.training.epochs": 0}, "at scale paper: training.epochs = 0"),
+        ({"profiles.pilot.grid": {}}, "profiles.pilot.grid: unknown key, must be one of simulation"),
+        ({"run.scales": ["pilt"]}, "run.scales: 'pilt' must be one of profiles: pilot, paper"),
+        ({"run.attacks": ["bam"]}, "run.attacks: 'bam' must be one of attacks: random_sign"),
+        ({"run.attacks": []}, "run.attacks = []: List should have at least 1 item"),
+        ({"seed": -1}, "seed = -1: Input should be greater than or equal to 0"),
+        ({"sede": 1}, "sede = 1: unknown key"),
+    ],
+)
+def test_refusals_are_one_line_that_names_the_key(tmp_path, raw, changes, message):
+    with pytest.raises(UserError) as caught:
+        load_changed(tmp_path, raw, changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere.yaml is missing"):
+        load(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("run: [pilot\n")
+    with pytest.raises(UserError, match="broken.yaml is not valid YAML"):
+        load(broken)
+
+
+def test_unknown_scale_is_refused():
+    with pytest.raises(UserError, match="scale = 'huge': must be one of pilot, paper"):
+        load(PARAMS, "huge")
+
+
+def test_matched_amplitude_carries_the_whole_attack_it_is_matched_to():
+    config = load(PARAMS)
+    assert config.attacks["systematic_matched"].beta.match == config.attacks["bim"]
+
+
+def test_budget_in_counts():
+    assert Budget(value=0.5, unit="std").counts(40.0) == 20.0
+    assert Budget(value=0.5, unit="count").counts(40.0) == 0.5

@@ -1,0 +1,110 @@
+"""Tracking against a real MLflow store."""
+
+import hashlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from spurious import tracking
+from spurious.maps import MapSet
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project with one commit, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["init", "-q"],
+        ["config", "user.email", "a@example.org"],
+        ["config", "user.name", "a"],
+        ["commit", "-q", "--allow-empty", "-m", "first"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    Path("params.yaml").write_text("seed: 1\n")
+    return tmp_path
+
+
+def commit():
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
+
+
+def test_a_run_keeps_what_it_was_told_and_what_it_was_made_of(project):
+    source = Path("maps.h5")
+    source.write_bytes(b"content")
+    data = MapSet(np.ones((3, 4, 4), np.float32), np.zeros((3, 2)), np.arange(3), np.arange(3), 1.0)
+    tags = {"attack": "bim"}
+    with tracking.start("attack", "pilot", inputs=[source], tags=tags) as log:
+        log.params({"alpha": {"value": 0.1, "unit": "std"}, "steps": 10})
+        log.metrics({"kl": 1.5})
+        log.series({"change": [0.1, 0.2, 0.3]})
+        log.figure(Figure(), "empty.png")
+        log.artifact(source)
+        log.dataset(data, source, context="test")
+    client = MlflowClient(tracking.uri())
+    run = client.get_run(log.id)
+    assert run.data.params == {"alpha.value": "0.1", "alpha.unit": "std", "steps": "10"}
+    assert run.data.metrics["kl"] == 1.5
+    assert [m.value for m in client.get_metric_history(log.id, "change")] == [0.1, 0.2, 0.3]
+    assert run.data.tags["git.commit"] == commit()
+    assert run.data.tags["dvc.maps.h5"] == hashlib.md5(b"content").hexdigest()
+    assert run.data.tags["attack"] == "bim"
+    assert run.inputs.dataset_inputs[0].dataset.digest == hashlib.md5(b"content").hexdigest()
+    assert {a.path for a in client.list_artifacts(log.id)} == {"empty.png", "maps.h5"}
+
+
+def test_stages_at_one_commit_with_one_parameter_file_share_the_pipeline_tag(project):
+    def tag():
+        return tracking.provenance([], Path("params.yaml"))["pipeline"]
+
+    first = tag()
+    assert tag() == first
+    Path("params.yaml").write_text("seed: 2\n")
+    assert tag() != first
+
+
+def test_an_exception_marks_the_run_as_failed(project):
+    with pytest.raises(RuntimeError), tracking.start("train", "pilot") as log:
+        raise RuntimeError
+    assert MlflowClient(tracking.uri()).get_run(log.id).info.status == "FAILED"
+
+
+def test_artifacts_survive_moving_the_project(project, monkeypatch):
+    with tracking.start("train", "pilot") as log:
+        Path("note.txt").write_text("kept")
+        log.artifact(Path("note.txt"))
+    moved = project.parent / f"{project.name}-moved"
+    shutil.copytree(project, moved)
+    shutil.rmtree(project / "mlruns")
+    monkeypatch.chdir(moved)
+    mlflow.set_tracking_uri(tracking.uri())
+    path = mlflow.artifacts.download_artifacts(run_id=log.id, artifact_path="note.txt")
+    assert Path(path).read_text() == "kept"
+
+
+def test_processes_that_race_for_the_store_all_find_it(project):
+    code = (
+        "from pathlib import Path; from spurious import tracking; "
+        "tracking.ensure_store(Path('mlruns'), 'pilot')"
+    )
+    racing = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(timeout=50) for process in racing] == [0, 0]
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM experiments")]
+    assert sorted(names) == ["Default", "pilot"]
+
+
+def test_tracking_can_be_switched_off(project, monkeypatch):
+    monkeypatch.setenv("SPURIOUS_TRACKING", "off")
+    with tracking.start("train", "pilot") as log:
+        log.metrics({"kl": 1.0})
+        assert log.callbacks() == []
+    assert not Path("mlruns").exists()
