@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from spurious.cli import main
 
 ROOT = Path(__file__).parents[1]
 SPURIOUS = Path(sys.executable).with_name("spurious")
@@ -56,12 +59,13 @@ def test_a_wrong_parameter_is_one_line_with_status_2_and_writes_nothing(tmp_path
         (["compare"], "data/pilot/maps.h5 is missing"),
     ],
 )
-def test_missing_inputs_are_named(tmp_path, arguments, message):
+def test_missing_inputs_are_named(tmp_path, monkeypatch, arguments, message):
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    done = spurious(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spurious.cosmology import Cosmology as Cosmology
-    from spurious.damage import damage as damage
+    from spurious.damage import measure as measure
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.maps import MapSet as MapSet
     from spurious.maps import read_maps as read_maps
@@ -31,7 +31,7 @@ _HOME = {
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
-    "damage": ("spurious.damage", "damage"),
+    "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "read_maps": ("spurious.maps", "read_maps"),
     "simulate": ("spurious.simulation", "simulate"),

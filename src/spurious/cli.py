@@ -45,7 +45,7 @@ def main() -> None:
 @contextmanager
 def _explained() -> Iterator[None]:
     """A user's mistake or a full disk is one line, not a traceback."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on CPU features
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notes on CPU features and absent GPUs
     from spurious.files import CheckFailed, UserError
 
     try:

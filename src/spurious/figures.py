@@ -129,7 +129,7 @@ def credible_levels(density: np.ndarray, masses: Sequence[float]) -> list[float]
     """Density levels whose superlevel sets hold the given masses, in increasing order of level."""
     ordered = np.sort(density, axis=None)[::-1]
     mass = np.cumsum(ordered) / ordered.sum()
-    levels = [float(ordered[min(np.searchsorted(mass, m), ordered.size - 1)]) for m in masses]
+    levels = [float(ordered[min(int(np.searchsorted(mass, m)), ordered.size - 1)]) for m in masses]
     # A posterior narrower than a grid cell would give two equal levels, which contour refuses.
     return [levels[0], *[max(b, float(np.nextafter(a, np.inf))) for a, b in pairwise(levels)]]
 

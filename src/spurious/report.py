@@ -83,10 +83,9 @@ def findings(
 
 def _finding(name: str, row: Mapping[str, Any]) -> str:
     return (
-        f"{pretty(name).capitalize() if name.islower() and name[:3] != 'bim' else pretty(name)}: "
-        f"mean KL {number(row['kl_perturbed_clean']['mean'])} nat with an RMS change of "
-        f"{number(row['rms_counts']['mean'])} counts; the mean power spectrum of the contrast changes by "
-        f"at most {percent(row['mean_power_change_contrast']['mean'])}."
+        f"{pretty(name)}: mean KL {number(row['kl_perturbed_clean']['mean'])} nat with an RMS "
+        f"change of {number(row['rms_counts']['mean'])} counts; the mean power spectrum of the "
+        f"contrast changes by at most {percent(row['mean_power_change_contrast']['mean'])}."
     )
 
 

@@ -8,6 +8,7 @@ and, for each input, the hash by which DVC knows it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sqlite3
 import subprocess
@@ -116,10 +117,11 @@ class MlflowRun:
 
     def dataset(self, data: MapSet, path: Path, context: str) -> None:
         import mlflow
+        from mlflow.data.numpy_dataset import from_numpy
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a hint on integer columns, of which there are none
-            source = mlflow.data.from_numpy(
+            source = from_numpy(
                 data.maps, targets=data.labels, source=str(path), name=path.stem, digest=md5(path)
             )
             mlflow.log_input(source, context=context)
@@ -170,6 +172,8 @@ def start(
         return
     import mlflow
 
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     ensure_store(store, experiment)
     mlflow.set_tracking_uri(uri(store))
     mlflow.set_experiment(experiment)

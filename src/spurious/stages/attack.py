@@ -59,7 +59,7 @@ def build(
     if isinstance(settings, cfg.FGSM):
         return FGSM(posterior, settings.epsilon.counts(std), settings.objective)
     if isinstance(settings, cfg.BIM):
-        epsilon = settings.epsilon and settings.epsilon.counts(std)
+        epsilon = None if settings.epsilon is None else settings.epsilon.counts(std)
         return BIM(
             posterior, settings.alpha.counts(std), settings.steps, epsilon, settings.objective
         )
@@ -87,14 +87,20 @@ def parameters(perturbation: Perturbation) -> dict[str, float]:
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """A row's numbers by name for MLflow: `x`, and its interval `x.low` and `x.high`."""
-    flat = {}
+    flat: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, Mapping) and "mean" in value:
-            flat |= {name: value["mean"], f"{name}.low": value["low"], f"{name}.high": value["high"]}
+            flat |= {
+                name: value["mean"],
+                f"{name}.low": value["low"],
+                f"{name}.high": value["high"],
+            }
     return flat
 
 
 def series(row: Mapping[str, Any]) -> dict[str, list[float]]:
     """The change of the mean power spectrum, bin by bin."""
     spectrum = row["spectrum"]
-    return {f"change_of_{kind}_power": spectrum[kind]["mean_change"] for kind in ("raw", "contrast")}
+    return {
+        f"change_of_{kind}_power": spectrum[kind]["mean_change"] for kind in ("raw", "contrast")
+    }

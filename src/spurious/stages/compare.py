@@ -13,9 +13,9 @@ import numpy as np
 from spurious import figures, report, tracking
 from spurious.config import Config
 from spurious.damage import bootstrap_weights, disagreement, mean_interval
-from spurious.files import read_json, replacing, write_json
+from spurious.files import replacing, write_json
 from spurious.maps import read_maps
-from spurious.stages.inputs import network, test_set
+from spurious.stages.inputs import attack_rows, network, test_set
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 
@@ -24,7 +24,7 @@ def run(config: Config) -> None:
     """Write `results/<scale>/attacks.csv`, the KL of every pair of attacks, and two figures."""
     layout, names = Layout(config.scale), config.run.attacks
     test, posterior = test_set(config), network(config)
-    rows = {name: read_json(layout.result(f"attacks/{name}.json")) for name in names}
+    rows = attack_rows(config)
     attacked = {name: read_maps(layout.attacked(name)) for name in names}
     weights = bootstrap_weights(len(test), config.seed)
     pairs = {
@@ -43,7 +43,9 @@ def run(config: Config) -> None:
         save_figures(layout, log, drawn(rows))
     print(layout.result("attacks.csv").read_text())
     for name, pair in pairs.items():
-        print(f"symmetrised KL of {name}: {pair['mean']:.3g} [{pair['low']:.3g}, {pair['high']:.3g}]")
+        print(
+            f"symmetrised KL of {name}: {pair['mean']:.3g} [{pair['low']:.3g}, {pair['high']:.3g}]"
+        )
 
 
 def drawn(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

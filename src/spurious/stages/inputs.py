@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from spurious import maps
 from spurious.config import Config
+from spurious.files import read_json
 from spurious.inference import posterior
 from spurious.maps import MapSet, Split
 from spurious.stages.layout import Layout
@@ -12,9 +15,7 @@ from spurious.stages.layout import Layout
 def parts(config: Config, data: MapSet) -> Split:
     """The split of the data set, the same in every stage."""
     training = config.training
-    return maps.split(
-        len(data), training.test_fraction, training.validation_fraction, config.seed
-    )
+    return maps.split(len(data), training.test_fraction, training.validation_fraction, config.seed)
 
 
 def test_set(config: Config) -> MapSet:
@@ -26,3 +27,9 @@ def test_set(config: Config) -> MapSet:
 def network(config: Config) -> posterior.NetworkPosterior:
     """The trained network of the configuration's scale."""
     return posterior.load(Layout(config.scale).network)
+
+
+def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
+    """The row of damage of each attack in `run.attacks`, in that order."""
+    layout = Layout(config.scale)
+    return {name: read_json(layout.result(f"attacks/{name}.json")) for name in config.run.attacks}

@@ -12,7 +12,7 @@ from spurious.config import Config
 from spurious.files import read_json, replacing
 from spurious.maps import read_maps
 from spurious.stages import examples
-from spurious.stages.inputs import network, parts
+from spurious.stages.inputs import attack_rows, network, parts
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
 
@@ -58,7 +58,7 @@ def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
 
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template asks for, from the other stages' files."""
-    attacks = {n: read_json(layout.result(f"attacks/{n}.json")) for n in config.run.attacks}
+    attacks = attack_rows(config)
     train, search = read_json(layout.result("train.json")), read_json(layout.result("search.json"))
     return {
         "scale": config.scale,

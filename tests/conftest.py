@@ -1,0 +1,85 @@
+"""What tests of several modules need: a posterior in closed form, and maps like the real ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from spurious.maps import NAMES, Standardiser
+
+tfd = tfp.distributions
+
+
+@dataclass(frozen=True)
+class LinearGaussian:
+    """q(y | x) = N(offset + weights . x, diag(scale^2)): gradients and KLs are known exactly."""
+
+    weights: np.ndarray  # (p, N, N)
+    offset: np.ndarray  # (p,)
+    scale: np.ndarray  # (p,)
+    names: tuple[str, ...] = NAMES
+    standardiser: Standardiser = Standardiser(64.0, 30.0)  # noqa: RUF009, frozen itself
+
+    def __call__(self, maps):
+        maps = tf.convert_to_tensor(maps)
+        mean = tf.einsum("pij,bij->bp", tf.constant(self.weights, maps.dtype), maps)
+        scale = tf.constant(self.scale, maps.dtype)
+        return tfd.MultivariateNormalDiag(
+            mean + tf.constant(self.offset, maps.dtype), tf.broadcast_to(scale, tf.shape(mean))
+        )
+
+    def means(self, maps):
+        """Posterior means (batch, p) by NumPy."""
+        return np.einsum("pij,bij->bp", self.weights, np.asarray(maps, np.float64)) + self.offset
+
+
+@dataclass(frozen=True)
+class Breathing:
+    """Like another posterior, but wider where a map is denser: its KLs are not symmetric."""
+
+    inner: LinearGaussian
+
+    @property
+    def names(self):
+        return self.inner.names
+
+    @property
+    def standardiser(self):
+        return self.inner.standardiser
+
+    def __call__(self, maps):
+        maps = tf.convert_to_tensor(maps)
+        one = self.inner(maps)
+        density = tf.reduce_mean(maps, axis=(1, 2))[:, None] / 64
+        return tfd.MultivariateNormalDiag(one.mean(), one.stddev() * density**3)
+
+
+def density_maps(count, n, seed=0):
+    """Lognormal maps (count, n, n) float32 of mean 64, with large-scale power and a few zeros."""
+    rng = np.random.default_rng(seed)
+    k = np.hypot(np.fft.fftfreq(n)[:, None], np.fft.fftfreq(n)[None]) * n
+    noise = np.fft.fft2(rng.normal(size=(count, n, n))) / np.maximum(k, 1)
+    field = np.fft.ifft2(noise).real
+    maps = np.exp(field / field.std() * 0.6)
+    maps *= 64 / maps.mean((1, 2), keepdims=True)
+    maps[:, 0, :3] = 0.0
+    return maps.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_maps():
+    return density_maps
+
+
+@pytest.fixture(scope="session")
+def linear_posterior():
+    """A linear-Gaussian posterior for 16 x 16 maps."""
+    weights = np.random.default_rng(10).normal(size=(2, 16, 16)) * 3e-4
+    return LinearGaussian(weights, np.array([0.3, 0.8]), np.array([0.05, 0.03]))
+
+
+@pytest.fixture(scope="session")
+def breathing_posterior(linear_posterior):
+    return Breathing(linear_posterior)

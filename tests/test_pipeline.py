@@ -1,0 +1,239 @@
+"""All stages on a small real suite, in the order of dvc.yaml, and what DVC makes of them."""
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import h5py
+import numpy as np
+import optuna
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from spurious import config, tracking
+from spurious.files import CheckFailed
+from spurious.maps import read_maps
+from spurious.stages import attack, compare, report, search, simulate, train, verify
+from spurious.stages.layout import Layout
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+SMALL = {
+    "grid": {
+        "omega_m": {"start": 0.1, "stop": 0.5, "step": 0.2},
+        "sigma_8": {"start": 0.6, "stop": 1.0, "step": 0.2},
+    },
+    "simulation": {
+        "n_cells": 16,
+        "box_size": {"value": 64.0, "unit": "Mpc/h"},
+        "scale_factors": {"start": 0.1, "stop": 1.0, "stages": 4},
+    },
+    "search": {"maps": 6, "refine_steps": 3, "max_power_change": 0.2},
+    "report": {"examples": 2},
+    "profiles": {
+        "pilot": {
+            "simulation": {"simulations": 45, "shard_size": 10},
+            "training": {"epochs": 3},
+            "search": {"starts": 2},
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a small params.yaml and the reference sample, as the current folder."""
+    folder = tmp_path_factory.mktemp("project")
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        raw[section] = values if section == "profiles" else raw[section] | values
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    (folder / "data").mkdir()
+    (folder / "data" / "reference").symlink_to(ROOT / "data" / "reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield config.load(folder / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def verified(project):
+    verify.run(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def simulated(verified):
+    simulate.run(verified, workers=1)
+    return verified
+
+
+@pytest.fixture(scope="module")
+def trained(simulated):
+    train.run(simulated)
+    return simulated
+
+
+@pytest.fixture(scope="module")
+def attacked(trained):
+    for name in trained.run.attacks:
+        attack.run(trained, name)
+    compare.run(trained)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def searched(attacked):
+    search.run(attacked)
+    return attacked
+
+
+@pytest.fixture(scope="module")
+def reported(searched):
+    report.run(searched)
+    return searched
+
+
+def read(name):
+    return json.loads(Layout("pilot").result(name).read_text())
+
+
+def test_verify_measures_agreement_with_flowpm(verified):
+    metrics = json.loads(Path("results/verify.json").read_text())
+    assert metrics["n_maps"] == 12
+    assert 0 < metrics["max_difference"] <= 1e-4
+    assert len(Path("data/verify.csv").read_text().splitlines()) == 13
+
+
+def test_verify_stops_the_pipeline_beyond_the_tolerance(verified, tmp_path, monkeypatch):
+    reference = read_maps(Path("data/reference/flowpm.h5"))
+    (tmp_path / "data" / "reference").mkdir(parents=True)
+    with h5py.File("data/reference/flowpm.h5") as source:
+        copy = tmp_path / "data" / "reference" / "flowpm.h5"
+        copy.write_bytes(Path(source.filename).read_bytes())
+    with h5py.File(copy, "r+") as file:
+        file["maps"][3] = reference.maps[3].T  # a swapped axis
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckFailed, match=r"omega_m = 0\.55, sigma_8 = 1\.0"):
+        verify.run(verified)
+    assert not Path("data/verify.csv").exists()
+    assert not Path("results").exists()
+
+
+def test_simulate_writes_labelled_maps_in_counts(simulated):
+    data = read_maps(Path("data/pilot/maps.h5"))
+    assert data.maps.shape == (45, 16, 16)
+    np.testing.assert_allclose(data.maps.mean(axis=(1, 2)), 16, rtol=1e-5)
+    assert data.maps.min() >= 0
+    assert data.labels[0].tolist() == [0.1, 0.6]
+    assert data.labels[1].tolist() == [0.1, 0.8]
+    assert not Path("data/shards/pilot").exists()
+
+
+def test_train_writes_network_curve_and_metrics(trained):
+    metrics = read("train.json")
+    assert (metrics["n_train"], metrics["n_validation"], metrics["n_test"]) == (28, 3, 14)
+    assert {"omega_m_rmse", "sigma_8_r2", "omega_m_coverage_68", "sigma_8_z_rms"} <= set(metrics)
+    curve = Layout("pilot").result("history.csv").read_text().splitlines()
+    assert len(curve) == 4
+    assert Path("models/pilot/network.keras").is_file()
+    assert not Path("data/checkpoints/pilot").exists()
+
+
+def test_every_attack_has_its_row_and_its_run(attacked):
+    client = MlflowClient(tracking.uri())
+    runs = {}
+    for name in attacked.run.attacks:
+        row = read(f"attacks/{name}.json")
+        run = client.get_run(row["run_id"])
+        assert run.data.tags["attack"] == name
+        assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
+        assert run.data.tags["dvc.models/pilot/network.keras"]
+        runs[name] = run
+    assert len({run.data.tags["pipeline"] for run in runs.values()}) == 1
+    assert all(run.data.tags["git.commit"] == "none" for run in runs.values())
+
+
+def test_matching_gives_the_systematic_the_attacks_mean_squared_change(attacked):
+    clean = read_maps(Path("data/pilot/maps.h5"))
+    test = {int(i): m for i, m in zip(clean.index, clean.maps, strict=True)}
+
+    def mean_square(name):
+        data = read_maps(Layout("pilot").attacked(name))
+        before = np.stack([test[int(i)] for i in data.index])
+        return np.mean((data.maps.astype(np.float64) - before) ** 2)
+
+    assert mean_square("systematic_matched") == pytest.approx(mean_square("bim"), rel=1e-4)
+
+
+def test_every_pair_of_attacks_is_compared(attacked):
+    pairs = read("compare.json")["kl_symmetrised"]
+    assert len(pairs) == 15
+    assert pairs["bim_and_systematic"]["mean"] > 0
+
+
+def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
+    metrics = read("search.json")
+    assert (metrics["n_search"], metrics["n_confirm"]) == (6, 8)
+    study = read("study.json")
+    assert (study["history"][0]["a"], study["history"][0]["b"]) == (0.25, -15.0)
+    storage = "sqlite:///mlruns/optuna.db"
+    trials = optuna.load_study(study_name=study["study"], storage=storage).trials
+    assert len(trials) == len(study["history"]) == 4
+
+
+class _External(HTMLParser):
+    """Everything a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        for key in ("src", "href"):
+            if values.get(key, "data:").startswith("data:") is False:
+                self.found.append((tag, values[key]))
+
+
+def test_report_is_one_file_that_needs_no_network(reported):
+    html = Layout("pilot").report.read_text()
+    external = _External()
+    external.feed(html)
+    assert external.found == []
+    assert html.count("data:image/png;base64,") == 9
+    kl = read("attacks/bim.json")["kl_perturbed_clean"]["mean"]
+    assert f"{kl:.3g}" in html
+    assert "git.commit" in html
+
+
+def dvc(*arguments):
+    done = subprocess.run([BIN / "dvc", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_dvc_knows_every_stage_of_the_pilot():
+    names = {line.split()[0] for line in dvc("stage", "list", "--name-only").splitlines()}
+    attacks = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]["attacks"]
+    stages = {"simulate", "train", "compare", "search", "report"}
+    expected = {"verify", *(f"{stage}@pilot" for stage in stages)}
+    expected |= {f"attack@pilot-{name}" for name in attacks}
+    assert names == expected
+
+
+def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
+    edges = dvc("dag", "--dot").splitlines()
+    for before, after in (
+        ("data.dvc", "verify"),
+        ("verify", "simulate@pilot"),
+        ("simulate@pilot", "train@pilot"),
+        ("train@pilot", "attack@pilot-bim"),
+        ("attack@pilot-bim", "compare@pilot"),
+        ("train@pilot", "search@pilot"),
+        ("compare@pilot", "report@pilot"),
+        ("search@pilot", "report@pilot"),
+    ):
+        assert f'"{before}" -> "{after}";' in edges
