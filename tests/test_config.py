@@ -58,6 +58,10 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
             {"simulation.box_size.unit": "kpc"},
             "simulation.box_size.unit = 'kpc': Input should",
         ),
+        (
+            {"simulation.engine": "flowpm", "simulation.force_mesh": 2},
+            "simulation.force_mesh = 2: must be 1 with simulation.engine = flowpm",
+        ),
         ({"simulation.n_cells": 65}, "simulation.n_cells = 65: must be even"),
         ({"simulation.engine": "gadget"}, "simulation.engine = 'gadget': Input should be 'xla' or"),
         ({"attacks.bim.alpha.value": -1}, "attacks.bim.alpha.value = -1: Input should be greater"),

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -165,6 +166,13 @@ class Simulation(Section):
         if n % 2:
             raise ValueError("must be even")
         return n
+
+    @field_validator("force_mesh")
+    @classmethod
+    def _supported(cls, force_mesh: int, info: ValidationInfo) -> int:
+        if info.data.get("engine") == "flowpm" and force_mesh != 1:
+            raise ValueError("must be 1 with simulation.engine = flowpm")
+        return force_mesh
 
 
 class Verify(Section):

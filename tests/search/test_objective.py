@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.special import expit
 
 from spurious import damage, spectra
-from spurious.config import Bounds
+from spurious.config import Bounds, Range
 from spurious.inference.posterior import mixture
 from spurious.perturbations.systematics import Logistic
 from spurious.search.objective import Cube, Objective
@@ -21,7 +21,7 @@ CUBE = Cube(
         }
     )
 )
-POINTS = [CUBE.point(Logistic(0.25, -15.0, 3.0)), np.array([0.3, 0.05, 0.2])]
+POINTS = [CUBE.point(Logistic(0.25, -15.0, 3.0)), np.array([0.3, 0.4, 0.2])]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,12 @@ def test_cube_and_systematic_are_inverse():
         )
     corner = CUBE.systematic(np.ones(3))
     assert (corner.a, corner.b, corner.beta) == pytest.approx((2.0, -800.0, 30.0))
+
+
+def test_bounds_without_a_logarithm_are_refused():
+    bounds = CUBE.bounds.model_copy(update={"transition": Range(low=0.0, high=400.0)})
+    with pytest.raises(ValueError, match="> 0"):
+        Cube(bounds)
 
 
 def test_tensor_and_number_give_the_same_systematic():

@@ -45,7 +45,7 @@ def fingerprint(folder, data):
 
 
 # Enough work that a kill after the first shard comes well before the last one.
-LONG = {"simulations": 600, "shard_size": 20, "stages": 40}
+LONG = {"simulations": 200, "shard_size": 10, "stages": 40}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def long_fingerprint(tmp_path_factory):
     return fingerprint(folder, run(folder, **LONG))
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -177,12 +177,12 @@ def test_a_dead_worker_costs_no_finished_shard(tmp_path, long_fingerprint):
 
     killer = threading.Thread(target=kill_a_worker)
     killer.start()
-    with pytest.raises(UserError, match="a simulation worker died.*run again to go on"):
+    with pytest.raises(UserError, match=r"a simulation worker died.*run again to go on"):
         run(tmp_path, workers=2, **LONG)
     killer.join()
     assert set(multiprocessing.active_children()) <= before
     finished = shards(tmp_path)
-    assert 0 < len(finished) < 30
+    assert 0 < len(finished) < 20
     times = [path.stat().st_mtime_ns for path in finished]
     assert fingerprint(tmp_path, run(tmp_path, **LONG)) == long_fingerprint
     assert [path.stat().st_mtime_ns for path in finished] == times
@@ -211,6 +211,6 @@ def test_a_killed_run_leaves_nothing_behind_and_goes_on(tmp_path, long_fingerpri
         parent.wait(20)
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
-    assert 0 < len(shards(tmp_path)) < 30
+    assert 0 < len(shards(tmp_path)) < 20
     assert fingerprint(tmp_path, run(tmp_path, **LONG)) == long_fingerprint
     assert list(tmp_path.glob(".*.part.h5")) == []

@@ -1,9 +1,9 @@
 """How strong a logistic systematic is and how much power it changes, with exact gradients.
 
-The search moves in a cube [0, 1]^3 that maps linearly to (log a, transition, asinh beta), where
-transition = -b / a is the density at which the systematic switches. In these coordinates a, which
-spans decades, and beta, which may have either sign, are alike in scale, and the switch does not
-move when the slope changes.
+The search moves in a cube [0, 1]^3 that maps linearly to (log a, log transition, asinh beta), where
+transition = -b / a is the density at which the systematic switches. So the switch does not move
+when the slope changes, what spans decades is searched by decade (half of all pixels lie below a
+density of 60 counts, the densest reach 1000), and beta may have either sign.
 """
 
 from __future__ import annotations
@@ -24,37 +24,47 @@ COORDINATES = ("a", "transition", "asinh_beta")
 
 @dataclass(frozen=True)
 class Cube:
-    """The cube [0, 1]^3 and what its corners stand for."""
+    """The cube [0, 1]^3 and what its corners stand for.
+
+    Raises:
+        ValueError: a bound of a or of the transition is not positive.
+    """
 
     bounds: Bounds
 
+    def __post_init__(self) -> None:
+        if min(self.bounds.a.low, self.bounds.transition.low) <= 0:
+            raise ValueError(
+                "a and transition are searched in their logarithms: bounds must be > 0"
+            )
+
     @property
     def low(self) -> np.ndarray:
-        """(log a, transition, asinh beta) at the corner (0, 0, 0)."""
+        """(log a, log transition, asinh beta) at the corner (0, 0, 0)."""
         b = self.bounds
-        return np.array([np.log(b.a.low), b.transition.low, np.arcsinh(b.beta.low)])
+        return np.array([np.log(b.a.low), np.log(b.transition.low), np.arcsinh(b.beta.low)])
 
     @property
     def high(self) -> np.ndarray:
-        """(log a, transition, asinh beta) at the corner (1, 1, 1)."""
+        """(log a, log transition, asinh beta) at the corner (1, 1, 1)."""
         b = self.bounds
-        return np.array([np.log(b.a.high), b.transition.high, np.arcsinh(b.beta.high)])
+        return np.array([np.log(b.a.high), np.log(b.transition.high), np.arcsinh(b.beta.high)])
 
     def systematic(self, point: Any) -> Logistic:
         """The systematic at a point (3,) of the cube; a tensor gives one with tensors."""
         if tf.is_tensor(point):
             low, width = (tf.constant(v, point.dtype) for v in (self.low, self.high - self.low))
-            log_a, transition, asinh_beta = tf.unstack(low + point * width)
-            a = tf.exp(log_a)
-            return Logistic(a, -a * transition, tf.sinh(asinh_beta))
-        log_a, transition, asinh_beta = self.low + np.asarray(point) * (self.high - self.low)
-        a = float(np.exp(log_a))
-        return Logistic(a, float(-a * transition), float(np.sinh(asinh_beta)))
+            log_a, log_transition, asinh_beta = tf.unstack(low + point * width)
+            b = -tf.exp(log_a + log_transition)
+            return Logistic(tf.exp(log_a), b, tf.sinh(asinh_beta))
+        log_a, log_transition, asinh_beta = self.low + np.asarray(point) * (self.high - self.low)
+        b = -float(np.exp(log_a + log_transition))
+        return Logistic(float(np.exp(log_a)), b, float(np.sinh(asinh_beta)))
 
     def point(self, systematic: Logistic) -> np.ndarray:
         """The point (3,) of a systematic; outside [0, 1] if it is out of bounds."""
-        transition = -systematic.b / systematic.a
-        place = np.array([np.log(systematic.a), transition, np.arcsinh(systematic.beta)])
+        log_a, log_transition = np.log(systematic.a), np.log(-systematic.b / systematic.a)
+        place = np.array([log_a, log_transition, np.arcsinh(systematic.beta)])
         return (place - self.low) / (self.high - self.low)
 
 

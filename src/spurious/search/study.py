@@ -17,7 +17,7 @@ attribute of a trial     meaning
 `a`, `b`, `beta`         the systematic, Eq. 3 (1/count, -, count)
 `max_power_change`       largest |<P'> / <P> - 1| of the contrast over bins
 `least_density`          smallest density before clipping at zero, counts
-`kl_gradient`            gradient of the KL by (log a, transition, asinh beta)
+`kl_gradient`            gradient of the KL by (log a, log transition, asinh beta)
 `power_change_gradient`  that of `max_power_change`
 `refined_from`           number of the proposal's trial (refined trials only)
 `evaluations`            points evaluated on the way (refined trials only)
@@ -193,7 +193,7 @@ def _distributions(settings: Search) -> dict[str, FloatDistribution]:
     low, high = (float(np.arcsinh(x)) for x in (bounds.beta.low, bounds.beta.high))
     kinds = (
         FloatDistribution(bounds.a.low, bounds.a.high, log=True),
-        FloatDistribution(bounds.transition.low, bounds.transition.high),
+        FloatDistribution(bounds.transition.low, bounds.transition.high, log=True),
         FloatDistribution(low, high),
     )
     return dict(zip(COORDINATES, kinds, strict=True))
