@@ -73,6 +73,7 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ({"grid.omega_m.step": 0.07}, "is not start = 0.05 plus a whole number of steps of 0.07"),
         ({"grid.omega_m.start": 0.0}, "must lie between background.omega_b = 0.0486 and 1"),
         ({"search.bounds.a": {"low": 2.0, "high": 1.0}}, "low = 2.0 must be less than high = 1.0"),
+        ({"search.bounds.transition.low": 0.0}, "low = 0.0 must be greater than 0"),
         ({"search.maps": 363}, "search.maps: 363 must be less than the 363 test maps"),
         ({"profiles.pilot.simulation": {"simulations": 2}}, "leaves an empty part"),
         ({"profiles.paper.training.epochs": 0}, "at scale paper: training.epochs = 0"),

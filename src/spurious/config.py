@@ -190,10 +190,10 @@ class Training(Section):
     components: int = Field(1, ge=1, le=32, description="Gaussians in the mixture; 1 in the paper")
     test_fraction: float = Field(0.3, gt=0, lt=1, description="of all simulations; paper")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="of the rest; picks the epoch")
-    epochs: int = Field(100, ge=1, description="1000 in the paper")
+    epochs: int = Field(60, ge=1, description="1000 in the paper")
     batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    weight_decay: float = Field(1e-4, ge=0, le=1)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    weight_decay: float = Field(0.1, ge=0, le=1)
     augment: bool = Field(True, description="random translations, rotations by 90 degrees, flips")
 
 
@@ -256,15 +256,15 @@ class Bounds(Section):
     """Where the search looks for a logistic systematic."""
 
     a: Range = Field(description="1/count; searched in its logarithm")
-    transition: Range = Field(description="-b/a in counts: the density at which it switches")
+    transition: Range = Field(description="-b/a in counts, where it switches; in its logarithm")
     beta: Range = Field(description="counts; searched in asinh(beta), both signs")
 
-    @field_validator("a")
+    @field_validator("a", "transition")
     @classmethod
-    def _positive(cls, a: Range) -> Range:
-        if a.low <= 0:
-            raise ValueError(f"low = {a.low} must be greater than 0")
-        return a
+    def _positive(cls, searched_in_logarithm: Range) -> Range:
+        if searched_in_logarithm.low <= 0:
+            raise ValueError(f"low = {searched_in_logarithm.low} must be greater than 0")
+        return searched_in_logarithm
 
 
 class Search(Section):

@@ -65,6 +65,20 @@ def test_the_papers_systematic_comes_first(whole):
     assert len(whole[0].history) == 20
 
 
+def test_bounds_that_exclude_the_papers_systematic_start_elsewhere(run):
+    bounds = settings(1).bounds.model_dump() | {"a": {"low": 0.5, "high": 2.0}}
+    (first,) = run(settings(1, bounds=bounds, refine_steps=0)).history
+    assert 0.5 <= first.a <= 2.0
+
+
+def test_every_other_start_covers_the_bounds(whole):
+    """Aligned pairs of a Sobol sequence lie in opposite halves of every coordinate."""
+    cube = Cube(settings(1).bounds)
+    proposals = [one for one in whole[0].history if one.kind == "proposal"]
+    upper = np.array([cube.point(one.systematic) > 0.5 for one in proposals[2::2]])
+    np.testing.assert_array_equal(upper[0::2], ~upper[1::2])
+
+
 def test_the_best_is_feasible_and_beats_chance(whole, maps, linear_posterior):
     """Twice as many points at random as the search evaluated."""
     cube = Cube(settings(1).bounds)

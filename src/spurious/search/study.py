@@ -1,9 +1,11 @@
 """The search: an Optuna study whose every proposal is refined by gradients.
 
-One start is two trials. The sampler (TPE) proposes a systematic, which is evaluated and told to the
-study; SLSQP climbs from there, and the best it found enters the study as a trial of its own, so
-that the sampler learns from both and optuna-dashboard shows both. The paper's systematic is the
-first proposal.
+One start is two trials. A systematic is proposed, evaluated and told to the study; SLSQP climbs
+from there, and the best it found enters the study as a trial of its own, so that the sampler learns
+from both and optuna-dashboard shows both. The first proposal is the paper's systematic. Then odd
+starts are the sampler's (TPE), which digs where refinements ended best, and even ones are points of
+a scrambled Sobol sequence, which covers the bounds: there are several local optima, and TPE alone
+stays with the first good one.
 
 The study lives in its own SQLite file and can be resumed: a start's sampler is seeded by the root
 seed and the start's number and sees only finished trials, so a start that was interrupted is
@@ -38,6 +40,7 @@ import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import qmc
 from sqlalchemy.exc import DatabaseError
 from tqdm import tqdm
 
@@ -53,7 +56,7 @@ from spurious.search.result import Found, Result
 PAPER = Logistic(0.25, -15.0, 3.0)
 CONSTRAINT = "power_change"
 DASHBOARD_CONSTRAINTS = "constraints"  # where optuna-dashboard 0.21 looks for them
-RANDOM_STARTS = 8  # the paper's and seven at random, before TPE takes over
+RANDOM_TRIALS = 8  # before TPE has enough to learn from
 
 
 def run(
@@ -128,11 +131,11 @@ def _propose(
     """Ask the sampler, evaluate, tell; a proposal without finite values has failed."""
     study.sampler = optuna.samplers.TPESampler(
         seed=seeds.integer(root_seed, "search", start) % 2**32,
-        n_startup_trials=2 * RANDOM_STARTS if settings.refine_steps else RANDOM_STARTS,
+        n_startup_trials=RANDOM_TRIALS,
         constant_liar=False,  # only finished trials count, so that an interruption leaves no trace
     )
-    if start == 0:
-        _enqueue_paper(study, cube)
+    if start % 2 == 0:
+        _enqueue(study, cube, settings, root_seed, start)
     trial = study.ask(dict(_distributions(settings)))
     systematic = _systematic(trial.params)
     evaluation = path(cube.point(systematic))
@@ -181,11 +184,19 @@ def _name_best(study: optuna.Study) -> None:
     study.set_user_attr("best_feasible", text)
 
 
-def _enqueue_paper(study: optuna.Study, cube: Cube) -> None:
-    """The paper's systematic comes first, if the bounds allow it."""
-    point = cube.point(PAPER)
-    if np.all((point >= 0) & (point <= 1)) and not study.get_trials(states=[TrialState.WAITING]):
-        study.enqueue_trial(dict(zip(COORDINATES, _coordinates(PAPER), strict=True)))
+def _enqueue(study: optuna.Study, cube: Cube, settings: Search, root_seed: int, start: int) -> None:
+    """Queue the paper's systematic first, if the bounds allow it; then the next Sobol point.
+
+    An interrupted call may have queued it already.
+    """
+    if study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+        return
+    sobol = qmc.Sobol(len(COORDINATES), rng=seeds.generator(root_seed, "sobol"))
+    systematic = cube.systematic(sobol.fast_forward(start // 2 + 1).random(1)[0])
+    paper = cube.point(PAPER)
+    if start == 0 and np.all((paper >= 0) & (paper <= 1)):
+        systematic = PAPER
+    study.enqueue_trial(_params(systematic, settings))
 
 
 def _distributions(settings: Search) -> dict[str, FloatDistribution]:

@@ -88,7 +88,7 @@ def run(
             missing = [number for number in range(suite.n_shards) if number not in shards]
             shards |= suite.make(missing, workers, bar)
     data = concatenate([shards[number] for number in range(suite.n_shards)])
-    return replace(data, provenance=suite.provenance())
+    return replace(data, provenance=suite.provenance)
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,11 @@ class Suite:
     nodes: np.ndarray
     root_seed: int
     shard_dir: Path
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """All that decides what the maps are, beside their labels and seeds."""
+        return provenance(self.settings, self.background, self.root_seed)
 
     @property
     def n_shards(self) -> int:
@@ -120,15 +125,6 @@ class Suite:
         omega_m, sigma_8 = self.nodes[index % len(self.nodes)]
         cosmology = cosmology_at(omega_m, sigma_8, self.background)
         return Task(index, cosmology, seeds.integer(self.root_seed, "white noise", index))
-
-    def provenance(self) -> dict[str, Any]:
-        """All that decides what the maps are."""
-        return {
-            "simulation": self.settings.model_dump(mode="json", exclude=BOOKKEEPING),
-            "background": self.background.model_dump(mode="json"),
-            "root_seed": self.root_seed,
-            "versions": versions(self.settings.engine),
-        }
 
     def finished(self) -> dict[int, MapSet]:
         """Shards that are there and valid; one warning for each other file that is there."""
@@ -166,7 +162,7 @@ class Suite:
             index=np.array([task.index for task in tasks], np.int64),
             box_size=self.settings.box_size.value,
         )
-        return replace(shard, provenance={**self.provenance(), "sha256": _digest(shard)})
+        return replace(shard, provenance={**self.provenance, "sha256": _digest(shard)})
 
     def _read(self, number: int) -> MapSet:
         """Read and check a shard; a UserError says in one line what is wrong with it."""
@@ -185,7 +181,7 @@ class Suite:
 
     def _is_mine(self, number: int, shard: MapSet) -> bool:
         """Whether a shard is what would be simulated now; its own checksum is left out."""
-        expected = self.provenance() | {"sha256": shard.provenance["sha256"]}
+        expected = self.provenance | {"sha256": shard.provenance["sha256"]}
         tasks = [self.task(i) for i in self.indices(number)]
         return (
             shard.provenance == expected
@@ -199,12 +195,19 @@ class Suite:
         return np.array([(task.cosmology.omega_m, task.cosmology.sigma_8) for task in tasks])
 
 
-def versions(engine: str) -> dict[str, str]:
-    """Versions of the packages that decide what the maps of an engine are."""
+def provenance(
+    settings: config.Simulation, background: config.Background, root_seed: int
+) -> dict[str, Any]:
+    """All that decides what maps are, beside their labels and seeds: settings and versions."""
     packages = ["spurious", "tensorflow", "camb", "numpy"]
-    if engine == "flowpm":
+    if settings.engine == "flowpm":
         packages.append("flowpm")
-    return {package: metadata.version(package) for package in packages}
+    return {
+        "simulation": settings.model_dump(mode="json", exclude=BOOKKEEPING),
+        "background": background.model_dump(mode="json"),
+        "root_seed": root_seed,
+        "versions": {package: metadata.version(package) for package in packages},
+    }
 
 
 def _digest(shard: MapSet) -> str:

@@ -11,7 +11,7 @@ from spurious import config, seeds
 from spurious.files import UserError
 from spurious.maps import MapSet
 from spurious.simulation.engine import cosmology_at, make_engine, one_map
-from spurious.simulation.suite import versions
+from spurious.simulation.suite import provenance
 
 EngineName = Literal["xla", "flowpm"]
 
@@ -48,12 +48,7 @@ def make_reference(
         seeds=np.array(white_noise, np.uint64),
         index=np.arange(len(REFERENCE_NODES)),
         box_size=settings.box_size.value,
-        provenance={
-            "simulation": settings.model_dump(mode="json", exclude={"simulations", "shard_size"}),
-            "background": background.model_dump(mode="json"),
-            "root_seed": root_seed,
-            "versions": versions(settings.engine),
-        },
+        provenance=provenance(settings, background, root_seed),
     )
 
 

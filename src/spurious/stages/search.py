@@ -74,6 +74,7 @@ def summary(
         "b": best and best.b,
         "beta": best and best.beta,
         "transition": best and -best.b / best.a,
+        "least_density": best and best.least_density,
         "kl_paper": paper["kl_perturbed_clean"]["mean"],
         "change_paper": paper["mean_power_change_contrast"]["mean"],
         "closest_change": result.closest and result.closest.max_power_change,
