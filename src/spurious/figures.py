@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import ScalarFormatter
 
 LABELS = {"omega_m": r"$\Omega_m$", "sigma_8": r"$\sigma_8$"}
 K_LABEL = r"$k\ [h\,\mathrm{Mpc}^{-1}]$"
 # Okabe and Ito's palette: told apart also without colour vision and in grey.
 CLEAN = "#000000"
+LOG_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -76,7 +78,7 @@ def workflow(
         _image(images[2], map_, "= perturbed map", box_size, norm=norm, unit="counts")
     last = [figure.add_subplot(grid[-1, 4 * i : 4 * i + 4]) for i in range(3)]
     contours(last[0], posteriors, axes_values, truth, shade)
-    last[0].legend(handles=_handles(shade), loc="best", fontsize=8)
+    figure.legend(handles=_handles(shade), loc="outside lower center", ncols=9, frameon=False)
     last[0].set_title("inferred posteriors, 68 and 95 %")
     _spectra(last[1], spectra, k, cosmic_variance, shade)
     changes = {name: spectra[name] / spectra["clean"] - 1 for name in perturbed}
@@ -106,7 +108,7 @@ def examples(
         title = ", ".join(f"{LABELS[p]} = {v:.2f}" for p, v in zip(LABELS, truths[i], strict=True))
         _image(axes[0, i], maps[i], title, box_size, norm=norm, unit="counts")
         contours(axes[1, i], posteriors[i], axes_values, truths[i], shade)
-    axes[1, 0].legend(handles=_handles(shade), loc="best", fontsize=8)
+    figure.legend(handles=_handles(shade), loc="outside lower center", ncols=9, frameon=False)
     return figure
 
 
@@ -238,6 +240,7 @@ def search_history(values: np.ndarray, changes: np.ndarray, limit: float) -> Fig
     axes.step(trials, np.where(np.isfinite(best), best, np.nan), where="post", color=PALETTE[0],
               label="best feasible")  # fmt: skip
     axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(bottom=-0.002)
     axes.set(xlabel="trial", ylabel="mean KL(perturbed ‖ clean) [nat]")
     axes.legend()
     return figure
@@ -263,6 +266,7 @@ def pareto(
                   color=colours(list(others))[name])  # fmt: skip
     axes.set(xscale="log", xlabel=r"max over bins of $|\Delta P/P|$ of the contrast [%]")
     axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(bottom=-0.002)
     axes.set_ylabel("mean KL(perturbed ‖ clean) [nat]")
     axes.legend(fontsize=8)
     return figure
@@ -274,7 +278,11 @@ def _image(
     image = axes.imshow(map_.T, origin="lower", extent=(0, box_size, 0, box_size), **style)
     axes.set_title(title, fontsize=10)
     axes.set(xlabel="Mpc/h", ylabel="Mpc/h")
-    axes.figure.colorbar(image, ax=axes, label=unit)
+    bar = axes.figure.colorbar(image, ax=axes, label=unit, fraction=0.046, pad=0.03)
+    if isinstance(image.norm, LogNorm):
+        bar.set_ticks([t for t in LOG_TICKS if image.norm.vmin <= t <= image.norm.vmax])
+        bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+        bar.ax.minorticks_off()
 
 
 def _spectra(
