@@ -1,5 +1,6 @@
 """All stages on a small real suite, in the order of dvc.yaml, and what DVC makes of them."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -166,6 +167,16 @@ def test_matching_gives_the_systematic_the_attacks_mean_squared_change(attacked)
         return np.mean((data.maps.astype(np.float64) - before) ** 2)
 
     assert mean_square("systematic_matched") == pytest.approx(mean_square("bim"), rel=1e-4)
+
+
+def test_the_table_holds_every_attack_and_number(attacked):
+    with open(Layout("pilot").result("attacks.csv"), newline="") as file:
+        table = {line["perturbation"]: line for line in csv.DictReader(file)}
+    assert list(table) == attacked.run.attacks
+    kl = read("attacks/fgsm.json")["kl_perturbed_clean"]
+    line = table["fgsm"]
+    assert float(line["kl_perturbed_clean"]) == kl["mean"]
+    assert float(line["kl_perturbed_clean.low"]) == kl["low"]
 
 
 def test_every_pair_of_attacks_is_compared(attacked):

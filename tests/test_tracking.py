@@ -57,6 +57,7 @@ def test_a_run_keeps_what_it_was_told_and_what_it_was_made_of(project):
     assert run.data.tags["git.commit"] == commit()
     assert run.data.tags["dvc.maps.h5"] == hashlib.md5(b"content").hexdigest()
     assert run.data.tags["attack"] == "bim"
+    assert run.data.tags["version.numpy"] == np.__version__
     assert run.inputs.dataset_inputs[0].dataset.digest == hashlib.md5(b"content").hexdigest()
     assert {a.path for a in client.list_artifacts(log.id)} == {"empty.png", "maps.h5"}
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import platform
 import sqlite3
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from spurious.maps import MapSet
 
 STORE = Path("mlruns")
+# What decides the numbers of a run, beside the code at the commit.
+PACKAGES = ("spurious", "tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "camb")
 
 
 class Run(Protocol):
@@ -213,16 +217,18 @@ def _make_relative(store: Path, experiment_id: str, location: Path) -> None:
 
 
 def provenance(inputs: Sequence[Path], params_file: Path) -> dict[str, str]:
-    """Tags that say what a run was made of: commit, pipeline execution, hash of each input."""
+    """Tags that say what a run was made of: commit, execution, versions, hash of each input."""
     commit = _git("rev-parse", "HEAD") or "none"
     tags = {
         "git.commit": commit,
         "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
         "pipeline": _pipeline(commit, params_file),
+        "version.python": platform.python_version(),
     }
     if "DVC_EXP_NAME" in os.environ:
         tags["dvc.experiment"] = os.environ["DVC_EXP_NAME"]
-    return tags | {f"dvc.{path}": md5(path) for path in inputs}
+    versions = {f"version.{name}": metadata.version(name) for name in PACKAGES}
+    return tags | versions | {f"dvc.{path}": md5(path) for path in inputs}
 
 
 def _pipeline(commit: str, params_file: Path) -> str:

@@ -15,6 +15,7 @@ from spurious.config import Config
 from spurious.damage import bootstrap_weights, disagreement, mean_interval
 from spurious.files import replacing, write_json
 from spurious.maps import read_maps
+from spurious.stages.attack import scalars
 from spurious.stages.inputs import attack_rows, network, test_set
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
@@ -41,7 +42,7 @@ def run(config: Config) -> None:
         log.metrics({f"kl_symmetrised.{name}": pair["mean"] for name, pair in pairs.items()})
         log.artifact(layout.result("attacks.csv"))
         save_figures(layout, log, drawn(rows))
-    print(layout.result("attacks.csv").read_text())
+    print(told(rows))
     for name, pair in pairs.items():
         print(
             f"symmetrised KL of {name}: {pair['mean']:.3g} [{pair['low']:.3g}, {pair['high']:.3g}]"
@@ -64,17 +65,28 @@ def drawn(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a perturbation: the mean of each number, with its interval in brackets."""
-    columns = [key for key, value in next(iter(rows.values())).items() if _is_interval(value)]
+    """One line a perturbation: each number `x` and the ends of its interval, `x.low`, `x.high`."""
+    lines = [{"perturbation": name, **scalars(row)} for name, row in rows.items()]
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["perturbation", *columns])
-        for name, row in rows.items():
-            cells = (row[column] for column in columns)
-            writer.writerow(
-                [name, *(f"{c['mean']:.4g} [{c['low']:.4g} {c['high']:.4g}]" for c in cells)]
-            )
+        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
 
 
-def _is_interval(value: Any) -> bool:
-    return isinstance(value, Mapping) and "mean" in value
+def told(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table for a terminal: means only, largest changes of the mean power in percent."""
+    columns = {
+        "KL(p||c)": ("kl_perturbed_clean", 1),
+        "KL(c||p)": ("kl_clean_perturbed", 1),
+        "sym. KL": ("kl_symmetrised", 1),
+        "|shift| Om": ("abs_shift_omega_m", 1),
+        "|shift| s8": ("abs_shift_sigma_8", 1),
+        "RMS": ("rms_counts", 1),
+        "dP/P raw %": ("mean_power_change_raw", 100),
+        "contrast %": ("mean_power_change_contrast", 100),
+    }
+    lines = [f"{'':20s}" + "".join(f"{title:>12s}" for title in columns)]
+    for name, row in rows.items():
+        cells = (f"{unit * row[key]['mean']:12.3g}" for key, unit in columns.values())
+        lines.append(f"{name:20s}" + "".join(cells))
+    return "\n".join(lines)

@@ -10,14 +10,15 @@ from spurious.config import Config
 from spurious.cosmology import nodes
 from spurious.maps import write_maps
 from spurious.simulation import suite
-from spurious.stages.layout import Layout
+from spurious.stages.layout import VERIFY_TABLE, Layout
 
 
 def run(config: Config, workers: int) -> None:
     """Simulate, write `data/<scale>/maps.h5`, and drop the shards it was made of."""
     layout = Layout(config.scale)
     settings = config.simulation
-    with tracking.start("simulate", config.scale) as log:
+    inputs = [path for path in (VERIFY_TABLE,) if path.is_file()]
+    with tracking.start("simulate", config.scale, inputs=inputs) as log:
         log.params(settings.model_dump() | {"seed": config.seed})
         began = time.perf_counter()
         data = suite.run(
