@@ -280,7 +280,7 @@ def _image(
     axes.set(xlabel="Mpc/h", ylabel="Mpc/h")
     bar = axes.figure.colorbar(image, ax=axes, label=unit, fraction=0.046, pad=0.03)
     if isinstance(image.norm, LogNorm):
-        bar.set_ticks([t for t in LOG_TICKS if image.norm.vmin <= t <= image.norm.vmax])
+        bar.set_ticks([tick for tick in LOG_TICKS if map_.min() <= tick <= map_.max()])
         bar.ax.yaxis.set_major_formatter(ScalarFormatter())
         bar.ax.minorticks_off()
 
