@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from spurious import config, tracking
+from spurious import params, tracking
 from spurious.files import CheckFailed
 from spurious.maps import read_maps
 from spurious.stages import attack, compare, report, search, simulate, train, verify
@@ -56,7 +56,7 @@ def project(tmp_path_factory):
     (folder / "data" / "reference").symlink_to(ROOT / "data" / "reference")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        yield config.load(folder / "params.yaml")
+        yield params.load(folder / "params.yaml")
 
 
 @pytest.fixture(scope="module")

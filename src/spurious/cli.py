@@ -73,7 +73,7 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
     def decorate(function: Callable[..., None]) -> click.Command:
         def call(params: Path, scale: str | None = None, **options: Any) -> None:
             with _explained():
-                from spurious.config import load
+                from spurious.params import load
 
                 function(load(params, scale), **options)
 

@@ -45,7 +45,7 @@ def fingerprint(folder, data):
 
 
 # Enough work that a kill after the first shard comes well before the last one.
-LONG = {"simulations": 200, "shard_size": 10, "stages": 40}
+LONG = {"simulations": 200, "shard_size": 10, "stages": 160}
 
 
 @pytest.fixture(scope="module")

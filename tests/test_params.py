@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spurious.config import Budget, Config, load
+from spurious.config import Budget, Config
 from spurious.files import UserError
+from spurious.params import load
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
