@@ -84,6 +84,24 @@ def test_spectra_raw_and_contrast(linear_posterior, maps):
     assert row["spectrum"]["n_modes"] == n_modes.tolist()
 
 
+def test_every_bin_has_its_interval_also_in_cosmic_variances(linear_posterior, maps):
+    """Maps scaled by factors: raw <P'> / <P> - 1 of a bin follows from the resampled spectra."""
+    factors = np.linspace(1.0, 1.4, len(maps))[:, None, None].astype(np.float32)
+    measured = damage.measure(maps, maps * factors, linear_posterior, BOX)
+    arrays = measured.row(seed=3)["spectrum"]
+    low, mean, high = (np.array(arrays["raw"][f"mean_change{s}"]) for s in ("_low", "", "_high"))
+    before, after = measured.raw.clean, measured.raw.perturbed
+    draws = np.random.default_rng(0).integers(0, len(maps), (4000, len(maps)))
+    resampled = after[draws].mean(1) / before[draws].mean(1) - 1
+    expected = np.quantile(resampled, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose(mean, after.mean(0) / before.mean(0) - 1, rtol=1e-6)
+    np.testing.assert_allclose([low, high], expected, rtol=0.1)
+    cosmic = np.array(arrays["cosmic_variance"])
+    for suffix, values in (("_low", low), ("", mean), ("_high", high)):
+        in_cosmic = arrays["raw"][f"mean_change_cosmic{suffix}"]
+        np.testing.assert_allclose(in_cosmic, values / cosmic, rtol=1e-9)
+
+
 def test_change_of_the_mean_spectrum_is_not_the_mean_of_the_changes(linear_posterior, maps):
     """A bright map dominates the mean spectrum: <P'> / <P> follows it alone."""
     clean = np.stack([maps[0], 100 * maps[1]])

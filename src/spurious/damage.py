@@ -21,8 +21,10 @@ key of the row                  meaning; each is {"mean", "low", "high"}, a 95 %
 <spectrum> is `raw` (maps as they are, counts) or `contrast` (each over its own mean, minus 1).
 Besides, `n_maps` is an integer and `spectrum` holds arrays over the bins:
 `k` (h/Mpc), `n_modes`, `cosmic_variance` (relative, of one map), and for each of `raw` and
-`contrast` the clean and perturbed mean spectrum `clean` and `perturbed`, `mean_change`
-(<P'> / <P> - 1), `mean_abs_change` and `max_abs_change` (mean and maximum over maps of |dP / P|).
+`contrast` the clean and perturbed mean spectrum `clean` and `perturbed`; `mean_change`
+(<P'> / <P> - 1) and `mean_change_cosmic` (the same in units of the cosmic variance of one map),
+each with the ends of its interval, `..._low` and `..._high`; `mean_abs_change` and
+`max_abs_change` (mean and maximum over maps of |dP / P|).
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ class Damage:
             row[f"mean_power_change_{name}"] = interval(
                 partial(_largest_mean_change, spectrum), weights
             )
-        return row | {"spectrum": self._spectrum_arrays()}
+        return row | {"spectrum": self._spectrum_arrays(weights)}
 
     def _spectra(self) -> dict[str, SpectrumChange]:
         return {"raw": self.raw, "contrast": self.contrast}
@@ -115,11 +117,12 @@ class Damage:
             scalars[f"power_change_cosmic_{name}"] = (change / cosmic).max(1)
         return scalars
 
-    def _spectrum_arrays(self) -> dict[str, Any]:
+    def _spectrum_arrays(self, weights: np.ndarray) -> dict[str, Any]:
+        cosmic = spectra.cosmic_variance(self.bins.n_modes)
         arrays: dict[str, Any] = {
             "k": self.bins.k.tolist(),
             "n_modes": self.bins.n_modes.tolist(),
-            "cosmic_variance": spectra.cosmic_variance(self.bins.n_modes).tolist(),
+            "cosmic_variance": cosmic.tolist(),
         }
         for name, spectrum in self._spectra().items():
             change = np.abs(spectrum.relative)
@@ -127,7 +130,7 @@ class Damage:
             arrays[name] = {
                 "clean": clean.tolist(),
                 "perturbed": perturbed.tolist(),
-                "mean_change": (perturbed / clean - 1).tolist(),
+                **_bin_intervals(spectrum, weights, cosmic),
                 "mean_abs_change": change.mean(0).tolist(),
                 "max_abs_change": change.max(0).tolist(),
             }
@@ -208,12 +211,33 @@ def interval(
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
+def _bin_intervals(
+    spectrum: SpectrumChange, weights: np.ndarray, cosmic: np.ndarray
+) -> dict[str, list[float]]:
+    """<P'> / <P> - 1 of every bin, relative and in cosmic variances, with its interval."""
+    n = weights.shape[1]
+    low, high = np.quantile(
+        _mean_change(spectrum, weights), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
+    )
+    mean = _mean_change(spectrum, np.full((1, n), 1 / n))[0]
+    arrays = {}
+    for suffix, values in (("", mean), ("_low", low), ("_high", high)):
+        arrays[f"mean_change{suffix}"] = values.tolist()
+        arrays[f"mean_change_cosmic{suffix}"] = (values / cosmic).tolist()
+    return arrays
+
+
 def _largest_mean_change(spectrum: SpectrumChange, weights: np.ndarray) -> np.ndarray:
     """Largest |<P'> / <P> - 1| over bins, for each row of weights."""
+    return np.abs(_mean_change(spectrum, weights)).max(1)
+
+
+def _mean_change(spectrum: SpectrumChange, weights: np.ndarray) -> np.ndarray:
+    """<P'> / <P> - 1 of every bin, for each row of weights: (resamples, n_bins)."""
     clean, perturbed = (
         weights @ np.asarray(p, np.float64) for p in (spectrum.clean, spectrum.perturbed)
     )
-    return np.abs(perturbed / clean - 1).max(1)
+    return perturbed / clean - 1
 
 
 def _batches(clean: np.ndarray, perturbed: np.ndarray, batch_size: int, what: str) -> Any:

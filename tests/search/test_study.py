@@ -216,14 +216,6 @@ def test_best_so_far_counts_feasible_trials_only():
     assert [one["kl"] for one in exported["pareto"]] == [1.0, 2.0, 3.0, 9.0]
 
 
-def test_confirmed_on_other_maps(whole, make_maps, linear_posterior):
-    others = make_maps(20, 16, seed=9)
-    row = whole[0].best.confirm(others, linear_posterior, BOX, limit=0.05, seed=1)
-    assert row["n_maps"] == 20
-    assert row["kl_perturbed_clean"]["low"] > 0
-    assert row["feasible"] == (row["mean_power_change_contrast"]["mean"] <= 0.05)
-
-
 def test_a_damaged_file_is_named(run, tmp_path):
     (tmp_path / "search.db").write_bytes(b"not a database" * 100)
     with pytest.raises(UserError, match=r"search\.db"):

@@ -1,4 +1,4 @@
-"""What a search found, and whether it holds on maps that the search has not seen."""
+"""What a search found."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from spurious import damage
-from spurious.inference.posterior import Posterior
 from spurious.perturbations.systematics import Logistic
 
 
@@ -50,14 +46,6 @@ class Found:
     def systematic(self) -> Logistic:
         """The perturbation itself."""
         return Logistic(self.a, self.b, self.beta)
-
-    def confirm(
-        self, maps: np.ndarray, posterior: Posterior, box_size: float, limit: float, seed: int
-    ) -> dict[str, Any]:
-        """What it does to other maps (n, N, N): a row as in `damage`, and `feasible`."""
-        perturbed = np.asarray(self.systematic(maps))
-        row = damage.measure(maps, perturbed, posterior, box_size).row(seed)
-        return row | {"feasible": row["mean_power_change_contrast"]["mean"] <= limit}
 
 
 @dataclass(frozen=True)
