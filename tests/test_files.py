@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from spurious.files import UserError, md5, read_json, replacing, write_json
+from spurious.errors import UserError
+from spurious.files import md5, read_json, replacing, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -32,7 +33,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 n = 10
 maps = np.random.default_rng(0).random((n, 16, 16), np.float32)
-data = MapSet(maps, np.zeros((n, 2)), np.arange(n), np.arange(n), 1.0)
+data = MapSet(maps, np.zeros((n, 2)), np.arange(n), np.arange(n), np.full(n, 2), 1.0)
 write_maps(Path({str(tmp_path)!r}) / "maps.h5", data)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

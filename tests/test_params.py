@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from spurious.config import Budget, Config
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.params import load
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -40,8 +40,8 @@ def test_shipped_file_is_valid_at_both_scales():
         10000,
         1000,
     )
-    assert len(pilot.grid.omega_m.values()) == len(pilot.grid.sigma_8.values()) == 11
-    assert pilot.grid.omega_m.values()[2] == 0.15
+    assert len(pilot.design.omega_m.values()) == len(pilot.design.sigma_8.values()) == 11
+    assert pilot.design.omega_m.values()[2] == 0.15
 
 
 def test_profile_overrides_only_its_own_scale(tmp_path, raw):
@@ -71,16 +71,16 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ({"attacks.fgsm.kind": "fsgm"}, "does not match any of the expected tags"),
         ({"training.test_fraction": 1.0}, "training.test_fraction = 1.0: Input should be less"),
         ({"training.learning_rate": float("nan")}, "training.learning_rate = nan: Input should be"),
-        ({"grid.omega_m.step": 0.07}, "is not start = 0.05 plus a whole number of steps of 0.07"),
-        ({"grid.omega_m.start": 0.0}, "must lie between background.omega_b = 0.0486 and 1"),
+        ({"design.omega_m.step": 0.07}, "is not start = 0.05 plus a whole number of steps of 0.07"),
+        ({"design.omega_m.start": 0.0}, "must lie between background.omega_b = 0.0486 and 1"),
         ({"search.bounds.a": {"low": 2.0, "high": 1.0}}, "low = 2.0 must be less than high = 1.0"),
         ({"search.bounds.transition.low": 0.0}, "low = 0.0 must be greater than 0"),
         ({"search.maps": 363}, "search.maps: 363 must be less than the 363 test maps"),
         ({"profiles.pilot.simulation": {"simulations": 2}}, "leaves an empty part"),
         ({"profiles.paper.training.epochs": 0}, "at scale paper: training.epochs = 0"),
         (
-            {"profiles.pilot.grid": {}},
-            "profiles.pilot.grid: unknown key, must be one of",
+            {"profiles.pilot.design": {}},
+            "profiles.pilot.design: unknown key, must be one of",
         ),
         ({"run.scales": ["pilt"]}, "run.scales: 'pilt' must be one of profiles: pilot, paper"),
         ({"run.attacks": ["bam"]}, "run.attacks: 'bam' must be one of attacks: random_sign"),

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the exceptions that end a stage with one line."""
+"""Files that are either whole or absent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-
-class UserError(Exception):
-    """Something the user can mend; the command line prints it as one line, without a traceback."""
-
-
-class CheckFailed(Exception):
-    """The project's own check failed: what comes after it must not be believed."""
+from spurious.errors import UserError
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from spurious.config import UNKNOWN_KEY, Config, Run
-from spurious.files import UserError
+from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "training", "search")
