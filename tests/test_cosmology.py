@@ -5,21 +5,7 @@ from camb import model
 from scipy.integrate import simpson
 from scipy.special import spherical_jn
 
-from spurious import config
-from spurious.cosmology import Cosmology, linear_power, nodes
-
-
-def test_nodes_has_omega_m_slowest():
-    grid = config.Grid(
-        omega_m=config.Axis(start=0.05, stop=0.55, step=0.05),
-        sigma_8=config.Axis(start=0.5, stop=1.0, step=0.05),
-    )
-    table = nodes(grid)
-    assert table.shape == (121, 2)
-    assert table[0].tolist() == [0.05, 0.5]
-    assert table[1].tolist() == [0.05, 0.55]
-    assert table[11].tolist() == [0.1, 0.5]
-    assert table[-1].tolist() == [0.55, 1.0]
+from spurious.cosmology import Cosmology, linear_power
 
 
 @pytest.mark.parametrize(("omega_m", "sigma_8"), [(0.05, 1.0), (0.1, 0.5), (0.3, 0.8), (0.55, 0.5)])

@@ -34,10 +34,10 @@ def test_paint_is_cloud_in_cell(positions):
 
 
 def test_read_is_cloud_in_cell(positions):
-    field = np.random.default_rng(4).normal(size=(3, N, N, N)).astype(np.float32)
+    field = np.random.default_rng(4).normal(size=(N, N, N, 3)).astype(np.float32)
     expected = np.zeros((len(positions), 3))
     for number, cell, weight in naive_clouds(positions):
-        expected[number] += weight * field[(slice(None), *cell)]
+        expected[number] += weight * field[cell]
     values = read(tf.constant(field), tf.constant(positions))
     np.testing.assert_allclose(values, expected, atol=2e-5)
 
@@ -46,12 +46,12 @@ def test_read_is_cloud_in_cell(positions):
 def test_gradients_are_those_of_central_differences(positions, axis):
     """Away from the clouds' kinks both are piecewise linear, so float32 differences are good."""
     inside = positions[np.all(np.abs(positions % 1 - 0.5) < 0.4, axis=1)]
-    field = np.random.default_rng(5).normal(size=(2, N, N, N)).astype(np.float32)
+    field = np.random.default_rng(5).normal(size=(N, N, N, 2)).astype(np.float32)
     weights = np.random.default_rng(6).normal(size=(len(inside), 2)).astype(np.float32)
 
     def each(x):
         """One objective of `paint` and one of `read`, as sums over particles."""
-        painted = tf.reduce_sum(field[0] * paint(x, N))
+        painted = tf.reduce_sum(field[..., 0] * paint(x, N))
         return painted, tf.reduce_sum(weights * read(tf.constant(field), x))
 
     x = tf.constant(inside)
@@ -69,9 +69,9 @@ def test_gradients_are_those_of_central_differences(positions, axis):
 
 def test_read_is_the_transpose_of_paint(positions):
     """The gradient of a weighted read in the field is those weights, painted."""
-    field = tf.zeros([1, N, N, N])
+    field = tf.zeros([N, N, N, 1])
     with tf.GradientTape() as tape:
         tape.watch(field)
         total = tf.reduce_sum(read(field, tf.constant(positions)))
     painted = paint(tf.constant(positions), N)
-    np.testing.assert_allclose(tape.gradient(total, field)[0], painted, atol=1e-5)
+    np.testing.assert_allclose(tape.gradient(total, field)[..., 0], painted, atol=1e-5)

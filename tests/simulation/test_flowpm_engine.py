@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from spurious import config
 from spurious.cosmology import Cosmology
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.simulation import initial_conditions, make_engine, white_noise
 from spurious.simulation.particle_mesh import ParticleMesh
 
@@ -27,8 +27,8 @@ def test_both_engines_agree(lpt_order):
     noise = white_noise(1, 16)
     theirs = make_engine(settings.model_copy(update={"engine": "flowpm"}))
     ours = make_engine(settings).density(COSMOLOGY, noise)
-    assert relative_rms(ours, theirs.density(COSMOLOGY, noise)) < 1e-4
-    assert flowpm.tfpm.cosmo["Omega0_m"] == 0.3075  # FlowPM is left as it was
+    assert relative_rms(ours, theirs.density(COSMOLOGY, noise)) < 1e-5
+    assert flowpm.tfpm.D1 is flowpm.tfbackground.D1  # FlowPM is left as it was
 
 
 def test_flowpm_called_naively_simulates_another_universe():

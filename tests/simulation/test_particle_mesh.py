@@ -70,6 +70,44 @@ def test_density_is_a_density(lpt_order):
     assert density.std() > 0.5
 
 
+@pytest.mark.parametrize("force_mesh", [1, 2])
+def test_momentum_is_conserved(force_mesh):
+    """No net force on clustered particles: each pull has its opposite, on any mesh."""
+    clustered = lattice(N) + np.random.default_rng(2).normal(0, 3, (N**3, 3)).astype(np.float32)
+    pull = force(tf.constant(clustered), N, force_mesh).numpy().astype(np.float64)
+    assert np.sqrt(np.mean(pull**2)) > 0.1
+    assert np.abs(pull.mean(axis=0)).max() < 1e-6 * np.sqrt(np.mean(pull**2))
+
+
+def quiet():
+    """A box whose rounding errors have no time to grow."""
+    return make_engine(settings(box_size=64.0, stages=3))
+
+
+@pytest.mark.parametrize("shift", [(1, 0, 0), (0, 3, 0), (0, 0, 5), (2, 7, 11)])
+def test_a_shift_of_the_noise_shifts_the_density(shift):
+    noise, engine = white_noise(1, N), quiet()
+    density = engine.density(Cosmology(0.3, 0.8), noise)
+    moved = engine.density(Cosmology(0.3, 0.8), np.roll(noise, shift, (0, 1, 2)))
+    np.testing.assert_allclose(moved, np.roll(density, shift, (0, 1, 2)), atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0)])
+def test_no_axis_is_special(axes):
+    noise, engine = white_noise(1, N), quiet()
+    density = engine.density(Cosmology(0.3, 0.8), noise)
+    turned = engine.density(Cosmology(0.3, 0.8), noise.transpose(axes).copy())
+    np.testing.assert_allclose(turned, density.transpose(axes), atol=1e-4)
+
+
+def test_a_mirrored_noise_mirrors_the_density():
+    noise, engine = white_noise(1, N), quiet()
+    density = engine.density(Cosmology(0.3, 0.8), noise)
+    index = -np.arange(N) % N  # the mirror leaves the lattice point 0 where it is
+    mirrored = engine.density(Cosmology(0.3, 0.8), noise[index].copy())
+    np.testing.assert_allclose(mirrored, density[index], atol=1e-4)
+
+
 def test_one_compilation_serves_all_cosmologies():
     noise = white_noise(1, N)
     ParticleMesh(settings()).density(Cosmology(0.1, 0.8), noise)

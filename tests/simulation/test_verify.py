@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from spurious import config
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.maps import read_maps
 from spurious.simulation.verify import REFERENCE_NODES, make_reference, verify
 
@@ -26,7 +26,7 @@ def test_the_fast_engine_reproduces_flowpms_own_maps():
     reference = read_maps(SAMPLE)
     assert reference.provenance["simulation"]["engine"] == "flowpm"
     assert reference.maps.shape == (12, 64, 64)
-    assert verify(reference, progress=False).max() < 1e-4
+    assert verify(reference, progress=False).max() < 1e-5  # 3e-6 on the machine of the pilot
 
 
 def test_the_nodes_include_corners_and_centre():

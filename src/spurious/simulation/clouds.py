@@ -29,8 +29,8 @@ def paint(position: tf.Tensor, n: int) -> tf.Tensor:
 
 
 def read(field: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Values (m, c) of a field (c, n, n, n) at the particles."""
-    c, n = field.shape[0], field.shape[-1]
+    """Values (m, c) of a field (n, n, n, c) at the particles."""
+    n, c = field.shape[0], field.shape[-1]
 
     @tf.custom_gradient
     def apply(
@@ -45,7 +45,7 @@ def read(field: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         ]
         return tf.add_n(values), adjoint
 
-    return apply(tf.transpose(tf.reshape(field, [c, n**3])), position)
+    return apply(tf.reshape(field, [n**3, c]), position)
 
 
 def _spread(values: tf.Tensor, position: tf.Tensor, n: int) -> tf.Tensor:

@@ -14,7 +14,7 @@ from spurious.cosmology import Cosmology
 
 
 class Engine(Protocol):
-    """Evolves white noise into density. Engines with the same settings agree to 1e-4 or better."""
+    """Evolves white noise into density. Engines with the same settings agree to 1e-5."""
 
     settings: config.Simulation
 

@@ -1,6 +1,6 @@
 """Linear operators that are diagonal in Fourier space, on a periodic mesh, with gradients.
 
-Half spectra have the shape (n, n, n/2 + 1). Kernels are FlowPM's (`flowpm.kernels`).
+Half spectra have the shape (n, n, n/2 + 1).
 """
 
 from __future__ import annotations
@@ -18,52 +18,62 @@ def wave_numbers(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return full[:, None, None], full[None, :, None], half[None, None, :]
 
 
-def filtered(field: tf.Tensor, kernels: Callable[[], tf.Tensor]) -> tf.Tensor:
-    """Convolve a real field (n, n, n) with each of m kernels: shape (m, n, n, n).
+def coloured(noise: tf.Tensor, amplitude: tf.Tensor) -> tf.Tensor:
+    """Multiply the spectrum of a real field (n, n, n) by a real, even one (n, n, n/2 + 1).
 
-    `kernels` makes the tensor (m, n, n, n/2 + 1), complex64, Hermitian as half spectra of real
-    kernels are. TensorFlow has no gradient for irfft3d, but the map is linear and its adjoint
-    is the same sum with the conjugate kernels. It is a function, so that inside a loop the
-    adjoint makes the kernels anew rather than keep one copy a step.
+    Differentiable in both. TensorFlow has no gradient for irfft3d, but the product is its own
+    adjoint in the field, and in the amplitude a correlation of the two spectra.
     """
-    n = field.shape[-1]
+    n = noise.shape[-1]
+
+    @tf.custom_gradient
+    def apply(
+        field: tf.Tensor, factor: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+        def adjoint(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            product = tf.math.conj(tf.signal.rfft3d(field)) * tf.signal.rfft3d(upstream)
+            # All but the planes k_z = 0 and Nyquist stand for two modes of the whole spectrum.
+            twice = np.full(n // 2 + 1, 2 / n**3, np.float32)
+            twice[[0, -1]] /= 2
+            return _multiplied(upstream, factor), tf.math.real(product) * twice
+
+        return _multiplied(field, factor), adjoint
+
+    return apply(noise, amplitude)
+
+
+def filtered(field: tf.Tensor, kernel: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """Multiply the spectrum of a real field (n, n, n) by a real, even constant (n, n, n/2 + 1).
+
+    `kernel` makes it. It is a function, so that inside a loop the adjoint, the same filter,
+    makes it anew rather than keep one copy a step.
+    """
 
     @tf.custom_gradient
     def apply(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         def adjoint(upstream: tf.Tensor) -> tf.Tensor:
-            upstream = tf.convert_to_tensor(upstream)  # a gather's gradient is IndexedSlices
-            spectra = tf.math.conj(kernels()) * tf.signal.rfft3d(upstream)
-            return tf.signal.irfft3d(tf.reduce_sum(spectra, axis=0), [n, n, n])
+            # A gather's gradient arrives as IndexedSlices.
+            return _multiplied(tf.convert_to_tensor(upstream), kernel())
 
-        return tf.signal.irfft3d(kernels() * tf.signal.rfft3d(values), [n, n, n]), adjoint
+        return _multiplied(values, kernel()), adjoint
 
     return apply(field)
 
 
-def displacement_kernels(n: int) -> tf.Tensor:
-    """Kernels (3, n, n, n/2 + 1) of the inverse divergence: i g_j / k^2, zero at k = 0.
-
-    g = (8 sin k - sin 2k) / 6 is the four-point finite difference, which damps the smallest
-    scales; 1/k^2 inverts the Laplacian (FastPM, arXiv:1603.00476, Section 2.2).
-    """
-    gradient, inverse_square = _derivatives(n)
-    return tf.stack([tf.complex(0.0, g * inverse_square) for g in gradient])
+def _multiplied(field: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    spectrum = tf.complex(factor, tf.zeros_like(factor)) * tf.signal.rfft3d(field)
+    return tf.signal.irfft3d(spectrum, field.shape)
 
 
-def shear_kernels(n: int) -> tf.Tensor:
-    """Kernels (6, n, n, n/2 + 1) of -g_i g_j / k^2 for ij = 00, 11, 22, 12, 20, 01."""
-    gradient, inverse_square = _derivatives(n)
-    pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1))
-    return tf.stack(
-        [tf.complex(-gradient[i] * gradient[j] * inverse_square, 0.0) for i, j in pairs]
-    )
+def potential(source: tf.Tensor) -> tf.Tensor:
+    """The field (n, n, n) of mean zero whose Laplacian is `source`; lengths in cells."""
+    return filtered(source, lambda: _inverse_laplacian(source.shape[-1], source.dtype))
 
 
-def _derivatives(n: int) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Finite-difference gradient (three vectors that broadcast) and 1/k^2 on the half spectrum."""
-    k = wave_numbers(n)
+def _inverse_laplacian(n: int, dtype: tf.DType) -> tf.Tensor:
+    """-1/k^2 on the half spectrum, zero at k = 0."""
     # Constants are made from NumPy here, inside the program: a loop's gradient cannot reach
     # tensors made outside.
-    gradient = [tf.constant((8 * np.sin(c) - np.sin(2 * c)) / 6, tf.float32) for c in k]
-    square = tf.add_n([tf.zeros([n, n, n // 2 + 1]) + tf.constant(c**2, tf.float32) for c in k])
-    return gradient, tf.math.divide_no_nan(1.0, square)
+    squares = [tf.constant(k**2, dtype) for k in wave_numbers(n)]
+    total = tf.add_n([tf.zeros([n, n, n // 2 + 1], dtype) + square for square in squares])
+    return tf.math.divide_no_nan(tf.constant(-1, dtype), total)

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from spurious import config
-from spurious.cosmology import Cosmology, linear_power
-from spurious.simulation import clouds, fourier, initial_conditions
+from spurious.cosmology import Cosmology
+from spurious.simulation import clouds, differences, fourier, initial_conditions
 from spurious.simulation.growth import growth, leapfrog
 
 
@@ -61,8 +61,6 @@ class ParticleMesh:
         return self._factors(cosmology)
 
     def _make_factors(self, cosmology: Cosmology) -> Factors:
-        n, box_size = self.settings.n_cells, self.settings.box_size.value
-        power = linear_power(cosmology, initial_conditions.k_max(n, box_size))
         first = growth(cosmology.omega_m, self._scale_factors[0])
         orders = slice(self.settings.lpt_order)
         displace = np.array([first.d1, first.d2])
@@ -72,7 +70,7 @@ class ParticleMesh:
             *(
                 tf.constant(values, tf.float32)
                 for values in (
-                    initial_conditions.amplitude(power, n, box_size),
+                    initial_conditions.amplitude_of(cosmology, self.settings),
                     displace[orders],
                     move[orders],
                     1.5 * cosmology.omega_m * kick,
@@ -124,5 +122,5 @@ def force(position: tf.Tensor, n: int, force_mesh: int) -> tf.Tensor:
     fine = n * force_mesh
     position = position * float(force_mesh)
     contrast = clouds.paint(position, fine) * float(force_mesh**3)
-    field = fourier.filtered(contrast, lambda: fourier.displacement_kernels(fine))
-    return clouds.read(field, position) / float(force_mesh)
+    pull = clouds.read(differences.gradient(fourier.potential(contrast)), position)
+    return -pull / float(force_mesh)

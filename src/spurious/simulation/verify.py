@@ -8,12 +8,13 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious import config, seeds
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.maps import MapSet
 from spurious.simulation.engine import cosmology_at, make_engine, one_map
 from spurious.simulation.suite import provenance
 
 EngineName = Literal["xla", "flowpm"]
+LINE_OF_SIGHT = 2  # `one_map` projects along the last axis
 
 # Corners and centre of the paper's grid, and seven nodes between them.
 REFERENCE_NODES = np.array(
@@ -47,6 +48,7 @@ def make_reference(
         labels=REFERENCE_NODES,
         seeds=np.array(white_noise, np.uint64),
         index=np.arange(len(REFERENCE_NODES)),
+        axis=np.full(len(REFERENCE_NODES), LINE_OF_SIGHT),
         box_size=settings.box_size.value,
         provenance=provenance(settings, background, root_seed),
     )
