@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper test lint lock ui dashboard clean
+.PHONY: help repro paper test lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -32,6 +32,9 @@ lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.bench ## speed against FlowPM, JaxPM and the floor; ten minutes on a quiet machine
+	$(BIN)/python -m benchmarks
+
 ui: $(VENV)/.ready ## MLflow on this machine (PORT=5000)
 	@echo "MLflow: http://127.0.0.1:$(PORT)"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
@@ -42,6 +45,7 @@ dashboard: $(VENV)/.ready ## the Optuna study on this machine (DASHBOARD_PORT=80
 
 lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -c requirements.txt -o benchmarks/requirements.txt
 
 clean: ## remove the environment and caches; data, results and mlruns stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
@@ -52,4 +56,8 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.ready benchmarks/requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r benchmarks/requirements.txt
 	@touch $@

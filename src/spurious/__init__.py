@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spurious.camels import read_camels as read_camels
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.maps import MapSet as MapSet
+    from spurious.maps import join_maps as join_maps
     from spurious.maps import read_maps as read_maps
     from spurious.maps import write_maps as write_maps
     from spurious.perturbations.gradient import BIM as BIM
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from spurious.perturbations.noise import RandomSign as RandomSign
     from spurious.perturbations.systematics import Logistic as Logistic
     from spurious.simulation import simulate as simulate
+    from spurious.splitting import split as split
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
@@ -33,8 +36,11 @@ _HOME = {
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
+    "join_maps": ("spurious.maps", "join_maps"),
+    "read_camels": ("spurious.camels", "read_camels"),
     "read_maps": ("spurious.maps", "read_maps"),
     "simulate": ("spurious.simulation", "simulate"),
+    "split": ("spurious.splitting", "split"),
     "write_maps": ("spurious.maps", "write_maps"),
 }
 
