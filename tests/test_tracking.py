@@ -40,7 +40,8 @@ def commit():
 def test_a_run_keeps_what_it_was_told_and_what_it_was_made_of(project):
     source = Path("maps.h5")
     source.write_bytes(b"content")
-    data = MapSet(np.ones((3, 4, 4), np.float32), np.zeros((3, 2)), np.arange(3), np.arange(3), 1.0)
+    numbers = np.arange(3)
+    data = MapSet(np.ones((3, 4, 4), np.float32), np.zeros((3, 2)), numbers, numbers, numbers, 1.0)
     tags = {"attack": "bim"}
     with tracking.start("attack", "pilot", inputs=[source], tags=tags) as log:
         log.params({"alpha": {"value": 0.1, "unit": "std"}, "steps": 10})

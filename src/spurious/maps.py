@@ -1,16 +1,23 @@
 """The data set: projected density maps with their labels, on disk and in memory.
 
-HDF5 schema, version 1 (one file is one `MapSet`):
+HDF5 schema, version 2 (one file is one `MapSet`; see docs/data.md):
 
 ==========  ===================  ==========================================================
 dataset     shape, type          meaning
 ==========  ===================  ==========================================================
-`maps`      (n, N, N) float32    projected particle count per pixel; mean N per pixel for
-                                 N^3 particles in N^3 cells, projected along one axis
+`maps`      (n, N, N) float32    the maps, in the unit that the attribute `unit` names; from
+                                 this engine the projected particle count per pixel, mean N
+                                 for N^3 particles in N^3 cells
 `labels`    (n, p) float64       the parameters, in the order of the attribute `names`
-`seeds`     (n,) uint64          seed of each simulation's white noise
-`index`     (n,) int64           number of the simulation in its suite
+`seeds`     (n,) uint64          seed of each simulation's white noise; 0 if unknown
+`index`     (n,) int64           number of the simulation: the same for all its maps
+`axis`      (n,) int8            line of sight, box axis 0, 1 or 2; -1 if unknown
+`fields`    (s, N, N, N)         optional: density of each of the s simulations in units of
+            float32              its mean, in the order in which `index` first names them
 ==========  ===================  ==========================================================
+
+A map seen along axis 2 has box axis 0 along its rows and axis 1 along its columns; along axis 1
+it has 0 and 2, along axis 0 it has 1 and 2.
 
 File attributes: `schema`, `names` (JSON list), `unit`, `box_size` (Mpc/h), `provenance` (JSON:
 settings and versions that made the maps). No time of day is stored: the same inputs give
@@ -20,132 +27,304 @@ the same bytes, so DVC sees a remade data set as unchanged.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from spurious import seeds as seeding
-from spurious.files import UserError, replacing
+from spurious.errors import UserError
+from spurious.files import replacing
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import xarray
+
+SCHEMA = 2
 NAMES = ("omega_m", "sigma_8")
 UNIT = "projected particle count per pixel"
+ROWS = {
+    "maps": np.float32,
+    "labels": np.float64,
+    "seeds": np.uint64,
+    "index": np.int64,
+    "axis": np.int8,
+}
+BLOCK = 64 * 2**20  # bytes that `join_maps` holds in memory at a time
+SLACK = 2**16  # bytes, more than a file has beside its arrays
 
 
 @dataclass(frozen=True)
 class MapSet:
-    """Maps (n, N, N) in counts with labels (n, p), seeds (n,) and simulation numbers (n,)."""
+    """Maps and what is known of each.
+
+    Attributes:
+        maps: (n, N, N); the maps of one simulation follow each other.
+        labels: the parameters, (n, p).
+        seeds: of each simulation's white noise, (n,); 0 if unknown.
+        index: number of the simulation, (n,); the same for all its maps.
+        axis: line of sight, (n,): box axis 0, 1 or 2; -1 if unknown.
+        box_size: side of a map, Mpc/h.
+        names: the p parameters.
+        unit: of the maps.
+        provenance: settings and versions that made them.
+        fields: density in units of the mean, one a simulation in the order of `simulations`,
+            (s, N, N, N); None if not kept or not read.
+    """
 
     maps: np.ndarray
     labels: np.ndarray
     seeds: np.ndarray
     index: np.ndarray
+    axis: np.ndarray
     box_size: float
     names: tuple[str, ...] = NAMES
+    unit: str = UNIT
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    fields: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.maps)
+        n, p = len(self.maps), len(self.names)
         if self.maps.ndim != 3 or self.maps.shape[1] != self.maps.shape[2]:
             raise ValueError(f"maps have shape {self.maps.shape}, expected (n, N, N)")
-        if self.labels.shape != (n, len(self.names)):
-            raise ValueError(
-                f"labels have shape {self.labels.shape}, expected {(n, len(self.names))}"
-            )
-        if self.seeds.shape != (n,) or self.index.shape != (n,):
-            raise ValueError(f"seeds and index must have shape ({n},)")
+        if self.labels.shape != (n, p):
+            raise ValueError(f"labels have shape {self.labels.shape}, expected {(n, p)}")
+        if not self.seeds.shape == self.index.shape == self.axis.shape == (n,):
+            raise ValueError(f"seeds, index and axis must have shape ({n},)")
+        if not np.isin(self.axis, (-1, 0, 1, 2)).all():
+            raise ValueError("axis must be 0, 1 or 2, or -1 for unknown")
+        expected = (len(self.simulations), *self.maps.shape[1:], self.maps.shape[1])
+        if self.fields is not None and self.fields.shape != expected:
+            raise ValueError(f"fields have shape {self.fields.shape}, expected {expected}")
 
     def __len__(self) -> int:
         return len(self.maps)
 
+    @property
+    def simulations(self) -> np.ndarray:
+        """Numbers of the simulations, each once, in the order in which `index` has them: (s,)."""
+        return distinct(self.index)[0]
+
     def take(self, rows: np.ndarray) -> MapSet:
-        """The subset at `rows`, in that order."""
-        return replace(
-            self,
-            maps=self.maps[rows],
-            labels=self.labels[rows],
-            seeds=self.seeds[rows],
-            index=self.index[rows],
-        )
+        """The subset at `rows`, in that order.
+
+        Fields stay with their simulations: kept are those that still have a map, each once, in
+        the order in which the subset first names them.
+        """
+        fields = self.fields
+        if fields is not None:
+            _, place = distinct(self.index)
+            fields = fields[distinct(place[rows])[0]]
+        taken = {name: getattr(self, name)[rows] for name in ROWS}
+        return replace(self, **taken, fields=fields)
+
+    def to_dataset(self, batch_size: int | None = 32) -> tf.data.Dataset:
+        """The maps and labels as a `tf.data.Dataset`; see `spurious.views.to_dataset`."""
+        from spurious.views import to_dataset
+
+        return to_dataset(self, batch_size)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Everything as an `xarray.Dataset`; see `spurious.views.to_xarray`."""
+        from spurious.views import to_xarray
+
+        return to_xarray(self)
+
+
+def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values in order of first appearance, and the place of each value among them."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return values[np.sort(first)], np.argsort(order)[inverse]
 
 
 def write_maps(path: Path, data: MapSet) -> None:
     """Write a data set as HDF5, whole or not at all. The same data give the same bytes."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["schema"] = SCHEMA
-        file.attrs["names"] = json.dumps(list(data.names))
-        file.attrs["unit"] = UNIT
-        file.attrs["box_size"] = float(data.box_size)
-        file.attrs["provenance"] = json.dumps(dict(data.provenance), sort_keys=True)
-        for name, values, dtype in (
-            ("maps", data.maps, np.float32),
-            ("labels", data.labels, np.float64),
-            ("seeds", data.seeds, np.uint64),
-            ("index", data.index, np.int64),
-        ):
-            file.create_dataset(name, data=np.asarray(values, dtype), track_times=False)
+    arrays = {name: getattr(data, name) for name in _arrays(data.fields is not None)}
+    shapes = {name: values.shape for name, values in arrays.items()}
+    with _created(path, _Kind.of(data), shapes, data.provenance) as file:
+        for name, values in arrays.items():
+            file[name][...] = np.asarray(values, file[name].dtype)
 
 
-def read_maps(path: Path) -> MapSet:
+def read_maps(path: Path, fields: bool = False) -> MapSet:
     """Read a data set.
 
+    Args:
+        path: of the file.
+        fields: whether to read the three-dimensional fields too, which may be large.
+
     Raises:
-        UserError: the file is missing, is not HDF5, or does not follow the schema.
+        UserError: the file is missing, is not HDF5, or does not follow the schema; or `fields`
+            are asked for and it has none.
     """
+    with _opened(path) as file:
+        if fields and "fields" not in file:
+            raise UserError(f"{path} has no fields: make it with simulation.fields = true")
+        return MapSet(
+            **{name: file[name][...] for name in _arrays(fields)},
+            box_size=float(file.attrs["box_size"]),
+            names=tuple(json.loads(file.attrs["names"])),
+            unit=str(file.attrs["unit"]),
+            provenance=json.loads(file.attrs["provenance"]),
+        )
+
+
+def join_maps(path: Path, parts: Iterable[Path], provenance: Mapping[str, Any]) -> None:
+    """Stream finished files into one, in order, whole or not at all, never all in memory.
+
+    The bytes are those that `write_maps` would give `concatenate` of the parts.
+
+    Args:
+        path: the file to write.
+        parts: files of `write_maps`; all or none of them have fields.
+        provenance: of the whole; that of the parts is dropped.
+
+    Raises:
+        UserError: there are no parts; one is missing or damaged; they do not fit together.
+    """
+    parts = [Path(part) for part in parts]
+    kind, shapes = _joined(path, parts)
+    with _created(path, kind, shapes, provenance) as file:
+        for name in shapes:
+            end = 0
+            for block in (block for part in parts for block in _blocks(part, name)):
+                start, end = end, end + len(block)
+                file[name][start:end] = block
+
+
+def concatenate(parts: Sequence[MapSet]) -> MapSet:
+    """Join data sets in order; provenance is the first one's.
+
+    Raises:
+        ValueError: box size, names or unit differ, only some have fields, or a simulation with a
+            field is in two of them.
+    """
+    first, kind = parts[0], _Kind.of(parts[0])
+    for part in parts:
+        if _Kind.of(part) != kind:
+            raise ValueError(f"{_Kind.of(part)} does not fit to {kind}")
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in _arrays(kind.fields)
+    }
+    return replace(first, **joined)
+
+
+class _Kind(NamedTuple):
+    """What data sets must share to be joined."""
+
+    names: tuple[str, ...]
+    unit: str
+    box_size: float
+    n_pixels: int
+    fields: bool
+
+    @classmethod
+    def of(cls, data: MapSet) -> _Kind:
+        fields = data.fields is not None
+        return cls(data.names, data.unit, float(data.box_size), data.maps.shape[1], fields)
+
+    def __str__(self) -> str:
+        fields = "with fields" if self.fields else "without fields"
+        names = ", ".join(self.names)
+        return f"{self.n_pixels} pixels, {self.box_size} Mpc/h, {names}, {self.unit}, {fields}"
+
+
+def _arrays(fields: bool) -> list[str]:
+    return [*ROWS, "fields"] if fields else list(ROWS)
+
+
+@contextmanager
+def _created(
+    path: Path, kind: _Kind, shapes: Mapping[str, tuple[int, ...]], provenance: Mapping[str, Any]
+) -> Iterator[h5py.File]:
+    """A new file with its attributes and empty arrays; it gets its name when the block is done."""
+    with replacing(path) as temporary:
+        dtypes = {name: np.dtype(ROWS.get(name, np.float32)) for name in shapes}
+        size = sum(dtypes[name].itemsize * math.prod(shape) for name, shape in shapes.items())
+        _require_space(temporary, SLACK + size)
+        with h5py.File(temporary, "w") as file:
+            file.attrs["schema"] = SCHEMA
+            file.attrs["names"] = json.dumps(list(kind.names))
+            file.attrs["unit"] = kind.unit
+            file.attrs["box_size"] = kind.box_size
+            file.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True)
+            # All before the first is filled, so that the bytes depend on content alone.
+            for name, shape in shapes.items():
+                file.create_dataset(name, shape, dtypes[name], track_times=False)
+            yield file
+
+
+def _require_space(path: Path, size: int) -> None:
+    """An OSError if the disk cannot hold `size` bytes: HDF5 itself crashes when it cannot write."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """A file of this schema, for reading; what HDF5 says of damaged bytes becomes one line."""
     if not Path(path).is_file():
         raise UserError(f"{path} is missing: make it with `spurious simulate`")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs["schema"] != SCHEMA:
-                raise UserError(f"{path} has schema {file.attrs['schema']}, expected {SCHEMA}")
-            return MapSet(
-                maps=file["maps"][:],
-                labels=file["labels"][:],
-                seeds=file["seeds"][:],
-                index=file["index"][:],
-                box_size=float(file.attrs["box_size"]),
-                names=tuple(json.loads(file.attrs["names"])),
-                provenance=json.loads(file.attrs["provenance"]),
-            )
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged or is no map data set: {error}") from error
+            if (schema := file.attrs["schema"]) != SCHEMA:
+                raise UserError(f"{path} has schema {schema}, expected {SCHEMA}: make it again")
+            yield file
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged or is no map data set: {reason}") from error
 
 
-def concatenate(parts: list[MapSet]) -> MapSet:
-    """Join data sets in order; box size, names and provenance are the first one's."""
-    return replace(
-        parts[0],
-        maps=np.concatenate([part.maps for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        seeds=np.concatenate([part.seeds for part in parts]),
-        index=np.concatenate([part.index for part in parts]),
-    )
+def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
+    """The rows of one array of a file, as many at a time as memory is meant to hold."""
+    with _opened(path) as file:
+        source = file[name]
+        step = max(1, BLOCK // max(1, source.dtype.itemsize * math.prod(source.shape[1:])))
+        for start in range(0, len(source), step):
+            yield source[start : start + step]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Row numbers of the three disjoint parts of a data set, each sorted."""
+def _joined(path: Path, parts: Sequence[Path]) -> tuple[_Kind, dict[str, tuple[int, ...]]]:
+    """What all parts share, and the shapes of the joined arrays."""
+    if not parts:
+        raise UserError(f"{path}: there are no parts to join")
+    kinds, shapes, index = zip(*(_summary(part) for part in parts), strict=True)
+    for part, kind in zip(parts, kinds, strict=True):
+        if kind != kinds[0]:
+            raise UserError(f"{part} does not fit to {parts[0]}: {kind}; {kinds[0]}")
+    joined = {
+        name: (sum(one[name][0] for one in shapes), *shape[1:]) for name, shape in shapes[0].items()
+    }
+    simulations = len(np.unique(np.concatenate(index)))
+    if kinds[0].fields and joined["fields"][0] != simulations:
+        raise UserError(
+            f"{path}: its parts have {joined['fields'][0]} fields for {simulations} simulations; "
+            "all maps of a simulation must be in the same part"
+        )
+    return kinds[0], joined
 
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
 
-
-def split(n: int, test_fraction: float, validation_fraction: float, root_seed: int) -> Split:
-    """Split n simulations at random.
-
-    `test_fraction` of all are for the test alone; `validation_fraction` of the rest choose
-    the best epoch. Each simulation gives one map, so a split of maps is one of simulations.
-    """
-    order = seeding.generator(root_seed, "split").permutation(n)
-    n_test = round(n * test_fraction)
-    n_validation = round((n - n_test) * validation_fraction)
-    test, validation, train = np.split(order, [n_test, n_test + n_validation])
-    return Split(np.sort(train), np.sort(validation), np.sort(test))
+def _summary(path: Path) -> tuple[_Kind, dict[str, tuple[int, ...]], np.ndarray]:
+    """Kind, shapes and simulation numbers of a file, without its maps."""
+    with _opened(path) as file:
+        fields = "fields" in file
+        shapes = {name: file[name].shape for name in _arrays(fields)}
+        kind = _Kind(
+            tuple(json.loads(file.attrs["names"])),
+            str(file.attrs["unit"]),
+            float(file.attrs["box_size"]),
+            shapes["maps"][1],
+            fields,
+        )
+        return kind, shapes, file["index"][...]
 
 
 @dataclass(frozen=True)
@@ -167,27 +346,3 @@ class Standardiser:
     def inverse(self, standardised: Any) -> Any:
         """Standard units to counts."""
         return standardised * self.std + self.mean
-
-
-def augment(maps: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Each map rolled, rotated by a multiple of 90 degrees and flipped, each at random.
-
-    Boxes are periodic and have no preferred direction, so none of this changes what a map says
-    about cosmology, and it is exact: pixels move, none is interpolated.
-
-    Args:
-        maps: (n, N, N).
-        generator: draws two rolls, two reversals and one transposition a map.
-
-    Returns:
-        New maps (n, N, N).
-    """
-    n, size = maps.shape[:2]
-    # Two reversals and a transposition make all eight rotations and reflections of a square.
-    offset = generator.integers(size, size=(2, n, 1))
-    sign = generator.choice((-1, 1), size=(2, n, 1))
-    rows, columns = (offset + sign * np.arange(size)) % size
-    moved = maps[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    transposed = generator.random(n) < 0.5
-    moved[transposed] = moved[transposed].swapaxes(1, 2)
-    return moved

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import integrate, special, stats
 
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.inference.network import compact
 from spurious.inference.posterior import (
     NetworkPosterior,

@@ -12,9 +12,10 @@ import pytest
 from scipy import special, stats
 
 from spurious import config, maps, seeds
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.inference import training
 from spurious.inference.posterior import NetworkPosterior
+from spurious.splitting import Split, split
 
 SETTINGS = config.Training(epochs=4, batch_size=8, learning_rate=2e-3, weight_decay=0.01)
 SEED = 11
@@ -31,11 +32,12 @@ def make_data(n=44, size=16):
         labels=labels,
         seeds=np.arange(n, dtype=np.uint64),
         index=np.arange(n),
+        axis=np.full(n, 2),
         box_size=128.0,
     )
 
 
-PARTS = maps.split(44, 0.25, 0.2, SEED)
+PARTS = split(np.arange(44), 0.25, 0.2, SEED)
 
 
 def run(folder, settings=SETTINGS, callbacks=(), seed=SEED, data=None, parts=PARTS):
@@ -211,7 +213,7 @@ def test_batches_are_augmented_afresh_and_depend_on_epoch_and_step_alone():
 def test_a_few_maps_can_be_learnt_by_heart(tmp_path):
     """The error falls far below the prior's standard deviation of 0.6 / sqrt(12) = 0.17."""
     few = np.arange(8)
-    parts = maps.Split(np.tile(few, 20), few, few)
+    parts = Split(np.tile(few, 20), few, few)
     settings = SETTINGS.model_copy(update={"epochs": 15, "augment": False})
     network, _ = run(tmp_path, settings, parts=parts)
     data = make_data().take(few)
@@ -248,7 +250,7 @@ def test_a_constant_label_is_refused(tmp_path):
 
 
 def test_empty_parts_are_refused(tmp_path):
-    empty = maps.Split(np.arange(10), np.arange(0), np.arange(10, 44))
+    empty = Split(np.arange(10), np.arange(0), np.arange(10, 44))
     with pytest.raises(ValueError, match="must not be empty"):
         run(tmp_path, parts=empty)
 

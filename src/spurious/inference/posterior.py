@@ -19,7 +19,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tqdm import tqdm
 
-from spurious.files import UserError, replacing
+from spurious.errors import UserError
+from spurious.files import replacing
 from spurious.inference.network import HEAD, STANDARDISE, MixtureHead
 from spurious.maps import Standardiser
 

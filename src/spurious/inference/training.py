@@ -23,10 +23,13 @@ from keras import ops
 from tqdm import tqdm
 
 from spurious import config, seeds
-from spurious.files import UserError, replacing
+from spurious.errors import UserError
+from spurious.files import replacing
+from spurious.inference.augmentation import augment
 from spurious.inference.network import compact
 from spurious.inference.posterior import mixture
-from spurious.maps import MapSet, Split, Standardiser, augment
+from spurious.maps import MapSet, Standardiser
+from spurious.splitting import Split
 
 History = dict[str, list[float]]
 
