@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
-from spurious.config.quantities import Budget, Density, InverseDensity, Section
+from spurious.config.attacks import BIM, FGSM, PGD, Amplitude, Match, RandomSign
+from spurious.config.quantities import InverseDensity, Section
+from spurious.config.systematics import Systematic
 
-
-class RandomSign(Section):
-    """Control: every pixel moves by plus or minus epsilon at random."""
-
-    kind: Literal["random_sign"]
-    epsilon: Budget
-
-
-class FGSM(Section):
-    """Fast gradient sign method: one step of size epsilon (Goodfellow et al. 2015)."""
-
-    kind: Literal["fgsm"]
-    epsilon: Budget
-    objective: Literal["nll", "kl"] = "nll"
-
-
-class BIM(Section):
-    """Basic iterative method (Kurakin et al. 2017; the paper's Eq. 2)."""
-
-    kind: Literal["bim"]
-    alpha: Budget
-    steps: int = Field(10, ge=1, le=10_000)
-    epsilon: Budget | None = Field(None, description="largest change of a pixel; none: alpha steps")
-    objective: Literal["nll", "kl"] = "nll"
-
-
-class Match(Section):
-    """An amplitude chosen so that the mean squared change equals another perturbation's."""
-
-    match: RandomSign | FGSM | BIM = Field(discriminator="kind")
-
-
-def _amplitude_kind(value: Any) -> str:
-    given = isinstance(value, Match) or (isinstance(value, dict) and "match" in value)
-    return "match" if given else "density"
-
-
-# Told apart before validation, so that an error names one of them and not both.
-Amplitude = Annotated[
-    Annotated[Density, Tag("density")] | Annotated[Match, Tag("match")],
-    Discriminator(_amplitude_kind),
+__all__ = [
+    "BIM",
+    "FGSM",
+    "PGD",
+    "Amplitude",
+    "Logistic",
+    "Match",
+    "Perturbation",
+    "RandomSign",
 ]
 
 
@@ -61,4 +31,6 @@ class Logistic(Section):
     beta: Amplitude
 
 
-Perturbation = Annotated[RandomSign | FGSM | BIM | Logistic, Field(discriminator="kind")]
+Perturbation = Annotated[
+    RandomSign | FGSM | BIM | PGD | Logistic | Systematic, Field(discriminator="kind")
+]

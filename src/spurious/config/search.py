@@ -27,7 +27,9 @@ class Search(Section):
 
     starts: int = Field(24, ge=1, description="proposals, each refined by gradients")
     refine_steps: int = Field(12, ge=0, le=1000, description="SLSQP iterations a start")
-    maps: int = Field(128, ge=2, description="test simulations in the objective; the rest confirm it")
+    maps: int = Field(
+        128, ge=2, description="test simulations in the objective; the rest confirm it"
+    )
     max_power_change: float = Field(
         0.05, gt=0, lt=1, description="fence: max over bins of |dP/P| of the contrast"
     )

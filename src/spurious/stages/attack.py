@@ -11,17 +11,20 @@ import numpy as np
 from spurious import config as cfg
 from spurious import tracking
 from spurious.config import Config
+from spurious.config.attacks import BIM, FGSM, PGD
 from spurious.damage import measure
-from spurious.files import UserError, write_json
+from spurious.errors import UserError
+from spurious.files import write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.perturbations.base import Perturbation
-from spurious.perturbations.gradient import BIM, FGSM
 from spurious.perturbations.noise import RandomSign
 from spurious.perturbations.systematics import Logistic, matched
 from spurious.stages import examples
 from spurious.stages.inputs import network, test_set
 from spurious.stages.layout import Layout
+from spurious.stages.systematics import build_systematic
+from spurious.stages.white_box import build_attack
 
 
 def run(config: Config, name: str) -> None:
@@ -42,9 +45,7 @@ def run(config: Config, name: str) -> None:
         write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
         log.metrics(scalars(row))
         log.series(series(row))
-        log.figure(
-            examples.workflow(0, test, {name: perturbed}, posterior, config.grid), "example.png"
-        )
+        log.figure(examples.workflow(0, test, {name: perturbed}, posterior), "example.png")
     kl = row["kl_perturbed_clean"]
     print(f"{name}: KL(perturbed ‖ clean) = {kl['mean']:.3g} [{kl['low']:.3g}, {kl['high']:.3g}]")
 
@@ -53,16 +54,12 @@ def build(
     settings: cfg.Perturbation, posterior: Posterior, test: MapSet, seed: int
 ) -> Perturbation:
     """The perturbation that an entry of params.yaml describes, its budgets turned into counts."""
-    std = posterior.standardiser.std
     if isinstance(settings, cfg.RandomSign):
-        return RandomSign(settings.epsilon.counts(std), seed)
-    if isinstance(settings, cfg.FGSM):
-        return FGSM(posterior, settings.epsilon.counts(std), settings.objective)
-    if isinstance(settings, cfg.BIM):
-        epsilon = None if settings.epsilon is None else settings.epsilon.counts(std)
-        return BIM(
-            posterior, settings.alpha.counts(std), settings.steps, epsilon, settings.objective
-        )
+        return RandomSign(settings.epsilon.counts(posterior.standardiser.std), seed)
+    if isinstance(settings, FGSM | BIM | PGD):
+        return build_attack(settings, posterior, test, seed)
+    if not isinstance(settings, cfg.Logistic):
+        return build_systematic(settings, posterior, test, seed)
     if isinstance(settings.beta, cfg.Density):
         return Logistic(settings.a.value, settings.b, settings.beta.value)
     other = apply(build(settings.beta.match, posterior, test, seed), test)

@@ -1,0 +1,175 @@
+"""White-box attacks in params.yaml: objective, step, budget, and what else must hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from spurious.config.quantities import Budget, Density, Section
+
+
+class Toward(Section):
+    """The posterior moves to a chosen cosmology."""
+
+    kind: Literal["toward"]
+    omega_m: float = Field(gt=0, lt=1)
+    sigma_8: float = Field(gt=0)
+
+
+class ShiftS8(Section):
+    """S_8 = sigma_8 sqrt(Omega_m / 0.3) of the posterior's mean shifts by so many clean sigmas."""
+
+    kind: Literal["shift_s8"]
+    sigmas: float = Field(ge=-100, le=100, description="posterior standard deviations, not 0")
+
+    @model_validator(mode="after")
+    def _a_shift(self) -> ShiftS8:
+        if self.sigmas == 0:
+            raise ValueError("sigmas = 0 must not be 0")
+        return self
+
+
+ObjectiveName = Literal[
+    "nll", "kl", "kl_perturbed_clean", "kl_clean_perturbed", "overconfident", "underconfident"
+]
+
+
+def _objective_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+# Told apart before validation, so that an error names one of them and not all.
+Objective = Annotated[
+    Annotated[ObjectiveName, Tag("name")]
+    | Annotated[Toward, Tag("toward")]
+    | Annotated[ShiftS8, Tag("shift_s8")],
+    Discriminator(
+        _objective_kind,
+        custom_error_type="objective",
+        custom_error_message=(
+            "must be nll, kl_perturbed_clean (short: kl), kl_clean_perturbed, overconfident, "
+            "underconfident, or a section of kind toward or shift_s8"
+        ),
+    ),
+]
+
+
+class Wavenumbers(Section):
+    """A range of |k|."""
+
+    low: float = Field(ge=0)
+    high: float
+    unit: Literal["h/Mpc"]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Wavenumbers:
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low} must be less than high = {self.high}")
+        return self
+
+
+class PhaseOnly(Section):
+    """Every Fourier mode keeps its amplitude."""
+
+    kind: Literal["phase_only"]
+
+
+class BinPreserving(Section):
+    """Every bin of the power spectrum keeps its power."""
+
+    kind: Literal["bin_preserving"]
+
+
+class Bounded(Section):
+    """Every bin's power changes by at most a fraction of one map's cosmic variance."""
+
+    kind: Literal["bounded"]
+    fraction: float = Field(ge=0, le=100)
+
+
+class BandLimited(Section):
+    """Only modes in a range of k may change."""
+
+    kind: Literal["band_limited"]
+    k: Wavenumbers
+
+
+Constraint = Annotated[
+    PhaseOnly | BinPreserving | Bounded | BandLimited, Field(discriminator="kind")
+]
+
+
+class RandomSign(Section):
+    """Control: every pixel moves by plus or minus epsilon at random."""
+
+    kind: Literal["random_sign"]
+    epsilon: Budget
+
+
+class FGSM(Section):
+    """Fast gradient sign method: one step of size epsilon (Goodfellow et al. 2015)."""
+
+    kind: Literal["fgsm"]
+    epsilon: Budget
+    objective: Objective = "nll"
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+
+class BIM(Section):
+    """Basic iterative method (Kurakin et al. 2017; the paper's Eq. 2)."""
+
+    kind: Literal["bim"]
+    alpha: Budget
+    steps: int = Field(10, ge=1, le=10_000)
+    epsilon: Budget | None = Field(None, description="largest change of a pixel; none: alpha steps")
+    objective: Objective = "nll"
+    constraints: tuple[Constraint, ...] = ()
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+
+class PGD(Section):
+    """Projected gradient descent (Madry et al. 2018); with momentum, MI-FGSM (Dong et al. 2018)."""
+
+    kind: Literal["pgd"]
+    epsilon: Budget | None = Field(
+        None, description="largest change of a pixel (linf), or RMS change (l2); none: any"
+    )
+    alpha: Budget | None = Field(None, description="first step; none: steps of 2.5 epsilon in all")
+    steps: int = Field(20, ge=1, le=10_000)
+    norm: Literal["linf", "l2"] = "linf"
+    objective: Objective = "nll"
+    decay: Literal["constant", "linear"] = Field("constant", description="linear: to alpha / steps")
+    momentum: float = Field(0.0, ge=0, le=1)
+    random_start: bool = True
+    restarts: int = Field(1, ge=1, le=1000)
+    constraints: tuple[Constraint, ...] = ()
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+    @model_validator(mode="after")
+    def _possible(self) -> PGD:
+        if self.epsilon is None and (self.alpha is None or not self.constraints):
+            raise ValueError("epsilon: without one, give alpha and constraints")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts = {self.restarts} must be 1 without random_start")
+        return self
+
+
+class Match(Section):
+    """An amplitude chosen so that the mean squared change equals another perturbation's."""
+
+    match: RandomSign | FGSM | BIM | PGD = Field(discriminator="kind")
+
+
+def _amplitude_kind(value: Any) -> str:
+    given = isinstance(value, Match) or (isinstance(value, dict) and "match" in value)
+    return "match" if given else "density"
+
+
+# Told apart before validation, so that an error names one of them and not both.
+Amplitude = Annotated[
+    Annotated[Density, Tag("density")] | Annotated[Match, Tag("match")],
+    Discriminator(_amplitude_kind),
+]
