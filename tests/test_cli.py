@@ -1,11 +1,13 @@
 """The command line as a user meets it: in a process of its own."""
 
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from spurious.cli import main
@@ -76,3 +78,69 @@ def test_a_damaged_data_set_is_named(tmp_path):
     done = spurious("train", cwd=tmp_path)
     assert done.returncode == 2
     assert "data/pilot/maps.h5 is damaged or is no map data set" in done.stderr
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A folder with a small suite's params.yaml, as the current folder; what is run is not kept."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["simulation"] |= {"n_cells": 16, "scale_factors": {"stages": 3}}
+    raw["profiles"]["pilot"]["simulation"] = {"simulations": 500, "shard_size": 100}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPURIOUS_TRACKING", "off")
+    return tmp_path
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_check_counts_cosmologies_and_reads_the_list(small):
+    done = CliRunner().invoke(main, ["check"])
+    assert done.output == "valid; pilot: 500 simulations, 121 cosmologies\n"
+    raw = yaml.safe_load((small / "params.yaml").read_text())
+    raw["design"] = {"kind": "list", "path": "designs/mine.csv"}
+    (small / "params.yaml").write_text(yaml.safe_dump(raw))
+    done = CliRunner().invoke(main, ["check"])
+    assert done.exit_code == 2
+    assert done.stderr == "error: design.path = designs/mine.csv: there is no such file\n"
+    (small / "designs").mkdir()
+    shutil.copy(ROOT / "designs" / "corners_and_centre.csv", small / "designs" / "mine.csv")
+    assert "5 cosmologies" in CliRunner().invoke(main, ["check"]).output
+
+
+def test_a_preview_writes_its_picture_and_nothing_else(small):
+    done = CliRunner().invoke(main, ["simulate", "--preview", "--workers", "3"])
+    assert done.exit_code == 0, done.output
+    assert "results/pilot/preview.png: 6 maps; all 500 simulations would take about" in done.output
+    assert "with 3 workers" in done.output
+    assert files(small) == ["params.yaml", "results/pilot/preview.png"]
+
+
+def test_workers_on_the_command_line_replace_those_of_the_file(small):
+    raw = yaml.safe_load((small / "params.yaml").read_text())
+    raw["execution"] = {"workers": {"kind": "dask", "scheduler": "tcp://127.0.0.1:1"}}
+    (small / "params.yaml").write_text(yaml.safe_dump(raw))
+    done = CliRunner().invoke(main, ["simulate"])
+    assert done.exit_code == 2
+    assert "error: execution.workers.scheduler = 'tcp://127.0.0.1:1': must be" in done.stderr
+    done = CliRunner().invoke(main, ["simulate", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    assert "500 maps of 500 simulations, 500 of them made now, in" in done.output
+    assert "this process: 500 simulations, " in done.output
+    assert files(small) == ["data/pilot/maps.h5", "params.yaml"]
+
+
+def test_a_full_disk_is_one_line(small):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        done = CliRunner().invoke(main, ["simulate", "--workers", "1"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: data/shards/pilot/shard-00000.h5 cannot be written: file too large"
+    )
+    assert files(small) == ["data/shards/pilot/.lock", "params.yaml"]

@@ -56,3 +56,23 @@ def test_coverage_of_honest_posteriors_is_the_diagonal():
     axes = figures.coverage(pit, ["omega_m"]).axes[0]
     level, share = axes.lines[1].get_data()
     np.testing.assert_allclose(share, level, atol=0.03)
+
+
+def test_a_preview_shows_every_map_on_one_scale_with_units(make_maps):
+    maps = make_maps(4, 16)
+    labels = np.array([[0.3, 0.75], [0.05, 0.5], [0.05, 1.0], [0.55, 0.5]])
+    figure = figures.preview(maps, labels, 128.0)
+    draw(figure)
+    panels = [axes for axes in figure.axes if axes.images]
+    assert len(panels) == 4
+    for axes, map_, (omega_m, sigma_8) in zip(panels, maps, labels, strict=True):
+        (image,) = axes.images
+        assert axes.get_title() == rf"$\Omega_m$ = {omega_m:g}, $\sigma_8$ = {sigma_8:g}"
+        assert axes.get_xlabel() == axes.get_ylabel() == "Mpc/h"
+        assert image.get_extent() == [0, 128, 0, 128]
+        assert (image.norm.vmin, image.norm.vmax) == (1, maps.max())
+        np.testing.assert_array_equal(image.get_array(), map_.T.clip(1))  # x is the first axis
+    bars = [axes for axes in figure.axes if axes.get_ylabel().startswith("projected")]
+    assert [bar.get_ylabel() for bar in bars] == ["projected particle count per pixel"]
+    assert set(bars[0].get_yticks()) <= set(figures.LOG_TICKS)
+    draw(figures.preview(maps[:1], labels[:1], 128.0))

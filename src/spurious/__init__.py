@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spurious.maps import write_maps as write_maps
     from spurious.perturbations.gradient import BIM as BIM
     from spurious.perturbations.gradient import FGSM as FGSM
+    from spurious.perturbations.gradient import PGD as PGD
     from spurious.perturbations.noise import RandomSign as RandomSign
     from spurious.perturbations.systematics import Logistic as Logistic
     from spurious.simulation import simulate as simulate
@@ -33,6 +34,7 @@ _HOME = {
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
+    "PGD": ("spurious.perturbations.gradient", "PGD"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),

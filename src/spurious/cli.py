@@ -25,6 +25,8 @@ PARAMS = click.option(
     show_default=True,
     help="File with all parameters.",
 )
+# A disk may be full, its quota used up, or the size of a file limited.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SCALE = click.option(
     "--scale", help="Which of the file's profiles.  [default: first of run.scales]"
 )
@@ -46,7 +48,7 @@ def main() -> None:
 def _explained() -> Iterator[None]:
     """A user's mistake or a full disk is one line, not a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notes on CPU features and absent GPUs
-    from spurious.files import CheckFailed, UserError
+    from spurious.errors import CheckFailed, UserError
 
     try:
         yield
@@ -55,9 +57,10 @@ def _explained() -> Iterator[None]:
     except CheckFailed as error:
         _stop(str(error), 1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL:
             raise
-        _stop(f"no space left on the disk of {error.filename or Path.cwd()}", 1)
+        reason = os.strerror(error.errno).lower()
+        _stop(f"{error.filename or Path.cwd()} cannot be written: {reason}", 1)
     except KeyboardInterrupt:
         _stop("interrupted; run it again to go on", 130)
 
@@ -88,7 +91,11 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
 @stage()
 def check(config: Config) -> None:
     """Validate params.yaml, every scale of it, and do nothing else."""
-    click.echo(f"valid; {config.scale}: {config.simulation.simulations} simulations")
+    from spurious.design import nodes
+
+    simulations = config.simulation.simulations
+    cosmologies = len(nodes(config.design, simulations, config.seed, config.background))
+    click.echo(f"valid; {config.scale}: {simulations} simulations, {cosmologies} cosmologies")
 
 
 @stage(scaled=False)
@@ -103,18 +110,29 @@ def verify(config: Config) -> None:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=lambda: min(os.cpu_count() or 1, 16),
-    show_default="number of cores",
-    help="Single-threaded processes; the maps do not depend on it.",
+    help="Local processes of one thread each, in place of execution.workers in params.yaml; "
+    "the maps do not depend on it.",
 )
-def simulate(config: Config, workers: int) -> None:
+@click.option(
+    "--preview",
+    is_flag=False,
+    flag_value=6,
+    metavar="[N]",
+    type=click.IntRange(1, 30),
+    help="Only simulate N maps [6] spread over the design, write results/SCALE/preview.png and "
+    "say how long all of them would take.",
+)
+def simulate(config: Config, workers: int | None, preview: int | None) -> None:
     """Run the particle-mesh simulations; write data/SCALE/maps.h5.
 
     Kill it and run it again: it goes on after the last finished shard.
     """
     from spurious.stages import simulate as module
 
-    module.run(config, workers)
+    if preview is None:
+        module.run(config, workers)
+    else:
+        module.preview(config, preview, workers)
 
 
 @stage()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -109,6 +110,25 @@ def examples(
         _image(axes[0, i], maps[i], title, box_size, norm=norm, unit="counts")
         contours(axes[1, i], posteriors[i], axes_values, truths[i], shade)
     figure.legend(handles=_handles(shade), loc="outside lower center", ncols=9, frameon=False)
+    return figure
+
+
+def preview(maps: np.ndarray, labels: np.ndarray, box_size: float) -> Figure:
+    """Simulated maps (n, N, N) in counts on one colour scale; titles from `labels` (n, 2)."""
+    columns = min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(3.5 * columns + 1.5, 3.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    norm = LogNorm(low := max(1.0, float(maps.min())), float(maps.max()))
+    for axes, map_, label in zip(panels, maps.clip(low), labels, strict=False):
+        image = axes.imshow(map_.T, origin="lower", extent=(0, box_size, 0, box_size), norm=norm)
+        values = zip(LABELS, label, strict=True)
+        axes.set_title(", ".join(f"{LABELS[name]} = {value:.3g}" for name, value in values))
+        axes.set(xlabel="Mpc/h", ylabel="Mpc/h")
+    for axes in panels[len(maps) :]:
+        axes.set_axis_off()
+    unit = "projected particle count per pixel"
+    _plain_ticks(figure.colorbar(image, ax=list(panels), label=unit, shrink=0.8))
     return figure
 
 
@@ -280,9 +300,15 @@ def _image(
     axes.set(xlabel="Mpc/h", ylabel="Mpc/h")
     bar = axes.figure.colorbar(image, ax=axes, label=unit, fraction=0.046, pad=0.03)
     if isinstance(image.norm, LogNorm):
-        bar.set_ticks([tick for tick in LOG_TICKS if map_.min() <= tick <= map_.max()])
-        bar.ax.yaxis.set_major_formatter(ScalarFormatter())
-        bar.ax.minorticks_off()
+        _plain_ticks(bar)
+
+
+def _plain_ticks(bar: Colorbar) -> None:
+    """Ticks at 1, 2, 5, 10, ... in plain numbers, for a logarithmic scale."""
+    low, high = bar.ax.get_ylim()
+    bar.set_ticks([tick for tick in LOG_TICKS if low <= tick <= high])
+    bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+    bar.ax.minorticks_off()
 
 
 def _spectra(

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from spurious import config
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.perturbations.systematics import Logistic
 from spurious.search import study as search
 from spurious.search.objective import Cube, Objective

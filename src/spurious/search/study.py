@@ -46,7 +46,7 @@ from tqdm import tqdm
 
 from spurious import seeds
 from spurious.config import Search
-from spurious.files import UserError
+from spurious.errors import UserError
 from spurious.inference.posterior import Posterior
 from spurious.perturbations.systematics import Logistic
 from spurious.search.objective import COORDINATES, Cube, Evaluation, Objective

@@ -1,25 +1,22 @@
-"""Many simulations: spawned single-threaded workers, resumable shards, one data set.
+"""Many simulations: workers, resumable shards, one data set.
 
 Simulation i is at node i modulo the number of nodes, and its white-noise seed follows from the
-root seed and i alone. So the same maps come out, bit for bit, whatever the number of workers
-and however often a run was killed and started again.
+root seed and i alone. So the same maps come out, bit for bit, whoever made them and however often
+a run was killed and started again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +24,17 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious import config, seeds
-from spurious.cosmology import Cosmology
-from spurious.files import UserError
-from spurious.maps import MapSet, concatenate, read_maps, write_maps
-from spurious.simulation.engine import Engine, cosmology_at, make_engine, one_map
+from spurious.errors import UserError
+from spurious.files import replacing
+from spurious.maps import ROWS, MapSet, join_maps, read_maps, write_maps
+from spurious.simulation.engine import cosmology_at
+from spurious.simulation.summary import Summary, Tally
+from spurious.simulation.workers import Outcome, Place, Task, open_workers, versions
 
 logger = logging.getLogger(__name__)
 
 # How the work is cut is no property of a map: more simulations can be added to finished shards.
 BOOKKEEPING = {"simulations", "shard_size"}
-ONE_THREAD = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Task:
-    """One simulation: its number in the suite, its cosmology, the seed of its white noise."""
-
-    index: int
-    cosmology: Cosmology
-    seed: int
 
 
 def run(
@@ -54,41 +43,58 @@ def run(
     nodes: np.ndarray,
     root_seed: int,
     shard_dir: Path,
-    workers: int = 1,
+    path: Path,
+    place: Place | None = None,
     progress: bool = True,
-) -> MapSet:
-    """Simulate a suite; valid shards that are already in `shard_dir` are kept.
+) -> Summary:
+    """Simulate a suite and write it as one data set; valid shards in `shard_dir` are kept.
+
+    Neither while it simulates nor when it goes on are more than a few shards in memory.
 
     Args:
         settings: the particle mesh, the number of simulations, and how many make a shard.
         background: what all simulations share.
         nodes: (n_nodes, 2) of Omega_m and sigma_8, dealt to the simulations in turn.
         root_seed: root of all white-noise seeds.
-        shard_dir: folder of the finished shards, made if need be.
-        workers: processes of one thread each; with 1, this process does the work.
+        shard_dir: folder of the finished shards, made if need be; they are left there.
+        path: the data set to write, maps in the order of their simulations.
+        place: who does the work; default: this process.
         progress: whether to show a progress bar.
 
-    Returns:
-        All maps, in the order of their number.
-
     Raises:
-        UserError: a worker died, a field is not finite, or another run uses `shard_dir`.
+        UserError: a field is not finite (all shards begun until then are finished first), the
+            workers cannot go on, or another run uses `shard_dir`.
+        OSError: the disk is full; names the file.
     """
+    began = time.perf_counter()
     suite = Suite(settings, background, nodes, root_seed, Path(shard_dir))
+    tally = Tally()
     with _locked(suite.shard_dir):
-        shards = suite.finished()
-        done = sum(len(shard) for shard in shards.values())
+        kept, remade = suite.look()
+        missing = [number for number in range(suite.n_shards) if number not in kept]
+        done = sum(len(suite.indices(number)) for number in kept)
         with tqdm(
             total=settings.simulations,
             initial=done,
             desc="simulate",
-            unit="map",
+            unit="simulation",
+            smoothing=0.05,
+            dynamic_ncols=True,
             disable=not progress,
         ) as bar:
-            missing = [number for number in range(suite.n_shards) if number not in shards]
-            shards |= suite.make(missing, workers, bar)
-    data = concatenate([shards[number] for number in range(suite.n_shards)])
-    return replace(data, provenance=suite.provenance)
+            if missing:
+                suite.make(missing, place or config.Local(kind="local", workers=1), tally, bar)
+        with _named(path):
+            join_maps(path, map(suite.path, range(suite.n_shards)), suite.provenance)
+    return Summary(
+        maps=settings.simulations * len(settings.axes),
+        simulations=settings.simulations,
+        made=settings.simulations - done,
+        seconds=time.perf_counter() - began,
+        kept=len(kept),
+        remade=remade,
+        workers=tally.throughputs(),
+    )
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,11 @@ class Suite:
     root_seed: int
     shard_dir: Path
 
-    @property
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """All that decides what the maps are, beside their labels and seeds."""
-        return provenance(self.settings, self.background, self.root_seed)
+        made = provenance(self.settings, self.background, self.root_seed)
+        return json.loads(json.dumps(made))  # as it comes back from a file
 
     @property
     def n_shards(self) -> int:
@@ -126,96 +133,139 @@ class Suite:
         cosmology = cosmology_at(omega_m, sigma_8, self.background)
         return Task(index, cosmology, seeds.integer(self.root_seed, "white noise", index))
 
-    def finished(self) -> dict[int, MapSet]:
-        """Shards that are there and valid; one warning for each other file that is there."""
-        shards = {}
+    def look(self) -> tuple[set[int], int]:
+        """Numbers of the valid shards, read one at a time, and how many there are beside them.
+
+        There is one warning for each of the others.
+        """
+        kept, remade = set(), 0
         for number in range(self.n_shards):
             if not self.path(number).exists():
                 continue
             try:
-                shards[number] = self._read(number)
+                self._check(number, self.path(number))
+                kept.add(number)
             except UserError as error:
                 logger.warning("%s; simulating it again", error)
-        return shards
+                remade += 1
+        return kept, remade
 
-    def make(self, numbers: list[int], workers: int, bar: tqdm) -> dict[int, MapSet]:
-        """Simulate shards and write each as soon as it is whole."""
-        shards: dict[int, MapSet] = {}
-        parts: dict[int, dict[int, np.ndarray]] = {number: {} for number in numbers}
-        tasks = [self.task(i) for number in numbers for i in self.indices(number)]
-        with closing(_simulated(tasks, self.settings, workers)) as results:
-            for index, counts in results:
+    def make(self, numbers: list[int], place: Place, tally: Tally, bar: tqdm) -> None:
+        """Simulate shards; write each as soon as it is whole."""
+        parts: dict[int, dict[int, Outcome]] = {}
+        problems: list[str] = []
+
+        def tasks() -> Iterator[Task]:
+            for number in numbers:
+                if problems:
+                    return  # what is begun is finished; nothing new
+                yield from map(self.task, self.indices(number))
+
+        with (
+            open_workers(place, self.settings, self.shard_dir) as workers,
+            closing(workers.outcomes(tasks())) as outcomes,
+        ):
+            for outcome in outcomes:
                 bar.update()
-                number = index // self.settings.shard_size
-                parts[number][index] = counts
-                if len(parts[number]) == len(self.indices(number)):
-                    shards[number] = self._shard(number, parts.pop(number))
-                    write_maps(self.path(number), shards[number])
-        return shards
+                tally.add(outcome)
+                if outcome.problem:
+                    problems.append(outcome.problem)
+                    continue
+                number = outcome.index // self.settings.shard_size
+                part = parts.setdefault(number, {})
+                part[outcome.index] = outcome
+                if len(part) == len(self.indices(number)):
+                    self._write(number, parts.pop(number))
+        if problems:
+            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise UserError(f"{problems[0]}{others}; the other shards begun are kept")
 
-    def _shard(self, number: int, maps: Mapping[int, np.ndarray]) -> MapSet:
-        tasks = [self.task(i) for i in self.indices(number)]
+    def _write(self, number: int, outcomes: Mapping[int, Outcome]) -> None:
+        """Write a shard under a temporary name, check it there, and only then rename it."""
+        path = self.path(number)
+        with _named(path), replacing(path) as temporary:
+            write_maps(temporary, self._shard([outcomes[i] for i in self.indices(number)]))
+            self._check(number, temporary)
+
+    def _shard(self, outcomes: list[Outcome]) -> MapSet:
+        rows = self._rows([outcome.index for outcome in outcomes])
+        fields = [outcome.field for outcome in outcomes if outcome.field is not None]
         shard = MapSet(
-            maps=np.stack([maps[task.index] for task in tasks]),
-            labels=self._labels(tasks),
-            seeds=np.array([task.seed for task in tasks], np.uint64),
-            index=np.array([task.index for task in tasks], np.int64),
+            maps=np.concatenate([outcome.maps for outcome in outcomes if outcome.maps is not None]),
+            labels=rows["labels"],
+            seeds=rows["seeds"],
+            index=rows["index"],
+            axis=rows["axis"],
             box_size=self.settings.box_size.value,
+            fields=np.stack(fields) if fields else None,
         )
         return replace(shard, provenance={**self.provenance, "sha256": _digest(shard)})
 
-    def _read(self, number: int) -> MapSet:
-        """Read and check a shard; a UserError says in one line what is wrong with it."""
-        path = self.path(number)
+    def _check(self, number: int, path: Path) -> None:
+        """Read a shard; a UserError says in one line what is wrong with it."""
         try:
-            shard = read_maps(path)
+            shard = read_maps(path, fields=self.settings.fields)
         except UserError:
             raise
         except Exception as error:  # HDF5 on damaged bytes raises almost anything
             raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
         if shard.provenance.get("sha256") != _digest(shard):
             raise UserError(f"{path} is damaged: its checksum does not match its content")
-        if not self._is_mine(number, shard):
-            raise UserError(f"{path} was made with other settings, seeds or versions")
-        return shard
-
-    def _is_mine(self, number: int, shard: MapSet) -> bool:
-        """Whether a shard is what would be simulated now; its own checksum is left out."""
         expected = self.provenance | {"sha256": shard.provenance["sha256"]}
-        tasks = [self.task(i) for i in self.indices(number)]
-        return (
-            shard.provenance == expected
-            and shard.index.tolist() == [task.index for task in tasks]
-            and shard.seeds.tolist() == [task.seed for task in tasks]
-            and np.array_equal(shard.labels, self._labels(tasks))
-            and bool(np.isfinite(shard.maps).all())
-        )
+        rows = self._rows(self.indices(number))
+        if (
+            shard.provenance != expected
+            or shard.box_size != self.settings.box_size.value
+            or not all(np.array_equal(getattr(shard, name), rows[name]) for name in rows)
+        ):
+            raise UserError(f"{path} was made with other settings, seeds or versions")
+        if not np.isfinite(shard.maps).all():
+            raise UserError(f"{path} is damaged: its maps are not finite")
 
-    def _labels(self, tasks: list[Task]) -> np.ndarray:
-        return np.array([(task.cosmology.omega_m, task.cosmology.sigma_8) for task in tasks])
+    def _rows(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
+        """What a data set says of each map, for these simulations."""
+        tasks = [self.task(index) for index in indices]
+        views = len(self.settings.axes)
+        labels = [(task.cosmology.omega_m, task.cosmology.sigma_8) for task in tasks]
+        return {
+            "labels": np.repeat(np.array(labels, np.float64), views, axis=0),
+            "seeds": np.repeat(np.array([task.seed for task in tasks], np.uint64), views),
+            "index": np.repeat(np.array([task.index for task in tasks], np.int64), views),
+            "axis": np.tile(np.array(self.settings.axes, np.int8), len(tasks)),
+        }
 
 
 def provenance(
     settings: config.Simulation, background: config.Background, root_seed: int
 ) -> dict[str, Any]:
     """All that decides what maps are, beside their labels and seeds: settings and versions."""
-    packages = ["spurious", "tensorflow", "camb", "numpy"]
-    if settings.engine == "flowpm":
-        packages.append("flowpm")
     return {
         "simulation": settings.model_dump(mode="json", exclude=BOOKKEEPING),
         "background": background.model_dump(mode="json"),
         "root_seed": root_seed,
-        "versions": {package: metadata.version(package) for package in packages},
+        "versions": versions(settings),
     }
 
 
 def _digest(shard: MapSet) -> str:
-    """SHA-256 of a shard's arrays."""
+    """SHA-256 of all of a shard's arrays."""
     digest = hashlib.sha256()
-    for values in (shard.maps, shard.labels, shard.seeds, shard.index):
-        digest.update(np.ascontiguousarray(values).tobytes())
+    for name in (*ROWS, "fields"):
+        if (values := getattr(shard, name)) is not None:
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file, which HDF5 does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextmanager
@@ -230,72 +280,3 @@ def _locked(folder: Path) -> Iterator[None]:
         for part in folder.glob(".*.part.h5"):
             part.unlink()  # what a killed run was writing
         yield
-
-
-def _simulated(
-    tasks: list[Task], settings: config.Simulation, workers: int
-) -> Generator[tuple[int, np.ndarray], None, None]:
-    """(number, map) of each task, as they come."""
-    if not tasks:
-        return
-    if workers <= 1:
-        engine = make_engine(settings)
-        for task in tasks:
-            yield _simulate(engine, task)
-    else:
-        yield from _simulated_by_workers(tasks, settings, min(workers, len(tasks)))
-
-
-def _simulate(engine: Engine, task: Task) -> tuple[int, np.ndarray]:
-    try:
-        return task.index, one_map(engine, task.cosmology, task.seed)
-    except FloatingPointError as error:
-        raise UserError(f"simulation {task.index}: {error}") from error
-
-
-def _simulated_by_workers(
-    tasks: list[Task], settings: config.Simulation, workers: int
-) -> Generator[tuple[int, np.ndarray], None, None]:
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (settings,)
-    )
-    try:
-        for future in as_completed([pool.submit(_work, task) for task in tasks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a simulation worker died, perhaps for want of memory: run again to go on "
-            f"from the last finished shard, if need be with fewer than {workers} workers"
-        ) from error
-    except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_engine: Engine  # one a worker process, set when it starts
-
-
-def _start_worker(settings: config.Simulation) -> None:
-    """Prepare a worker before TensorFlow is imported."""
-    global _engine
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _engine = make_engine(settings)
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent has ended, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(task: Task) -> tuple[int, np.ndarray]:
-    return _simulate(_engine, task)

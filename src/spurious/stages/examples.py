@@ -8,22 +8,21 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from spurious import config as cfg
 from spurious import figures, spectra
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 
 POINTS = 161
 MARGIN = 0.15  # of the range of the labels, on either side
+SMALLEST_RANGE = 0.05
 
 
-def grid(nodes: cfg.Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Axes (Omega_m, sigma_8) that cover the labels and a margin beyond them."""
-    axes = []
-    for axis in (nodes.omega_m, nodes.sigma_8):
-        margin = MARGIN * max(axis.stop - axis.start, axis.step)
-        axes.append(np.linspace(axis.start - margin, axis.stop + margin, POINTS))
-    return axes[0], axes[1]
+def grid(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Axes (Omega_m, sigma_8) that cover the labels (n, 2) and a margin beyond them."""
+    low, high = labels.min(axis=0), labels.max(axis=0)
+    margin = MARGIN * np.maximum(high - low, SMALLEST_RANGE)
+    omega_m, sigma_8 = np.linspace(low - margin, high + margin, POINTS, axis=1)
+    return omega_m, sigma_8
 
 
 def densities(
@@ -38,10 +37,10 @@ def densities(
 
 
 def workflow(
-    row: int, clean: MapSet, perturbed: Mapping[str, MapSet], posterior: Posterior, nodes: cfg.Grid
+    row: int, clean: MapSet, perturbed: Mapping[str, MapSet], posterior: Posterior
 ) -> Figure:
     """The paper's Figure 1 for test map `row`."""
-    axes = grid(nodes)
+    axes = grid(clean.labels)
     names = ["clean", *perturbed]
     maps = np.stack([clean.maps[row], *(data.maps[row] for data in perturbed.values())])
     density = densities(posterior, maps, axes)
@@ -65,10 +64,9 @@ def examples(
     clean: MapSet,
     perturbed: Mapping[str, MapSet],
     posterior: Posterior,
-    nodes: cfg.Grid,
 ) -> Figure:
     """The paper's Figure 2 for the test maps `rows`."""
-    axes = grid(nodes)
+    axes = grid(clean.labels)
     sets = {"clean": clean, **perturbed}
     density = {name: densities(posterior, data.maps[rows], axes) for name, data in sets.items()}
     return figures.examples(

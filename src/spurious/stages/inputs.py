@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from spurious import maps
+from spurious import maps, splitting
 from spurious.config import Config
 from spurious.files import read_json
 from spurious.inference import posterior
-from spurious.maps import MapSet, Split
+from spurious.maps import MapSet
+from spurious.splitting import Split
 from spurious.stages.layout import Layout
 
 
 def parts(config: Config, data: MapSet) -> Split:
     """The split of the data set, the same in every stage."""
-    training = config.training
-    return maps.split(len(data), training.test_fraction, training.validation_fraction, config.seed)
+    fractions = config.training.test_fraction, config.training.validation_fraction
+    return splitting.split(data.index, *fractions, config.seed)
 
 
 def test_set(config: Config) -> MapSet:

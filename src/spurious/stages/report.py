@@ -50,8 +50,8 @@ def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
         layout,
         log,
         {
-            "figure_1": examples.workflow(rows[0], test, attacked, posterior, config.grid),
-            "figure_2": examples.examples(rows, test, attacked, posterior, config.grid),
+            "figure_1": examples.workflow(rows[0], test, attacked, posterior),
+            "figure_2": examples.examples(rows, test, attacked, posterior),
         },
     )
 
@@ -59,6 +59,7 @@ def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template asks for, from the other stages' files."""
     attacks = attack_rows(config)
+    omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
     train, search = read_json(layout.result("train.json")), read_json(layout.result("search.json"))
     return {
         "scale": config.scale,
@@ -71,7 +72,8 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "findings": report.findings(attacks, search, train),
         "pairs": report.pairs(read_json(layout.result("compare.json"))["kl_symmetrised"]),
         "differences": report.differences(attacks, network(config).standardiser.std),
-        "baryon_fraction": config.background.omega_b / config.grid.omega_m.start,
+        "omega_m_low": omega_m_low,
+        "baryon_fraction": config.background.omega_b / omega_m_low,
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
         "parameters": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
     }

@@ -50,10 +50,11 @@ def run(config: Config) -> None:
 
 
 def halves(config: Config, test: MapSet) -> tuple[MapSet, MapSet]:
-    """The test maps of the search, drawn at random, and all the others."""
-    order = seeds.generator(config.seed, "search maps").permutation(len(test))
-    first, second = np.split(order, [config.search.maps])
-    return test.take(np.sort(first)), test.take(np.sort(second))
+    """The maps of the search, of test simulations drawn at random, and those of all others."""
+    simulations = np.unique(test.index)
+    order = seeds.generator(config.seed, "search maps").permutation(simulations)
+    searched = np.isin(test.index, order[: config.search.maps])
+    return test.take(np.flatnonzero(searched)), test.take(np.flatnonzero(~searched))
 
 
 def summary(

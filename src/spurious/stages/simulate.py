@@ -3,43 +3,93 @@
 from __future__ import annotations
 
 import shutil
-import time
 
-from spurious import tracking
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from spurious import config as sections
+from spurious import figures, tracking
 from spurious.config import Config
-from spurious.cosmology import nodes
-from spurious.maps import write_maps
+from spurious.design import nodes
+from spurious.files import replacing
+from spurious.maps import read_maps
+from spurious.simulation import preview as previews
 from spurious.simulation import suite
+from spurious.simulation.workers import Place, expected_count
 from spurious.stages.layout import VERIFY_TABLE, Layout
 
 
-def run(config: Config, workers: int) -> None:
-    """Simulate, write `data/<scale>/maps.h5`, and drop the shards it was made of."""
+def run(config: Config, workers: int | None = None) -> None:
+    """Simulate, write `data/<scale>/maps.h5`, and drop the shards it was made of.
+
+    `workers` local processes do the work; if None, those that `execution.workers` names.
+    """
     layout = Layout(config.scale)
     settings = config.simulation
     inputs = [path for path in (VERIFY_TABLE,) if path.is_file()]
+    cosmologies = _nodes(config)
     with tracking.start("simulate", config.scale, inputs=inputs) as log:
         log.params(settings.model_dump() | {"seed": config.seed})
-        began = time.perf_counter()
-        data = suite.run(
+        summary = suite.run(
             settings,
             config.background,
-            nodes(config.grid),
+            cosmologies,
             root_seed=config.seed,
             shard_dir=layout.shards,
-            workers=workers,
+            path=layout.maps,
+            place=_place(config, workers),
         )
-        write_maps(layout.maps, data)
         shutil.rmtree(layout.shards, ignore_errors=True)
-        seconds = time.perf_counter() - began
+        data = read_maps(layout.maps)
         log.metrics(
             {
                 "n_maps": len(data),
-                "seconds": seconds,
-                "mean_count": float(data.maps.mean()),
+                "seconds": summary.seconds,
+                "maps_per_second": summary.rate,
+                "shards_kept": summary.kept,
+                "shards_made_again": summary.remade,
+                "mean_count": float(data.maps.mean(dtype=np.float64)),
                 "std_count": float(data.maps.std()),
                 "max_count": float(data.maps.max()),
             }
         )
         log.dataset(data, layout.maps, context="output")
-    print(f"{layout.maps}: {len(data)} maps in {seconds:.0f} s")
+    print(f"{layout.maps}: {summary}")
+
+
+def preview(config: Config, count: int, workers: int | None = None) -> None:
+    """Show up to `count` maps of the suite in `results/<scale>/preview.png`, and nothing else."""
+    layout = Layout(config.scale)
+    settings = config.simulation
+    cosmologies = _nodes(config)
+    one = previews.preview(
+        suite.Suite(settings, config.background, cosmologies, config.seed, layout.shards), count
+    )
+    figure = figures.preview(one.maps, one.labels, settings.box_size.value)
+    FigureCanvasAgg(figure)
+    path = layout.result("preview.png")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    crew = expected_count(_place(config, workers)) or 1
+    seconds = one.estimate(cosmologies, settings.simulations, crew)
+    print(
+        f"{path}: {len(one.maps)} maps; all {settings.simulations} simulations would take about "
+        f"{_duration(seconds)} with {crew} worker{'s' if crew > 1 else ''}"
+    )
+
+
+def _nodes(config: Config) -> np.ndarray:
+    return nodes(config.design, config.simulation.simulations, config.seed, config.background)
+
+
+def _place(config: Config, workers: int | None) -> Place:
+    if workers is None:
+        return config.execution.workers
+    return sections.Local(kind="local", workers=workers)
+
+
+def _duration(seconds: float) -> str:
+    """Such as '40 s', '15 min' or '3.2 h'."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

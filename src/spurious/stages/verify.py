@@ -9,7 +9,8 @@ import numpy as np
 
 from spurious import tracking
 from spurious.config import Config
-from spurious.files import CheckFailed, UserError, replacing, write_json
+from spurious.errors import CheckFailed, UserError
+from spurious.files import replacing, write_json
 from spurious.maps import MapSet, read_maps
 from spurious.simulation.verify import verify
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, VERIFY_TABLE

@@ -1,0 +1,79 @@
+"""A look at a suite before it is made: a few of its maps, and how long all would take."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from spurious.design import spread
+from spurious.errors import UserError
+from spurious.simulation.suite import Suite
+from spurious.simulation.workers import Outcome, Processes, Task
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A few maps of a suite, and what was measured while they were made.
+
+    Attributes:
+        maps: (n, N, N) counts, along the first line of sight.
+        labels: (n, 2) Omega_m and sigma_8.
+        start: seconds from nothing to the first map: imports and compilation.
+        each: seconds a simulation, on one thread.
+        new: seconds more where Omega_m is new to a worker, for its linear power.
+    """
+
+    maps: np.ndarray
+    labels: np.ndarray
+    start: float
+    each: float
+    new: float
+
+    def estimate(self, nodes: np.ndarray, simulations: int, workers: int) -> float:
+        """Seconds that a whole suite would take if workers did not slow each other down."""
+        omega_m = len(np.unique(nodes[:simulations, 0]))
+        extra = self.new * min(omega_m * workers, simulations)
+        return self.start + (self.each * simulations + extra) / workers
+
+
+def preview(suite: Suite, count: int) -> Preview:
+    """Make up to `count` maps of a suite, spread over its design, by one worker process.
+
+    Raises:
+        UserError: a field is not finite, or the worker died.
+    """
+    rows = spread(suite.nodes[: suite.settings.simulations], count)
+    tasks = [suite.task(int(row)) for row in rows]
+    settings = suite.settings.model_copy(update={"fields": False})
+    outcomes: list[Outcome] = []
+    began, start = time.perf_counter(), 0.0
+    # Twice: the second time, nothing is compiled any more and no linear power is new.
+    with closing(Processes(settings, 1).outcomes([*tasks, *tasks])) as made:
+        for outcome in made:
+            if outcome.problem:
+                raise UserError(outcome.problem)
+            outcomes.append(outcome)
+            start = start or time.perf_counter() - began
+    first, again = outcomes[: len(tasks)], outcomes[len(tasks) :]
+    each = float(np.median([outcome.seconds for outcome in again]))
+    return Preview(
+        maps=np.stack([outcome.maps[0] for outcome in first if outcome.maps is not None]),
+        labels=suite.nodes[rows],
+        start=start,
+        each=each,
+        new=max(0.0, _seconds_where_new(tasks, first) - each),
+    )
+
+
+def _seconds_where_new(tasks: list[Task], outcomes: list[Outcome]) -> float:
+    """Median over the simulations whose Omega_m had not come before, the very first left out."""
+    seen = {tasks[0].cosmology.omega_m}
+    seconds = []
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if task.cosmology.omega_m not in seen:
+            seconds.append(outcome.seconds)
+            seen.add(task.cosmology.omega_m)
+    return float(np.median(seconds)) if seconds else 0.0
