@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,20 +85,20 @@ class DaskWorkers:
         waiting = iter(tasks)
         ended: SimpleQueue[Future] = SimpleQueue()
         in_flight: dict[Any, tuple[Future, Task]] = {}
-        watch = _Watch(self.client, self.look)
         try:
-            while True:
-                for task in islice(waiting, max(0, watch.room() - len(in_flight))):
+            with _Watch(self.client, self.look) as watch:
+                while True:
+                    for task in islice(waiting, max(0, watch.room - len(in_flight))):
+                        with self._connected():
+                            future = self.client.submit(_work, self.settings, task, pure=False)
+                        in_flight[future.key] = future, task
+                        future.add_done_callback(ended.put)
+                    if not in_flight:
+                        return
+                    batch = [in_flight.pop(future.key) for future in _batch(ended)]
                     with self._connected():
-                        future = self.client.submit(_work, self.settings, task, pure=False)
-                    in_flight[future.key] = future, task
-                    future.add_done_callback(ended.put)
-                if not in_flight:
-                    return
-                batch = [in_flight.pop(future.key) for future in _batch(ended)]
-                with self._connected():
-                    results = self._collect(batch)
-                yield from results
+                        results = self._collect(batch)
+                    yield from results
         finally:
             if self.client.status == "running":
                 self.client.cancel([future for future, _ in in_flight.values()])
@@ -142,26 +143,45 @@ class DaskWorkers:
 
 
 class _Watch:
-    """Looks at a cluster every few seconds."""
+    """Looks at a cluster every few seconds.
+
+    In a thread, because we may be waiting for a result that died with its worker, and that comes
+    only when a job that ended is replaced.
+
+    Attributes:
+        room: how many tasks may be in flight.
+    """
 
     def __init__(self, client: Client, look: Callable[[Names], None]) -> None:
+        self.room = LEAST
         self._client, self._look = client, look
-        self._next = 0.0
-        self._room = LEAST
         self._seen = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def room(self) -> int:
-        """How many tasks may be in flight."""
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + LOOK
-            with suppress(OSError):  # a lost scheduler cancels the tasks, which is told then
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
                 workers = self._client.scheduler_info()["workers"].values()
-                self._room = max(LEAST, AHEAD * sum(worker["nthreads"] for worker in workers))
-                self._warn(now, bool(workers))
+                self.room = max(LEAST, AHEAD * sum(worker["nthreads"] for worker in workers))
+                self._warn(bool(workers))
                 self._look({str(worker["name"]) for worker in workers})
-        return self._room
+            except OSError:
+                pass  # a lost scheduler cancels the tasks, which is told then
+            except Exception as error:
+                logger.warning("the cluster: %s", " ".join(str(error).split()))
+            self._stop.wait(LOOK)
 
-    def _warn(self, now: float, workers: bool) -> None:
+    def _warn(self, workers: bool) -> None:
+        now = time.monotonic()
         if workers:
             self._seen = now
         elif now - self._seen > ALONE:

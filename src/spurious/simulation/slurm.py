@@ -78,7 +78,7 @@ def job(place: config.Slurm, folder: Path) -> dict[str, Any]:
         "job_name": "spurious",
         "job_script_prologue": [*theirs, *exports],
         "log_directory": str(logs),
-        "scheduler_options": {"dashboard": False},
+        "scheduler_options": {"dashboard": False, "dashboard_address": ":0"},
     }
 
 
