@@ -184,7 +184,7 @@ def _style(row: Row) -> dict[str, object]:
 
 
 def _label(row: Row) -> str:
-    default = " (default)" if (row.stages, row.force_mesh) == DEFAULT else ""
+    default = " (the paper's)" if (row.stages, row.force_mesh) == DEFAULT else ""
     return rf"{row.stages} stages, mesh {row.force_mesh}$\times${default}"
 
 
