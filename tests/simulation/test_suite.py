@@ -364,10 +364,11 @@ def test_a_killed_run_leaves_nothing_behind_and_goes_on(tmp_path, long_fingerpri
 
 
 def test_neither_workers_nor_ten_kills_change_a_byte(tmp_path):
-    several = {"simulations": 90, "shard_size": 4, "axes": (2, 0), "fields": True, "stages": 10}
+    # Many shards, each soon made: a kill that comes late finds the run still going.
+    several = {"simulations": 160, "shard_size": 4, "axes": (2, 0), "fields": True, "stages": 20}
     expected = fingerprint(tmp_path / "one", **several)
-    for count in (2, 4):
-        assert fingerprint(tmp_path / str(count), count, **several) == expected
+    # Two workers are compared with one above, where one of them dies.
+    assert fingerprint(tmp_path / "four", 4, **several) == expected
     folder = tmp_path / "killed"
     # TensorFlow is imported once, in a server that forks and never runs it.
     context = multiprocessing.get_context("forkserver")
@@ -382,5 +383,5 @@ def test_neither_workers_nor_ten_kills_change_a_byte(tmp_path):
         process.join()
         assert process.exitcode == -signal.SIGKILL
     assert not (folder / "all.h5").exists()
-    assert len(shards(folder)) < 23
+    assert len(shards(folder)) < 40
     assert fingerprint(folder, **several) == expected
