@@ -151,7 +151,11 @@ def test_the_job_script_asks_for_what_params_yaml_says(tmp_path):
 
 
 def test_ctrl_c_still_interrupts():
-    code = "from spurious.simulation import slurm; import signal; print(signal.getsignal(2))"
+    # A shell that starts the tests in the background has SIGINT ignored, also in what they start.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from spurious.simulation import slurm; print(signal.getsignal(signal.SIGINT))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "default_int_handler" in done.stdout
 
