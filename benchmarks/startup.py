@@ -6,9 +6,12 @@ import multiprocessing
 import statistics
 import time
 
+import numpy as np
+
 from benchmarks import box
 from benchmarks.measure import Start, children, peak_memory
 from benchmarks.result import Claim, Result
+from spurious.simulation.growth import leapfrog
 from spurious.simulation.workers import Processes, Task
 
 
@@ -24,6 +27,7 @@ def run(quick: bool) -> Result:
         [
             Claim("fresh worker until its first map", 10, first, "s", "at most"),
             Claim("peak memory of a worker", 1.5, memory, "GB", "at most"),
+            Claim("growth, kicks and drifts of the grid's Omega_m", 2, _growth(), "s", "at most"),
         ],
         [
             *(
@@ -40,6 +44,14 @@ def run(quick: bool) -> Result:
             "leave is the start of Python and the imports of NumPy, SciPy and CAMB.",
         ],
     )
+
+
+def _growth() -> float:
+    """Seconds to solve for all growth, kick and drift factors of the paper's eleven Omega_m."""
+    began = time.perf_counter()
+    for omega_m in np.linspace(0.05, 0.55, 11):
+        leapfrog(float(omega_m), np.linspace(0.1, 1.0, 10))
+    return time.perf_counter() - began
 
 
 def _worker(n: int, simulations: int) -> tuple[float, float]:
