@@ -106,7 +106,7 @@ def main() -> None:
     """Simulate, perturb, draw."""
     clean = np.asarray(simulate(omega_m=0.3, sigma_8=0.8, seed=SEED))[None]
     target = ROOT / "docs" / "figures" / "systematics.png"
-    draw(clean, Simulation().box_size.value).savefig(target, dpi=90)
+    draw(clean, Simulation().box_size.value).savefig(target, dpi=70)
     print(f"wrote {target.relative_to(ROOT)}")
 
 
