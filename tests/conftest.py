@@ -1,7 +1,8 @@
-"""What tests of several modules need: a posterior in closed form, and maps like the real ones."""
+"""What several tests need: a posterior in closed form, maps like the real ones, CAMB itself."""
 
 from dataclasses import dataclass
 
+import camb
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,6 +67,29 @@ def density_maps(count, n, seed=0):
     maps *= 64 / maps.mean((1, 2), keepdims=True)
     maps[:, 0, :3] = 0.0
     return maps.astype(np.float32)
+
+
+def camb_results(omega_m, k_max):
+    """CAMB itself, asked in another way than the package does; the rest is Planck 2015."""
+    h = 0.6774
+    parameters = camb.set_params(
+        H0=100 * h,
+        ombh2=0.0486 * h**2,
+        omch2=(omega_m - 0.0486) * h**2,
+        mnu=0.0,
+        As=2e-9,
+        ns=0.9667,
+        redshifts=[0.0],
+        kmax=k_max,
+        NonLinear=camb.model.NonLinear_none,
+        WantCls=False,
+    )
+    return camb.get_results(parameters)
+
+
+@pytest.fixture(scope="session")
+def run_camb():
+    return camb_results
 
 
 @pytest.fixture(scope="session")

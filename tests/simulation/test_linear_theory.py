@@ -2,10 +2,8 @@
 
 import itertools
 
-import camb
 import numpy as np
 import pytest
-from camb import model
 from powerbox import get_power
 
 from spurious import config
@@ -36,25 +34,17 @@ def engine():
     return ParticleMesh(box(force_mesh=2))
 
 
-def cambs(omega_m, sigma_8, k_max=10.0):
+@pytest.fixture(scope="module")
+def cambs(run_camb):
     """P(k) in (Mpc/h)^3 of CAMB's own, normalised by its own sigma_8; k in h/Mpc."""
-    h = 0.6774
-    parameters = camb.set_params(
-        H0=100 * h,
-        ombh2=0.0486 * h**2,
-        omch2=(omega_m - 0.0486) * h**2,
-        mnu=0.0,
-        As=2e-9,
-        ns=0.9667,
-        redshifts=[0.0],
-        kmax=k_max,
-        NonLinear=model.NonLinear_none,
-        WantCls=False,
-    )
-    results = camb.get_results(parameters)
-    power = results.get_matter_power_interpolator(nonlinear=False).P
-    scale = (sigma_8 / float(results.get_sigma8_0())) ** 2
-    return lambda k: scale * power(0.0, k)
+
+    def power_of(omega_m, sigma_8, k_max=10.0):
+        results = run_camb(omega_m, k_max)
+        power = results.get_matter_power_interpolator(nonlinear=False).P
+        scale = (sigma_8 / float(results.get_sigma8_0())) ** 2
+        return lambda k: scale * power(0.0, k)
+
+    return power_of
 
 
 def wave_number(box_size=BOX):
@@ -93,7 +83,7 @@ def painted_window():
 
 
 @pytest.mark.parametrize(("omega_m", "sigma_8"), COSMOLOGIES)
-def test_power_of_the_initial_conditions_is_cambs(engine, omega_m, sigma_8):
+def test_power_of_the_initial_conditions_is_cambs(engine, cambs, omega_m, sigma_8):
     """To 0.3 % in every bin."""
     amplitude = engine.factors(Cosmology(omega_m, sigma_8)).amplitude
     powers = [bin_powers(linear_field(flat_noise(seed), amplitude).numpy()) for seed in SEEDS]
@@ -102,7 +92,7 @@ def test_power_of_the_initial_conditions_is_cambs(engine, omega_m, sigma_8):
 
 
 @pytest.mark.parametrize(("omega_m", "sigma_8"), COSMOLOGIES)
-def test_power_of_the_evolved_field_is_cambs(engine, omega_m, sigma_8):
+def test_power_of_the_evolved_field_is_cambs(engine, cambs, omega_m, sigma_8):
     """To 3 % in every bin up to 0.022 h/Mpc, to 1 % together, after ten stages.
 
     Where matter is mostly baryons the spectrum is so steep that beyond it modes couple.
@@ -122,7 +112,7 @@ def top_hat(k, radius=8.0):
 
 
 @pytest.mark.parametrize("omega_m", OMEGA_M)
-def test_sigma_8_of_the_linear_field_is_the_label_at_every_node(omega_m):
+def test_sigma_8_of_the_linear_field_is_the_label_at_every_node(cambs, omega_m):
     """To 0.1 %, smoothing a real field; what the box cannot hold is added from CAMB's P(k)."""
     k = wave_number(SMALL)
     unit = cambs(omega_m, 1.0, k_max=20.0)
