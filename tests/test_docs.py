@@ -42,14 +42,15 @@ def data_set(n=8, size=16):
 
 def what_the_pages_read(folder):
     """Small files of the names that the examples use."""
-    from spurious.inference.network import compact
+    from spurious.inference.heads import HEAD, MixtureHead
     from spurious.inference.posterior import NetworkPosterior
+    from spurious.inference.presets import compact
 
     write_maps(folder / "data" / "pilot" / "maps.h5", data_set())
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
     units = Standardiser(64.0, 39.0)
-    network = compact(n=64, components=1, standardiser=units, ranges=ranges, seed=1)
-    NetworkPosterior(network).save(folder / "models" / "pilot" / "network.keras")
+    network = compact(n=64, head=MixtureHead(ranges, name=HEAD), standardiser=units, seed=1)
+    NetworkPosterior(network).save(folder / "models" / "pilot" / "compact.keras")
     draw = np.random.default_rng(0)
     np.save("Maps_Mtot_Nbody_IllustrisTNG_LH_z=0.00.npy", draw.random((30, 8, 8), np.float32))
     np.savetxt("params_LH_Nbody_IllustrisTNG.txt", draw.random((2, 6)))

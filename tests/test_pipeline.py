@@ -16,8 +16,9 @@ from mlflow import MlflowClient
 
 from spurious import params, tracking
 from spurious.errors import CheckFailed
+from spurious.inference.posterior import load
 from spurious.maps import read_maps
-from spurious.stages import attack, compare, report, search, simulate, train, verify
+from spurious.stages import assess, attack, compare, inputs, report, search, simulate, train, verify
 from spurious.stages.layout import Layout
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ SMALL = {
     "report": {"examples": 2},
     "profiles": {
         "pilot": {
-            "simulation": {"simulations": 45, "shard_size": 10},
+            "simulation": {"simulations": 90, "shard_size": 15},
             "training": {"epochs": 3},
             "search": {"starts": 2},
         }
@@ -74,16 +75,23 @@ def simulated(verified):
 
 @pytest.fixture(scope="module")
 def trained(simulated):
-    train.run(simulated)
+    for name in simulated.run.posteriors:
+        train.run(simulated, name)
     return simulated
 
 
 @pytest.fixture(scope="module")
-def attacked(trained):
-    for name in trained.run.attacks:
-        attack.run(trained, name)
-    compare.run(trained)
+def assessed(trained):
+    assess.run(trained)
     return trained
+
+
+@pytest.fixture(scope="module")
+def attacked(assessed):
+    for name in assessed.run.attacks:
+        attack.run(assessed, name)
+    compare.run(assessed)
+    return assessed
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,7 @@ def test_verify_stops_the_pipeline_beyond_the_tolerance(verified, tmp_path, monk
 
 def test_simulate_writes_labelled_maps_in_counts(simulated):
     data = read_maps(Path("data/pilot/maps.h5"))
-    assert data.maps.shape == (45, 16, 16)
+    assert data.maps.shape == (90, 16, 16)
     np.testing.assert_allclose(data.maps.mean(axis=(1, 2)), 16, rtol=1e-5)
     assert data.maps.min() >= 0
     assert data.labels[0].tolist() == [0.1, 0.6]
@@ -134,14 +142,67 @@ def test_simulate_writes_labelled_maps_in_counts(simulated):
     assert not Path("data/shards/pilot").exists()
 
 
-def test_train_writes_network_curve_and_metrics(trained):
-    metrics = read("train.json")
-    assert (metrics["n_train"], metrics["n_validation"], metrics["n_test"]) == (28, 3, 14)
-    assert {"omega_m_rmse", "sigma_8_r2", "omega_m_coverage_68", "sigma_8_z_rms"} <= set(metrics)
-    curve = Layout("pilot").result("history.csv").read_text().splitlines()
-    assert len(curve) == 4
-    assert Path("models/pilot/network.keras").is_file()
-    assert not Path("data/checkpoints/pilot").exists()
+def test_train_writes_every_posterior_with_its_curve_and_metrics(trained):
+    layout = Layout("pilot")
+    for name in trained.run.posteriors:
+        metrics = read(f"posteriors/{name}.json")
+        assert metrics["n_train"] + metrics["n_validation"] + metrics["n_test"] == 90
+        assert {"omega_m_rmse", "sigma_8_r2", "chi2", "tarp_deviation", "edges"} <= set(metrics)
+        assert metrics["nll"]["low"] <= metrics["nll"]["mean"] <= metrics["nll"]["high"]
+        assert layout.posterior(name).is_file()
+        curve = layout.result(f"posteriors/{name}/history.csv")
+        assert curve.exists() == (name != "likelihood")
+        assert layout.result(f"posteriors/{name}/tarp.png").is_file()
+    assert len(layout.result("posteriors/compact/history.csv").read_text().splitlines()) == 4
+    assert not Path("data/checkpoints/pilot/compact").exists()
+
+
+def test_the_held_out_split_tests_cosmologies_that_were_never_seen(trained):
+    data = read_maps(Path("data/pilot/maps.h5"))
+    split = inputs.parts(trained, data, "held_out")
+    seen = {tuple(row) for row in data.labels[split.train]}
+    held_out = {tuple(row) for row in data.labels[split.test]}
+    assert len(held_out) == 3 and not seen & held_out
+    assert read("posteriors/held_out.json")["n_test"] == len(split.test) == 30
+
+
+def test_the_registered_model_gives_the_same_posterior_in_a_new_process(trained):
+    """Loaded from MLflow by its alias: to 1e-6."""
+    test = inputs.test_set(trained)
+    np.save("maps.npy", test.maps)
+    script = (
+        "import mlflow, numpy as np, spurious.inference.posterior as p\n"
+        "mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db')\n"
+        "model = mlflow.keras.load_model('models:/pilot-compact@current')\n"
+        "found = p.NetworkPosterior(model)(np.load('maps.npy'))\n"
+        "np.savez('found.npz', mean=found.mean(), std=found.stddev())\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+    expected = load(Layout("pilot").posterior("compact"))(test.maps)
+    with np.load("found.npz") as found:
+        np.testing.assert_allclose(found["mean"], expected.mean(), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(found["std"], expected.stddev(), rtol=1e-6, atol=1e-7)
+    version = MlflowClient(tracking.uri()).get_model_version_by_alias("pilot-compact", "current")
+    assert version.run_id == read("posteriors/compact.json")["run_id"]
+
+
+def test_assess_compares_all_posteriors_and_makes_the_ensembles(assessed):
+    found = read("assess.json")
+    names = [*assessed.run.posteriors, *assessed.run.ensembles]
+    assert list(found["posteriors"]) == names
+    assert found["posteriors"]["ensemble"]["members"] == ["compact", "second"]
+    assert (
+        found["posteriors"]["compact"]["omega_m_rmse"]
+        == read("posteriors/compact.json")["omega_m_rmse"]
+    )
+    assert set(found["ratios"]) == {"power_spectrum", "likelihood"}
+    ratio = found["ratios"]["likelihood"]["compact"]["sigma_8"]["mean"]
+    rmse = {name: found["posteriors"][name]["sigma_8_rmse"]["mean"] for name in names}
+    assert ratio == pytest.approx(rmse["compact"] / rmse["likelihood"])
+    assert "held_out" not in found["ratios"]["likelihood"]
+    assert set(found["fisher"]["rmse"]) == {"omega_m", "sigma_8"}
+    with open(Layout("pilot").result("posteriors.csv"), newline="") as file:
+        assert [line["posterior"] for line in csv.DictReader(file)] == names
 
 
 def test_every_attack_has_its_row_and_its_run(attacked):
@@ -152,7 +213,10 @@ def test_every_attack_has_its_row_and_its_run(attacked):
         run = client.get_run(row["run_id"])
         assert run.data.tags["attack"] == name
         assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
-        assert run.data.tags["dvc.models/pilot/network.keras"]
+        assert run.data.tags["dvc.models/pilot/compact.keras"]
+        assert set(row["others"]) == {"second", "power_spectrum", "likelihood", "ensemble"}
+        other = row["others"]["likelihood"]["kl_perturbed_clean"]["mean"]
+        assert run.data.metrics["likelihood.kl_perturbed_clean"] == other
         runs[name] = run
     assert len({run.data.tags["pipeline"] for run in runs.values()}) == 1
     assert all(run.data.tags["git.commit"] == "none" for run in runs.values())
@@ -188,7 +252,7 @@ def test_every_pair_of_attacks_is_compared(attacked):
 
 def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
     metrics = read("search.json")
-    assert (metrics["n_search"], metrics["n_confirm"]) == (6, 8)
+    assert (metrics["n_search"], metrics["n_confirm"]) == (6, 21)
     study = read("study.json")
     assert (study["history"][0]["a"], study["history"][0]["b"]) == (0.25, -15.0)
     storage = "sqlite:///mlruns/optuna.db"
@@ -215,7 +279,7 @@ def test_report_is_one_file_that_needs_no_network(reported):
     external = _External()
     external.feed(html)
     assert external.found == []
-    assert html.count("data:image/png;base64,") == 9
+    assert html.count("data:image/png;base64,") == 14
     kl = read("attacks/bim.json")["kl_perturbed_clean"]["mean"]
     assert f"{kl:.3g}" in html
     assert "git.commit" in html
@@ -229,10 +293,11 @@ def dvc(*arguments):
 
 def test_dvc_knows_every_stage_of_the_pilot():
     names = {line.split()[0] for line in dvc("stage", "list", "--name-only").splitlines()}
-    attacks = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]["attacks"]
-    stages = {"simulate", "train", "compare", "search", "report"}
+    run = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]
+    stages = {"simulate", "assess", "compare", "search", "report"}
     expected = {"verify", *(f"{stage}@pilot" for stage in stages)}
-    expected |= {f"attack@pilot-{name}" for name in attacks}
+    expected |= {f"train@pilot-{name}" for name in run["posteriors"]}
+    expected |= {f"attack@pilot-{name}" for name in run["attacks"]}
     assert names == expected
 
 
@@ -241,10 +306,12 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
     for before, after in (
         ("data.dvc", "verify"),
         ("verify", "simulate@pilot"),
-        ("simulate@pilot", "train@pilot"),
-        ("train@pilot", "attack@pilot-bim"),
+        ("simulate@pilot", "train@pilot-compact"),
+        ("train@pilot-likelihood", "assess@pilot"),
+        ("train@pilot-second", "attack@pilot-bim"),
         ("attack@pilot-bim", "compare@pilot"),
-        ("train@pilot", "search@pilot"),
+        ("train@pilot-compact", "search@pilot"),
+        ("assess@pilot", "report@pilot"),
         ("compare@pilot", "report@pilot"),
         ("search@pilot", "report@pilot"),
     ):

@@ -40,7 +40,8 @@ def main() -> None:
     Each command is one stage of the pipeline in dvc.yaml and reads params.yaml in the current
     folder. `dvc repro` runs them all, in this order:
 
-    verify, simulate, train, attack (once for each perturbation), compare, search, report.
+    verify, simulate, train (once for each posterior), assess, attack (once for each perturbation),
+    compare, search, report.
     """
 
 
@@ -136,12 +137,25 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 
 
 @stage()
-def train(config: Config) -> None:
-    """Train the network on the maps; write models/SCALE/network.keras and its test metrics.
+@click.argument("name")
+def train(config: Config, name: str) -> None:
+    """Train what the entry NAME of `posteriors` says; write models/SCALE/NAME.keras.
 
-    Kill it and run it again: it goes on after the last finished epoch.
+    Also its test metrics, its calibration and their figures, below results/SCALE/posteriors/. Kill
+    it and run it again: it goes on after the last finished epoch.
     """
     from spurious.stages import train as module
+
+    module.run(config, name)
+
+
+@stage()
+def assess(config: Config) -> None:
+    """Put the posteriors side by side: errors, calibration, and what P(k) could have told.
+
+    Ensembles and the Fisher forecast are made here; all of `run.posteriors` must be trained.
+    """
+    from spurious.stages import assess as module
 
     module.run(config)
 

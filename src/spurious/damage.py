@@ -29,7 +29,6 @@ each with the ends of its interval, `..._low` and `..._high`; `mean_abs_change` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,11 +36,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from spurious import seeds, spectra
-from spurious.inference.posterior import Posterior, kl
-
-LEVEL = 0.95
-RESAMPLES = 1000
+from spurious import spectra
+from spurious.bootstrap import bootstrap_weights, ends, equal_weights, interval, mean_interval
+from spurious.inference.distributions import kl
+from spurious.inference.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -58,47 +56,37 @@ class SpectrumChange:
 
 
 @dataclass(frozen=True)
-class Damage:
-    """Damage map by map; `row` sums it up.
+class PosteriorChange:
+    """What happened to one posterior, map by map; `row` sums it up.
 
     Attributes:
         names: the p parameters.
         kl_perturbed_clean: KL(q(. | perturbed) || q(. | clean)) in nats, (n,).
         kl_clean_perturbed: the other direction, (n,).
         shift: posterior mean, perturbed minus clean, in clean standard deviations, (n, p).
-        rms_counts: root of the mean squared change over pixels, (n,).
-        raw: power spectra of the maps, counts^2 (Mpc/h)^2.
-        contrast: power spectra of the maps over their own means, (Mpc/h)^2.
-        bins: wave numbers and mode counts of the spectra.
     """
 
     names: tuple[str, ...]
     kl_perturbed_clean: np.ndarray
     kl_clean_perturbed: np.ndarray
     shift: np.ndarray
-    rms_counts: np.ndarray
-    raw: SpectrumChange
-    contrast: SpectrumChange
-    bins: spectra.Bins
 
     @property
     def kl_symmetrised(self) -> np.ndarray:
         """Half the sum of both directions, (n,)."""
         return 0.5 * (self.kl_perturbed_clean + self.kl_clean_perturbed)
 
-    def row(self, seed: int) -> dict[str, Any]:
-        """One table row, as described at the top of the module; `seed` draws the resamples."""
-        weights = bootstrap_weights(len(self.rms_counts), seed)
-        row: dict[str, Any] = {"n_maps": len(self.rms_counts)}
-        row |= {name: mean_interval(values, weights) for name, values in self._scalars().items()}
-        for name, spectrum in self._spectra().items():
-            row[f"mean_power_change_{name}"] = interval(
-                partial(_largest_mean_change, spectrum), weights
-            )
-        return row | {"spectrum": self._spectrum_arrays(weights)}
+    def row(self, seed: int, groups: np.ndarray | None = None) -> dict[str, Any]:
+        """One table row, as described at the top of the module.
 
-    def _spectra(self) -> dict[str, SpectrumChange]:
-        return {"raw": self.raw, "contrast": self.contrast}
+        Args:
+            seed: draws the resamples.
+            groups: number of the simulation that each map is of, (n,); maps of one simulation are
+                resampled together.
+        """
+        weights = bootstrap_weights(len(self.shift), seed, groups)
+        means = {name: mean_interval(values, weights) for name, values in self._scalars().items()}
+        return {"n_maps": len(self.shift), **means}
 
     def _scalars(self) -> dict[str, np.ndarray]:
         """Per-map numbers whose mean is reported, each (n,)."""
@@ -109,6 +97,40 @@ class Damage:
         }
         for name, shift in zip(self.names, self.shift.T, strict=True):
             scalars |= {f"shift_{name}": shift, f"abs_shift_{name}": np.abs(shift)}
+        return scalars
+
+
+@dataclass(frozen=True)
+class Damage(PosteriorChange):
+    """What happened to one posterior and to the maps, map by map; `row` sums it up.
+
+    Attributes:
+        rms_counts: root of the mean squared change over pixels, (n,).
+        raw: power spectra of the maps, counts^2 (Mpc/h)^2.
+        contrast: power spectra of the maps over their own means, (Mpc/h)^2.
+        bins: wave numbers and mode counts of the spectra.
+    """
+
+    rms_counts: np.ndarray
+    raw: SpectrumChange
+    contrast: SpectrumChange
+    bins: spectra.Bins
+
+    def row(self, seed: int, groups: np.ndarray | None = None) -> dict[str, Any]:
+        """One table row, as described at the top of the module; arguments as for any posterior."""
+        weights = bootstrap_weights(len(self.shift), seed, groups)
+        row = super().row(seed, groups)
+        for name, spectrum in self._spectra().items():
+            row[f"mean_power_change_{name}"] = interval(
+                partial(_largest_mean_change, spectrum), weights
+            )
+        return row | {"spectrum": self._spectrum_arrays(weights)}
+
+    def _spectra(self) -> dict[str, SpectrumChange]:
+        return {"raw": self.raw, "contrast": self.contrast}
+
+    def _scalars(self) -> dict[str, np.ndarray]:
+        scalars = super()._scalars()
         scalars["rms_counts"] = self.rms_counts
         cosmic = spectra.cosmic_variance(self.bins.n_modes)
         for name, spectrum in self._spectra().items():
@@ -149,7 +171,7 @@ def measure(
     Args:
         clean: (n, N, N) in counts.
         perturbed: the same maps, perturbed.
-        posterior: maps -> distribution; closed or Monte Carlo KL as `inference.posterior.kl` knows.
+        posterior: maps -> distribution; its KL is exact where `inference.distributions` knows how.
         box_size: side of a map, Mpc/h.
         batch_size: maps in memory at a time.
 
@@ -167,12 +189,27 @@ def measure(
     return Damage(tuple(posterior.names), raw=raw, contrast=contrast, bins=bins, **joined)
 
 
+def posterior_change(
+    clean: np.ndarray, perturbed: np.ndarray, posterior: Posterior, batch_size: int = 128
+) -> PosteriorChange:
+    """What a perturbation did to a posterior that it may not have been made for.
+
+    Arguments and errors are those of `measure`.
+    """
+    parts = [
+        _change(posterior(before), posterior(after))
+        for before, after in _batches(clean, perturbed, batch_size, "damage")
+    ]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return PosteriorChange(tuple(posterior.names), **joined)
+
+
 def disagreement(
     first: np.ndarray, second: np.ndarray, posterior: Posterior, batch_size: int = 128
 ) -> np.ndarray:
     """Symmetrised KL between the posteriors of two sets of maps, pair by pair: (n,), in nats.
 
-    Half the sum of both directions. `mean_interval` gives its mean with an interval.
+    Half the sum of both directions. `spurious.bootstrap` gives its mean with an interval.
 
     Raises:
         ValueError: there are no maps, or the shapes differ.
@@ -184,42 +221,12 @@ def disagreement(
     return np.concatenate(parts)
 
 
-def bootstrap_weights(n: int, seed: int) -> np.ndarray:
-    """Share of each of n maps in each bootstrap resample, (RESAMPLES, n); every row sums to 1."""
-    counts = seeds.generator(seed, "bootstrap").multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return counts / n
-
-
-def mean_interval(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """Mean of `values` (n,) over maps with its bootstrap interval."""
-    values = np.asarray(values, np.float64)
-    return interval(lambda w: w @ values, weights)
-
-
-def interval(
-    statistic: Callable[[np.ndarray], np.ndarray], weights: np.ndarray
-) -> dict[str, float]:
-    """A statistic of the sample with its percentile bootstrap interval.
-
-    Args:
-        statistic: maps' weights (resamples, n) -> value per resample (resamples,).
-        weights: from `bootstrap_weights`.
-    """
-    n = weights.shape[1]
-    low, high = np.quantile(statistic(weights), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    mean = statistic(np.full((1, n), 1 / n))[0]
-    return {"mean": float(mean), "low": float(low), "high": float(high)}
-
-
 def _bin_intervals(
     spectrum: SpectrumChange, weights: np.ndarray, cosmic: np.ndarray
 ) -> dict[str, list[float]]:
     """<P'> / <P> - 1 of every bin, relative and in cosmic variances, with its interval."""
-    n = weights.shape[1]
-    low, high = np.quantile(
-        _mean_change(spectrum, weights), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
-    )
-    mean = _mean_change(spectrum, np.full((1, n), 1 / n))[0]
+    low, high = ends(_mean_change(spectrum, weights))
+    mean = _mean_change(spectrum, equal_weights(weights))[0]
     arrays = {}
     for suffix, values in (("", mean), ("_low", low), ("_high", high)):
         arrays[f"mean_change{suffix}"] = values.tolist()
@@ -255,16 +262,20 @@ def _batches(clean: np.ndarray, perturbed: np.ndarray, batch_size: int, what: st
 def _measure_batch(
     clean: np.ndarray, perturbed: np.ndarray, posterior: Posterior, box_size: float
 ) -> dict[str, np.ndarray]:
-    before, after = posterior(clean), posterior(perturbed)
     change = np.asarray(perturbed, np.float64) - np.asarray(clean, np.float64)
-    measured = {
-        "kl_perturbed_clean": kl(after, before).numpy(),
-        "kl_clean_perturbed": kl(before, after).numpy(),
-        "shift": ((after.mean() - before.mean()) / before.stddev()).numpy(),
-        "rms_counts": np.sqrt(np.mean(change**2, axis=(1, 2))),
-    }
+    measured = _change(posterior(clean), posterior(perturbed))
+    measured["rms_counts"] = np.sqrt(np.mean(change**2, axis=(1, 2)))
     for name, contrast in (("raw", False), ("contrast", True)):
         for when, maps in (("clean", clean), ("perturbed", perturbed)):
             power = spectra.power(maps, box_size, contrast=contrast)
             measured[f"{name}_{when}"] = power.numpy()
     return measured
+
+
+def _change(before: Any, after: Any) -> dict[str, np.ndarray]:
+    """What happened to the posteriors of a batch of maps."""
+    return {
+        "kl_perturbed_clean": kl(after, before).numpy(),
+        "kl_clean_perturbed": kl(before, after).numpy(),
+        "shift": ((after.mean() - before.mean()) / before.stddev()).numpy(),
+    }

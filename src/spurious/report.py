@@ -64,7 +64,7 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def findings(
-    attacks: Mapping[str, Mapping[str, Any]], search: Mapping[str, Any], train: Mapping[str, Any]
+    attacks: Mapping[str, Mapping[str, Any]], search: Mapping[str, Any], assessed: Mapping[str, Any]
 ) -> list[str]:
     """What a reader should take home, made of the numbers."""
     lines = [_finding(name, row) for name, row in attacks.items()]
@@ -74,10 +74,24 @@ def findings(
             f"spectrum of the contrast moves the posterior by a mean KL of "
             f"{number(search['kl_confirmed'])} nat on maps that the search never saw."
         )
+    network = assessed["posteriors"][assessed["target"]]
     lines.append(
-        f"The network: z-scores have an RMS of {train['omega_m_z_rms']:.2f} in Ω_m and "
-        f"{train['sigma_8_z_rms']:.2f} in σ_8 (1 if it knows its own errors)."
+        f"The network: z-scores have an RMS of {network['omega_m_z_rms']['mean']:.2f} in Ω_m and "
+        f"{network['sigma_8_z_rms']['mean']:.2f} in σ_8 (1 if it knows its own errors)."
     )
+    return lines + _against_power(assessed)
+
+
+def _against_power(assessed: Mapping[str, Any]) -> list[str]:
+    """How much less the target errs than estimators that see nothing but the power spectrum."""
+    lines = []
+    for baseline, ratios in assessed["ratios"].items():
+        if assessed["target"] in ratios:
+            told = ratios[assessed["target"]]
+            changes = " and ".join(
+                f"{percent(told[name]['mean'] - 1, 2)} in {pretty(name)}" for name in told
+            )
+            lines.append(f"Its RMSE differs from that of {pretty(baseline)} by {changes}.")
     return lines
 
 
@@ -87,6 +101,11 @@ def _finding(name: str, row: Mapping[str, Any]) -> str:
         f"change of {number(row['rms_counts']['mean'])} counts; the mean power spectrum of the "
         f"contrast changes by at most {percent(row['mean_power_change_contrast']['mean'])}."
     )
+
+
+def others(attacks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The posteriors beside the target on which damage was measured."""
+    return list(next(iter(attacks.values()))["others"])
 
 
 def pairs(compared: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Training, validation and test rows of a data set, dealt by simulation."""
+"""Training, validation and test rows of a data set, dealt by simulation or by cosmology."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ class Split:
     test: np.ndarray
 
 
+def cosmologies(labels: np.ndarray) -> np.ndarray:
+    """Number of each map's cosmology: maps with equal labels (n, p) have the same number, (n,)."""
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def split(
-    index: np.ndarray, test_fraction: float, validation_fraction: float, root_seed: int
+    group: np.ndarray, test_fraction: float, validation_fraction: float, root_seed: int
 ) -> Split:
-    """Split a data set at random, simulation by simulation.
+    """Split a data set at random, group by group.
 
     Maps of one simulation share their structures and their labels: if they straddled the parts, a
-    network could be tested on what it was trained on. So all of them go to the same part.
+    network could be tested on what it was trained on. So all of them go to the same part. With
+    cosmologies for groups, the network is tested on cosmologies that it has never seen.
 
     Args:
-        index: number of each map's simulation, (n,).
-        test_fraction: share of the simulations for the test alone.
+        group: number of each map's simulation, or of its cosmology, (n,).
+        test_fraction: share of the groups for the test alone.
         validation_fraction: share of the others, to choose the best epoch.
         root_seed: root of the random order.
     """
-    simulations, place = distinct(index)
-    n = len(simulations)
+    groups, place = distinct(group)
+    n = len(groups)
     order = seeds.generator(root_seed, "split").permutation(n)
     n_test = round(n * test_fraction)
     n_validation = round((n - n_test) * validation_fraction)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from spurious.maps import MapSet
 
 STORE = Path("mlruns")
+ALIAS = "current"
 # What decides the numbers of a run, beside the code at the commit.
 PACKAGES = ("spurious", "tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "camb")
 
@@ -58,8 +59,8 @@ class Run(Protocol):
     def dataset(self, data: MapSet, path: Path, context: str) -> None:
         """The data set that the run read, with its hash."""
 
-    def model(self, model: keras.Model, example: Any) -> None:
-        """A Keras model with its signature."""
+    def model(self, model: keras.Model, example: Any, name: str) -> None:
+        """A Keras model with its signature, registered as `name` with the alias `current`."""
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Keras callbacks that log the metrics of each epoch."""
@@ -76,7 +77,7 @@ class NullRun:
     def figure(self, figure: Figure, name: str) -> None: ...
     def artifact(self, path: Path) -> None: ...
     def dataset(self, data: MapSet, path: Path, context: str) -> None: ...
-    def model(self, model: keras.Model, example: Any) -> None: ...
+    def model(self, model: keras.Model, example: Any, name: str) -> None: ...
     def callbacks(self) -> list[keras.callbacks.Callback]:
         return []
 
@@ -130,22 +131,43 @@ class MlflowRun:
             )
             mlflow.log_input(source, context=context)
 
-    def model(self, model: keras.Model, example: Any) -> None:
+    def model(self, model: keras.Model, example: Any, name: str) -> None:
         import mlflow
+        from mlflow import MlflowClient
         from mlflow.models import infer_signature
 
-        outputs = dict(zip(model.output_names, model.predict(example, verbose=0), strict=True))
-        mlflow.keras.log_model(
+        outputs = model.predict(example, verbose=0)
+        if len(model.outputs) > 1:
+            outputs = dict(zip(model.output_names, outputs, strict=True))
+        logged = mlflow.keras.log_model(
             model,
             name="network",
             signature=infer_signature(example, outputs),
             pip_requirements=["spurious", "tensorflow", "keras"],
+            registered_model_name=name,
         )
+        version = str(logged.registered_model_version)
+        MlflowClient().set_registered_model_alias(name, ALIAS, version)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         import mlflow.keras
 
         return [mlflow.keras.MlflowCallback()]
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """A row's numbers by name: `x`, and where it has an interval `x`, `x.low` and `x.high`."""
+    flat: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, int | float):
+            flat[name] = value
+        elif isinstance(value, Mapping) and "mean" in value:
+            flat |= {
+                name: value["mean"],
+                f"{name}.low": value["low"],
+                f"{name}.high": value["high"],
+            }
+    return flat
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Training: the loss, the augmentation stream, resuming after a kill, and faults."""
 
+import json
 import math
 import os
 import signal
@@ -14,10 +15,13 @@ from scipy import special, stats
 from spurious import config, maps, seeds
 from spurious.errors import UserError
 from spurious.inference import training
+from spurious.inference.heads import MixtureHead
 from spurious.inference.posterior import NetworkPosterior
 from spurious.splitting import Split, split
 
+NETWORK = config.Network(kind="network")
 SETTINGS = config.Training(epochs=4, batch_size=8, learning_rate=2e-3, weight_decay=0.01)
+UNCLIPPED = SETTINGS.model_copy(update={"clip_norm": 1e9})
 SEED = 11
 
 
@@ -38,11 +42,14 @@ def make_data(n=44, size=16):
 
 
 PARTS = split(np.arange(44), 0.25, 0.2, SEED)
+EVEN = Split(PARTS.train, PARTS.validation[:6], PARTS.test)
 
 
-def run(folder, settings=SETTINGS, callbacks=(), seed=SEED, data=None, parts=PARTS):
+def run(
+    folder, settings=SETTINGS, callbacks=(), seed=SEED, data=None, parts=PARTS, network=NETWORK
+):
     data = make_data() if data is None else data
-    return training.train(data, parts, settings, seed, folder, callbacks, progress=False)
+    return training.train(data, parts, network, settings, seed, folder, callbacks, progress=False)
 
 
 class Killed(Exception):
@@ -91,14 +98,15 @@ def assert_same(one, two):
         np.testing.assert_array_equal(a, b)
 
 
-def test_loss_is_scipys_negative_log_likelihood():
+def test_loss_is_scipys_negative_log_likelihood_of_what_the_head_says():
     draw = np.random.default_rng(0)
-    means, scales = draw.normal(size=(5, 3, 2)), draw.uniform(0.5, 2, (5, 3, 2))
-    logits, labels = draw.normal(size=(5, 3)), draw.normal(size=(5, 2))
+    head = MixtureHead({"a": (0.0, 1.0), "b": (1.0, 5.0)}, components=3)
+    features, labels = draw.normal(size=(5, 15)), draw.normal(size=(5, 2))
+    means, scales, logits = (np.float64(t) for t in head(features.astype(np.float32)))
     normal = stats.norm.logpdf(labels[:, None], means, scales).sum(axis=2)
     expected = -special.logsumexp(normal + special.log_softmax(logits, axis=1), axis=1)
-    single = [a.astype(np.float32) for a in (means, scales, logits, labels)]
-    found = training.negative_log_likelihood(single[3], training.pack(*single[:3]))
+    loss = training.negative_log_likelihood(head)
+    found = loss(labels.astype(np.float32), features.astype(np.float32))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -257,7 +265,129 @@ def test_empty_parts_are_refused(tmp_path):
 
 def test_one_progress_bar(tmp_path, capfd):
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    training.train(make_data(), PARTS, settings, seeds.integer(1, "bar"), tmp_path)
+    training.train(make_data(), PARTS, NETWORK, settings, seeds.integer(1, "bar"), tmp_path)
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "training: 100%" in captured.err and "validation=" in captured.err
+
+
+PRESETS = {
+    "resnet": config.Network(kind="network", preset="resnet", width=0.25),
+    "power_spectrum": config.Network(kind="network", preset="power_spectrum"),
+    "full covariance": config.Network(
+        kind="network", width=0.25, head=config.MixtureHead(covariance="full")
+    ),
+    "flow": config.Network(kind="network", width=0.25, head=config.FlowHead(kind="flow", bins=4)),
+}
+
+
+@pytest.mark.parametrize("network", PRESETS.values(), ids=PRESETS)
+def test_every_preset_and_head_learns(tmp_path, network):
+    """Better than the best that knows no map: a uniform density of 1 / 0.36 in each parameter."""
+    settings = SETTINGS.model_copy(update={"epochs": 12})
+    found, history = run(tmp_path, settings, network=network)
+    assert min(history["val_loss"]) < history["val_loss"][0]
+    data = make_data().take(PARTS.train)
+    log_prob = NetworkPosterior(found)(data.maps).log_prob(data.labels.astype(np.float32))
+    assert -np.mean(log_prob) < 2 * np.log(0.6), -np.mean(log_prob)
+
+
+def test_a_published_network_with_batch_normalisation_resumes_exactly(tmp_path):
+    network = config.Network(kind="network", preset="horowitz2022")
+    data, settings = make_data(24, 54), SETTINGS.model_copy(update={"epochs": 2})
+    parts = split(np.arange(24), 0.25, 0.2, SEED)
+    whole = run(tmp_path / "a", settings, data=data, parts=parts, network=network)
+    with pytest.raises(Killed):
+        run(tmp_path / "b", settings, [KillAfter(1)], data=data, parts=parts, network=network)
+    assert_same(run(tmp_path / "b", settings, data=data, parts=parts, network=network), whole)
+
+
+def test_another_seed_of_the_entry_is_another_network(tmp_path, uninterrupted):
+    other = NETWORK.model_copy(update={"seed": 1})
+    _, history = run(tmp_path, SETTINGS.model_copy(update={"epochs": 1}), network=other)
+    assert history["loss"][0] != uninterrupted[1]["loss"][0]
+
+
+class Worsen(keras.callbacks.Callback):
+    """Spoil the weights from epoch 2 on, so that only the first two are any good."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch >= 2:
+            self.model.set_weights([w + 0.3 for w in self.model.get_weights()])
+
+
+def test_patience_ends_a_training_that_gets_no_better(tmp_path):
+    settings = SETTINGS.model_copy(update={"epochs": 9, "patience": 2})
+    network, history = run(tmp_path, settings, [Worsen()])
+    losses = history["val_loss"]
+    assert len(losses) == int(np.argmin(losses)) + 3 < 9
+    validation = make_data().take(PARTS.validation)
+    log_prob = NetworkPosterior(network)(validation.maps).log_prob(np.float32(validation.labels))
+    assert -np.mean(log_prob) == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_a_training_killed_after_its_patience_ran_out_is_over(tmp_path):
+    """The checkpoint says that nothing is left to do: no epoch is added to it."""
+    settings = SETTINGS.model_copy(update={"epochs": 9, "patience": 1})
+    kept = training.Checkpoint.remove
+
+    def killed(self):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Checkpoint, "remove", killed)
+        with pytest.raises(Killed):
+            run(tmp_path, settings, [Worsen()])
+    assert training.Checkpoint.remove is kept
+    record = Record()
+    _, history = run(tmp_path, settings, [record])
+    assert record.epochs == []
+    assert len(history["val_loss"]) == int(np.argmin(history["val_loss"])) + 2
+
+
+def test_mixed_precision_trains_and_gives_back_a_float32_network(tmp_path, uninterrupted):
+    settings = SETTINGS.model_copy(update={"precision": "mixed_bfloat16"})
+    network, history = run(tmp_path, settings)
+    assert history["loss"] == pytest.approx(uninterrupted[1]["loss"], abs=0.1)
+    assert history["loss"] != uninterrupted[1]["loss"]
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_two_devices_share_each_batch(tmp_path):
+    """Two logical CPUs under tf.distribute, killed and resumed: as on one, up to rounding.
+
+    Without clipping, which each device does to the gradient of its own share.
+    """
+    script = (
+        "import importlib.util, json, pathlib, sys\n"
+        "import tensorflow as tf\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(cpu, two)\n"
+        "spec = importlib.util.spec_from_file_location('distributed', sys.argv[1])\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "devices = tf.config.list_logical_devices('CPU')\n"
+        "strategy = module.training._strategy\n"
+        "module.training._strategy = lambda gpus: strategy(devices)\n"
+        "assert strategy(devices).num_replicas_in_sync == 2\n"
+        "folder = pathlib.Path(sys.argv[2])\n"
+        "try:\n"
+        "    module.run(folder, module.UNCLIPPED, [module.KillAfter(1)], parts=module.EVEN)\n"
+        "except module.Killed:\n"
+        "    network, history = module.run(folder, module.UNCLIPPED, parts=module.EVEN)\n"
+        "    print(json.dumps(history['val_loss']))\n"
+    )
+    command = [sys.executable, "-c", script, __file__, str(tmp_path / "checkpoints")]
+    done = subprocess.run(command, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    _, history = run(tmp_path / "one", UNCLIPPED, parts=EVEN)
+    assert found == pytest.approx(history["val_loss"], abs=0.01)
+
+
+def test_maps_too_small_for_the_preset_are_one_line(tmp_path):
+    network = config.Network(kind="network", preset="horowitz2022")
+    with pytest.raises(UserError, match=r"preset = 'horowitz2022': n = 16 must be at least 54"):
+        run(tmp_path, network=network)

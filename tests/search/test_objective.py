@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from spurious import damage, spectra
 from spurious.config import Bounds, Range
-from spurious.inference.posterior import mixture
+from spurious.inference.distributions import mixture
 from spurious.perturbations.systematics import Logistic
 from spurious.search.objective import Cube, Objective
 

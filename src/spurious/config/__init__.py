@@ -6,9 +6,19 @@ arguments; they never read a file themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import Field, model_validator
 
-from spurious.config.inference import Training
+from spurious.config.inference import (
+    FlowHead,
+    Likelihood,
+    MixtureHead,
+    Network,
+    Posterior,
+    Training,
+    Tune,
+)
 from spurious.config.perturbations import BIM, FGSM, Logistic, Match, Perturbation, RandomSign
 from spurious.config.quantities import (
     UNKNOWN_KEY,
@@ -50,15 +60,20 @@ __all__ = [
     "Density",
     "Design",
     "Execution",
+    "FlowHead",
     "Grid",
     "InverseDensity",
     "LatinHypercube",
     "Length",
+    "Likelihood",
     "Listed",
     "Local",
     "Logistic",
     "Match",
+    "MixtureHead",
+    "Network",
     "Perturbation",
+    "Posterior",
     "RandomSign",
     "Range",
     "Report",
@@ -69,6 +84,7 @@ __all__ = [
     "Sobol",
     "Stages",
     "Training",
+    "Tune",
     "Verify",
 ]
 
@@ -83,7 +99,18 @@ class Run(Section):
     """What `dvc repro` makes."""
 
     scales: list[str] = Field(min_length=1)
+    posteriors: list[str] = Field(min_length=1, description="trained, in this order")
+    ensembles: list[str] = Field([], description="made of those")
+    target: str = Field(description="what attacks and search see; damage is measured on all")
     attacks: list[str] = Field(min_length=1)
+    tune: list[str] = Field([], description="scales whose networks are tuned")
+
+
+def _named(key: str, names: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    allowed = list(allowed)
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"{key}: {name!r} must be one of {where}: {', '.join(allowed)}")
 
 
 def _ends(values: Axis | Range) -> tuple[float, float]:
@@ -102,6 +129,9 @@ class Config(Section):
     execution: Execution = Execution()
     verify: Verify = Verify()
     training: Training
+    posteriors: dict[str, Posterior]
+    ensembles: dict[str, list[str]] = Field({}, description="equal-weight mixtures of posteriors")
+    tune: Tune = Tune()
     attacks: dict[str, Perturbation]
     search: Search
     report: Report = Report()
@@ -119,6 +149,25 @@ class Config(Section):
             )
         if _ends(self.design.sigma_8)[0] <= 0:
             raise ValueError(f"design.sigma_8: {_ends(self.design.sigma_8)[0]} must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _posteriors(self) -> Config:
+        """Refuse names that mean nothing, and ensembles of what does not go together."""
+        run = self.run
+        _named("run.posteriors", run.posteriors, self.posteriors, "posteriors")
+        _named("run.ensembles", run.ensembles, self.ensembles, "ensembles")
+        _named("run.target", [run.target], [*run.posteriors, *run.ensembles], "what is run")
+        if both := self.posteriors.keys() & self.ensembles.keys():
+            raise ValueError(f"ensembles.{min(both)}: is the name of a posterior too")
+        for name, members in self.ensembles.items():
+            _named(f"ensembles.{name}", members, self.posteriors, "posteriors")
+            if len(set(members)) < max(len(members), 2):
+                raise ValueError(f"ensembles.{name} = {members}: must be at least two, each once")
+            if len({self.posteriors[member].split for member in members}) > 1:
+                raise ValueError(f"ensembles.{name} = {members}: must have the same split")
+        for name in run.ensembles:
+            _named(f"ensembles.{name}", self.ensembles[name], run.posteriors, "run.posteriors")
         return self
 
     @model_validator(mode="after")

@@ -10,33 +10,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 from tqdm import tqdm
 
 from spurious import config, seeds
 from spurious.errors import UserError
-from spurious.files import replacing
+from spurious.inference import presets
 from spurious.inference.augmentation import augment
-from spurious.inference.network import compact
-from spurious.inference.posterior import mixture
+from spurious.inference.callbacks import Bar, Checkpoint, History, Watch
+from spurious.inference.heads import HEAD, FlowHead, Head, MixtureHead
+from spurious.inference.layers import log_power
 from spurious.maps import MapSet, Standardiser
 from spurious.splitting import Split
 
-History = dict[str, list[float]]
+Ranges = Mapping[str, Sequence[float]]
 
 
 def train(
     data: MapSet,
     parts: Split,
+    network: config.Network,
     settings: config.Training,
     root_seed: int,
     checkpoint_dir: Path,
@@ -45,64 +45,105 @@ def train(
 ) -> tuple[keras.Model, History]:
     """Train a network on `parts.train`; keep the weights of the epoch best on `parts.validation`.
 
+    AdamW with a warm-up and a cosine decay, clipped gradients, and an end before the last epoch
+    when `settings.patience` epochs bring nothing better. On more than one GPU each batch is shared
+    out (`tf.distribute.MirroredStrategy`); one that is not a multiple of their number is filled up
+    with its own first maps.
+
     Args:
         data: maps in counts with their labels.
         parts: row numbers; the test part is not looked at.
-        settings: network and training.
-        root_seed: of the initial weights, the shuffling and the augmentation.
+        network: preset, head and seed; its own training settings are already part of `settings`.
+        settings: of the training.
+        root_seed: with `network.seed`, of the initial weights, the shuffling and the augmentation.
         checkpoint_dir: where a killed training finds its last epoch. A checkpoint of other data
             or settings is not used. Removed at the end.
         callbacks: any Keras callbacks; each epoch's logs hold what the history holds.
         progress: show one bar over the epochs.
 
     Returns:
-        The network (see `spurious.inference.network`) and the history, including epochs before a
-        resume: per epoch the mean negative log-likelihood in nats a map (`loss` on augmented
-        training maps, `val_loss`) and the `learning_rate` at its end.
+        The network (see `spurious.inference.presets`), in float32 whatever the precision of the
+        training, and the history, including epochs before a resume: per epoch the mean negative
+        log-likelihood in nats a map (`loss` on augmented training maps, `val_loss`) and the
+        `learning_rate` at its end.
 
     Raises:
-        UserError: the loss is no longer finite, a map holds values that are not, or a label is
-            the same in all training maps.
+        UserError: the loss is no longer finite, a map holds values that are not, a label is the
+            same in all training maps, or the maps are too small for the preset.
     """
     train_set, validation = data.take(parts.train), data.take(parts.validation)
     _check(train_set, validation)
-    network = _network(train_set, settings, root_seed)
-    model = _trainable(network, settings, _steps(len(train_set), settings))
-    name = _fingerprint(train_set, validation, settings, root_seed, network)
-    checkpoint = _Checkpoint(Path(checkpoint_dir) / f"training-{name}.npz")
+    seed = seeds.integer(root_seed, "network", network.seed)
+    strategy = _strategy(tf.config.list_logical_devices("GPU"))
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        with _precision(settings.precision):
+            trained = build(train_set, network, seed)
+        model = _trainable(trained, settings, _steps(len(train_set), settings))
+    name = _fingerprint(train_set, validation, settings, seed, trained)
+    checkpoint = Checkpoint(Path(checkpoint_dir) / f"training-{name}.npz", settings.patience)
     first = checkpoint.resume(model)
     bar = tqdm(
         total=settings.epochs, initial=first, desc="training", unit="epoch", disable=not progress
     )
     with bar:
         model.fit(
-            _batches(train_set, settings, root_seed, first),
-            validation_data=(validation.maps, validation.labels.astype(np.float32)),
-            validation_batch_size=256,
-            epochs=settings.epochs,
+            _batches(train_set, settings, seed, first, replicas),
+            validation_data=_validation(validation, replicas),
+            validation_batch_size=256 // replicas * replicas,
+            epochs=first if checkpoint.exhausted else settings.epochs,
             initial_epoch=first,
             steps_per_epoch=_steps(len(train_set), settings),
-            callbacks=[_Watch(settings), *callbacks, _Bar(bar), checkpoint],
+            callbacks=[Watch(settings), *callbacks, Bar(bar), checkpoint],
             shuffle=False,  # the batches already are
             verbose=0,
         )
-    model.set_weights(checkpoint.best)
+    result = build(train_set, network, seed)
+    result.set_weights(checkpoint.best)
     checkpoint.remove()
-    return network, checkpoint.history
+    return result, checkpoint.history
 
 
-def negative_log_likelihood(labels: Any, packed: Any) -> Any:
-    """-log p(labels | map) in nats, shape (batch,), of outputs packed by `pack`."""
-    p = labels.shape[-1]
-    return -mixture(packed[..., :p], packed[..., p : 2 * p], packed[..., 2 * p]).log_prob(labels)
+def build(train_set: MapSet, network: config.Network, seed: int) -> keras.Model:
+    """The untrained network, with units and ranges from the training maps alone.
 
-
-def pack(means: Any, scales: Any, logits: Any) -> Any:
-    """Join a network's three outputs into one tensor (batch, m, 2p + 1).
-
-    Keras computes one loss an output tensor, and the likelihood needs all three at once.
+    Raises:
+        UserError: the maps are too small for the preset.
     """
-    return ops.concatenate([means, scales, logits[..., None]], axis=-1)
+    low, high = train_set.labels.min(axis=0), train_set.labels.max(axis=0)
+    ranges = dict(zip(train_set.names, zip(low, high, strict=True), strict=True))
+    n, units = train_set.maps.shape[1], Standardiser.fit(train_set.maps)
+    head = make_head(network.head, ranges)
+    try:
+        if network.preset == "power_spectrum":
+            box_size = train_set.box_size
+            power = log_power(train_set.maps, box_size)
+            return presets.power_spectrum(n, head, units, seed, box_size=box_size, log_power=power)
+        options = {} if network.preset == "horowitz2022" else {"width": network.width}
+        return presets.PIXELS[network.preset](n, head, units, seed, **options)
+    except ValueError as error:
+        raise UserError(f"preset = {network.preset!r}: {error}") from error
+
+
+def make_head(settings: config.MixtureHead | config.FlowHead, ranges: Ranges) -> Head:
+    """The head that an entry of params.yaml describes."""
+    options = settings.model_dump(exclude={"kind"}) | {"name": HEAD, "dtype": "float32"}
+    kind = FlowHead if isinstance(settings, config.FlowHead) else MixtureHead
+    return kind(ranges, **options)
+
+
+def negative_log_likelihood(head: Head) -> Callable[[Any, Any], Any]:
+    """The loss: -log p(labels | map) in nats, shape (batch,), of the features before the head.
+
+    Keras computes one loss an output tensor, and the likelihood needs all of the head's at once.
+    """
+
+    def loss(labels: Any, features: Any) -> Any:
+        outputs = head(features)
+        outputs = outputs if isinstance(outputs, tuple | list) else [outputs]
+        return -head.distribution(*outputs).log_prob(labels)
+
+    return loss
 
 
 def _check(train_set: MapSet, validation: MapSet) -> None:
@@ -116,21 +157,28 @@ def _check(train_set: MapSet, validation: MapSet) -> None:
             raise UserError(f"{name} is {labels[0]} in all training maps: nothing to infer")
 
 
-def _network(train_set: MapSet, settings: config.Training, root_seed: int) -> keras.Model:
-    """The untrained network, with units and ranges from the training maps alone."""
-    low, high = train_set.labels.min(axis=0), train_set.labels.max(axis=0)
-    return compact(
-        n=train_set.maps.shape[1],
-        components=settings.components,
-        standardiser=Standardiser.fit(train_set.maps),
-        ranges=dict(zip(train_set.names, zip(low, high, strict=True), strict=True)),
-        seed=seeds.integer(root_seed, "network"),
-    )
+def _strategy(devices: Sequence[Any]) -> tf.distribute.Strategy:
+    """All GPUs where there are several; else whatever TensorFlow does by itself."""
+    if len(devices) < 2:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Layers made inside compute in this precision; their weights are float32 in all of them."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _trainable(network: keras.Model, settings: config.Training, steps: int) -> keras.Model:
-    """The network with packed outputs, compiled; it shares the network's weights."""
-    model = keras.Model(network.inputs, pack(*network.outputs))
+    """The network up to its head's features, compiled; it shares the network's weights."""
+    head = network.get_layer(HEAD)
+    model = keras.Model(network.inputs, head.input)
     total = settings.epochs * steps
     warmup = total // 20
     rate = keras.optimizers.schedules.CosineDecay(
@@ -140,10 +188,12 @@ def _trainable(network: keras.Model, settings: config.Training, steps: int) -> k
         warmup_target=settings.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer = keras.optimizers.AdamW(
+        rate, weight_decay=settings.weight_decay, clipnorm=settings.clip_norm
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, loss=negative_log_likelihood, jit_compile=False)
+    model.compile(optimizer, loss=negative_log_likelihood(head), jit_compile=False)
     return model
 
 
@@ -152,20 +202,20 @@ def _steps(n: int, settings: config.Training) -> int:
 
 
 def _batches(
-    train_set: MapSet, settings: config.Training, root_seed: int, first_epoch: int
+    train_set: MapSet, settings: config.Training, seed: int, first_epoch: int, replicas: int = 1
 ) -> tf.data.Dataset:
-    """All batches from `first_epoch` on; each depends on (root seed, epoch, step) alone."""
+    """All batches from `first_epoch` on; each depends on (seed, epoch, step) alone."""
     steps, size = _steps(len(train_set), settings), settings.batch_size
     labels = train_set.labels.astype(np.float32)
 
     def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for epoch in range(first_epoch, settings.epochs):
-            order = seeds.generator(root_seed, "shuffle", epoch).permutation(len(train_set))
+            order = seeds.generator(seed, "shuffle", epoch).permutation(len(train_set))
             for step in range(steps):
-                rows = order[step * size : (step + 1) * size]
+                rows = _filled(order[step * size : (step + 1) * size], replicas)
                 maps = train_set.maps[rows]
                 if settings.augment:
-                    maps = augment(maps, seeds.generator(root_seed, "augment", epoch, step))
+                    maps = augment(maps, seeds.generator(seed, "augment", epoch, step))
                 yield maps, labels[rows]
 
     n, p = train_set.maps.shape[1], labels.shape[1]
@@ -173,103 +223,30 @@ def _batches(
     return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
 
 
+def _validation(validation: MapSet, replicas: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps and labels, so many that all replicas have as many."""
+    rows = _filled(np.arange(len(validation)), replicas)
+    return validation.maps[rows], validation.labels[rows].astype(np.float32)
+
+
+def _filled(rows: np.ndarray, replicas: int) -> np.ndarray:
+    """The rows, the first of them again until a replica's share is whole: none may be empty."""
+    return np.resize(rows, math.ceil(len(rows) / replicas) * replicas)
+
+
 def _fingerprint(
     train_set: MapSet,
     validation: MapSet,
     settings: config.Training,
-    root_seed: int,
+    seed: int,
     network: keras.Model,
 ) -> str:
     """Name of all that decides the course of a training."""
     digest = hashlib.md5(usedforsecurity=False)
     versions = (keras.__version__, tf.__version__)
-    text = [settings.model_dump_json(), root_seed, versions, network.to_json()]
+    text = [settings.model_dump_json(), seed, versions, network.to_json()]
     digest.update(json.dumps(text).encode())
     for part in (train_set, validation):
         digest.update(part.maps.tobytes())
         digest.update(part.labels.tobytes())
     return digest.hexdigest()
-
-
-class _Watch(keras.callbacks.Callback):
-    """Add the learning rate to the logs; stop when the loss is no longer finite."""
-
-    def __init__(self, settings: config.Training) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
-            rate = self.settings.learning_rate
-            raise UserError(
-                f"training.learning_rate = {rate}: the loss is not finite in epoch {epoch + 1}; "
-                f"try a lower one, such as {rate / 3:.1g}"
-            )
-
-
-class _Bar(keras.callbacks.Callback):
-    """One step of a progress bar an epoch."""
-
-    def __init__(self, bar: tqdm) -> None:
-        super().__init__()
-        self.bar = bar
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        losses = {"loss": f"{logs['loss']:.3f}", "validation": f"{logs['val_loss']:.3f}"}
-        self.bar.set_postfix(losses, refresh=False)
-        self.bar.update()
-
-
-class _Checkpoint(keras.callbacks.Callback):
-    """Best weights and history so far; with the current state they are on disk after each epoch.
-
-    Keras' own BackupAndRestore keeps neither the best weights nor the history.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.best: list[np.ndarray] = []
-        self.history: History = {}
-
-    def resume(self, model: keras.Model) -> int:
-        """Read the checkpoint, if there is one, into `model`; return the next epoch's number."""
-        self.best = model.get_weights()
-        if not self.path.is_file():
-            return 0
-        try:
-            with np.load(self.path) as saved:
-                self.history = json.loads(str(saved["history"]))
-                self.best = [saved[f"best_{i}"] for i in range(len(self.best))]
-                for i, variable in enumerate(_state(model)):
-                    variable.assign(saved[f"state_{i}"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.path} is damaged: remove it to train anew") from error
-        return len(self.history["loss"])
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
-        losses = self.history["val_loss"]
-        if losses[-1] == min(losses):
-            self.best = self.model.get_weights()
-        self._write()
-
-    def _write(self) -> None:
-        arrays: dict[str, Any] = {f"best_{i}": value for i, value in enumerate(self.best)}
-        arrays |= {f"state_{i}": v.numpy() for i, v in enumerate(_state(self.model))}
-        with replacing(self.path) as temporary:
-            np.savez(temporary, history=json.dumps(self.history), **arrays)
-
-    def remove(self) -> None:
-        """Remove all checkpoints of trainings in the folder, and the folder if then empty."""
-        for path in self.path.parent.glob("training-*.npz"):
-            path.unlink()
-        with suppress(OSError):
-            self.path.parent.rmdir()
-
-
-def _state(model: keras.Model) -> list[keras.Variable]:
-    """All that a training step changes: weights, states of random generators, optimizer."""
-    return [*model.variables, *model.optimizer.variables]

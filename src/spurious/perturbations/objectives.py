@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from spurious.inference.posterior import kl, parameters
+from spurious.inference.distributions import kl
 from spurious.maps import NAMES
 
 PIVOT = 0.3  # Omega_m at which S_8 equals sigma_8, as in weak-lensing surveys
@@ -125,7 +125,7 @@ class ShiftS8:
             tape.watch(mean)
             s_8 = self._s_8(mean)
         slope = tape.gradient(s_8, mean)
-        variance = tf.einsum("bi,bij,bj->b", slope, covariance(clean), slope)
+        variance = tf.einsum("bi,bij,bj->b", slope, clean.covariance(), slope)
         return (self._s_8(perturbed.mean()) - s_8) / tf.sqrt(variance)
 
     def _s_8(self, mean: tf.Tensor) -> tf.Tensor:
@@ -146,7 +146,7 @@ class LogVolume:
 
     def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
         """See `Objective`."""
-        return self.sign * tf.linalg.logdet(covariance(perturbed))
+        return self.sign * tf.linalg.logdet(perturbed.covariance())
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -183,15 +183,3 @@ def target(cosmology: dict[str, float], names: Sequence[str]) -> Toward:
     if missing:
         raise ValueError(f"objective toward: the posterior's {missing[0]} is missing")
     return Toward(tuple(cosmology[name] for name in names))
-
-
-def covariance(distribution: Any) -> tf.Tensor:
-    """Covariance of each posterior, (batch, p, p), also of mixtures, for which TFP has none."""
-    try:
-        return distribution.covariance()
-    except NotImplementedError:
-        means, scales, logits = parameters(distribution)
-    weights = tf.nn.softmax(logits)
-    residual = means - tf.einsum("bm,bmp->bp", weights, means)[:, None]
-    between = tf.einsum("bm,bmp,bmq->bpq", weights, residual, residual)
-    return between + tf.linalg.diag(tf.einsum("bm,bmp->bp", weights, scales**2))

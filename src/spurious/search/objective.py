@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from spurious import spectra
 from spurious.config import Bounds
-from spurious.inference.posterior import Posterior, kl
+from spurious.inference.distributions import kl
+from spurious.inference.posterior import Posterior
 from spurious.perturbations.systematics import Logistic
 
 COORDINATES = ("a", "transition", "asinh_beta")

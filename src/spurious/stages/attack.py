@@ -12,7 +12,7 @@ from spurious import config as cfg
 from spurious import tracking
 from spurious.config import Config
 from spurious.config.attacks import BIM, FGSM, PGD
-from spurious.damage import measure
+from spurious.damage import measure, posterior_change
 from spurious.errors import UserError
 from spurious.files import write_json
 from spurious.inference.posterior import Posterior
@@ -21,7 +21,8 @@ from spurious.perturbations.base import Perturbation
 from spurious.perturbations.noise import RandomSign
 from spurious.perturbations.systematics import Logistic, matched
 from spurious.stages import examples
-from spurious.stages.inputs import network, test_set
+from spurious.stages.inputs import bystanders, files, target, test_set
+from spurious.stages.inputs import posterior as load
 from spurious.stages.layout import Layout
 from spurious.stages.systematics import build_systematic
 from spurious.stages.white_box import build_attack
@@ -32,22 +33,40 @@ def run(config: Config, name: str) -> None:
     if name not in config.attacks:
         raise UserError(f"attack = {name!r}: must be one of {', '.join(config.attacks)}")
     layout, settings = Layout(config.scale), config.attacks[name]
-    test, posterior = test_set(config), network(config)
-    inputs = [layout.maps, layout.network]
+    test, posterior = test_set(config), target(config)
+    inputs = [layout.maps, *files(config, config.run.target)]
     with tracking.start("attack", config.scale, inputs=inputs, tags={"attack": name}) as log:
-        log.params(settings.model_dump() | {"seed": config.seed})
+        log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
         log.dataset(test, layout.maps, context="test")
         perturbation = build(settings, posterior, test, config.seed)
         perturbed = apply(perturbation, test)
-        row = measure(test.maps, perturbed.maps, posterior, test.box_size).row(config.seed)
-        row |= {"parameters": parameters(perturbation)}
+        damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
+        row = damage.row(config.seed, test.index)
+        row |= {"parameters": parameters(perturbation), "target": config.run.target}
+        row["others"] = others(config, test, perturbed)
         write_maps(layout.attacked(name), perturbed)
         write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
-        log.metrics(scalars(row))
+        log.metrics(tracking.numbers(row))
+        for other, change in row["others"].items():
+            log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
         log.series(series(row))
         log.figure(examples.workflow(0, test, {name: perturbed}, posterior), "example.png")
-    kl = row["kl_perturbed_clean"]
-    print(f"{name}: KL(perturbed ‖ clean) = {kl['mean']:.3g} [{kl['low']:.3g}, {kl['high']:.3g}]")
+    for one, change in {config.run.target: row, **row["others"]}.items():
+        kl = change["kl_perturbed_clean"]
+        print(
+            f"{name} on {one}: KL(perturbed ‖ clean) = {kl['mean']:.3g} "
+            f"[{kl['low']:.3g}, {kl['high']:.3g}]"
+        )
+
+
+def others(config: Config, test: MapSet, perturbed: MapSet) -> dict[str, dict[str, Any]]:
+    """The damage to every other posterior that was not trained on these maps."""
+    return {
+        name: posterior_change(test.maps, perturbed.maps, load(config, name)).row(
+            config.seed, test.index
+        )
+        for name in bystanders(config)
+    }
 
 
 def build(
@@ -80,19 +99,6 @@ def parameters(perturbation: Perturbation) -> dict[str, float]:
         for name, value in vars(perturbation).items()
         if isinstance(value, int | float) and name not in ("seed", "batch_size")
     }
-
-
-def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """A row's numbers by name for MLflow: `x`, and its interval `x.low` and `x.high`."""
-    flat: dict[str, float] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping) and "mean" in value:
-            flat |= {
-                name: value["mean"],
-                f"{name}.low": value["low"],
-                f"{name}.high": value["high"],
-            }
-    return flat
 
 
 def series(row: Mapping[str, Any]) -> dict[str, list[float]]:

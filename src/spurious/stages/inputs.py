@@ -1,33 +1,82 @@
-"""What several stages read: the test maps, and the network that is tested on them."""
+"""What several stages read: the maps and their split, and the posteriors that are tested."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from spurious import maps, splitting
 from spurious.config import Config
 from spurious.files import read_json
-from spurious.inference import posterior
+from spurious.inference import posterior as inference
+from spurious.inference.posterior import Ensemble, Posterior
 from spurious.maps import MapSet
 from spurious.splitting import Split
 from spurious.stages.layout import Layout
 
 
-def parts(config: Config, data: MapSet) -> Split:
-    """The split of the data set, the same in every stage."""
+def parts(config: Config, data: MapSet, kind: str) -> Split:
+    """The split of the data set, `random` or `held_out`; the same in every stage."""
     fractions = config.training.test_fraction, config.training.validation_fraction
-    return splitting.split(data.index, *fractions, config.seed)
+    group = data.index if kind == "random" else splitting.cosmologies(data.labels)
+    return splitting.split(group, *fractions, config.seed)
 
 
-def test_set(config: Config) -> MapSet:
-    """The test maps of the configuration's scale."""
+def ranges(data: MapSet) -> dict[str, tuple[float, float]]:
+    """The prior: each parameter's smallest and largest label."""
+    low, high = data.labels.min(axis=0).tolist(), data.labels.max(axis=0).tolist()
+    return dict(zip(data.names, zip(low, high, strict=True), strict=True))
+
+
+def box(data: MapSet) -> dict[str, tuple[float, float]]:
+    """The prior's box for an estimator that is zero outside of it: each range, a little wider.
+
+    Equal weights on n equally spaced values stand for a flat prior that reaches half a spacing
+    beyond the outermost; for random designs, whose values all differ, that is next to nothing.
+    """
+    widened = {}
+    for name, values in zip(data.names, data.labels.T, strict=True):
+        low, high, count = values.min(), values.max(), len(np.unique(values))
+        half = (high - low) / max(count - 1, 1) / 2
+        widened[name] = (float(low - half), float(high + half))
+    return widened
+
+
+def split_of(config: Config, name: str) -> str:
+    """The split on which a posterior, or each member of an ensemble, was trained."""
+    return config.posteriors[config.ensembles.get(name, [name])[0]].split
+
+
+def files(config: Config, name: str) -> list[Path]:
+    """Where a posterior, or each member of an ensemble, is stored."""
+    layout = Layout(config.scale)
+    return [layout.posterior(member) for member in config.ensembles.get(name, [name])]
+
+
+def posterior(config: Config, name: str) -> Posterior:
+    """A trained posterior, or an ensemble of them."""
+    members = [inference.load(path) for path in files(config, name)]
+    return members[0] if name not in config.ensembles else Ensemble(members)
+
+
+def target(config: Config) -> Posterior:
+    """The posterior that attacks and search see."""
+    return posterior(config, config.run.target)
+
+
+def bystanders(config: Config) -> list[str]:
+    """The other posteriors that know nothing of the target's test maps."""
+    run, kind = config.run, split_of(config, config.run.target)
+    names = [*run.posteriors, *run.ensembles]
+    return [name for name in names if name != run.target and split_of(config, name) == kind]
+
+
+def test_set(config: Config, name: str | None = None) -> MapSet:
+    """The maps on which a posterior is tested; by default those of the target."""
     data = maps.read_maps(Layout(config.scale).maps)
-    return data.take(parts(config, data).test)
-
-
-def network(config: Config) -> posterior.NetworkPosterior:
-    """The trained network of the configuration's scale."""
-    return posterior.load(Layout(config.scale).network)
+    return data.take(parts(config, data, split_of(config, name or config.run.target)).test)
 
 
 def attack_rows(config: Config) -> dict[str, dict[str, Any]]:

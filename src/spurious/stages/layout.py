@@ -27,15 +27,13 @@ class Layout:
         """Finished parts of a suite that is still being made."""
         return Path("data/shards") / self.scale
 
-    @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self, posterior: str) -> Path:
         """Epoch checkpoints of a training that is still going on."""
-        return Path("data/checkpoints") / self.scale
+        return Path("data/checkpoints") / self.scale / posterior
 
-    @property
-    def network(self) -> Path:
-        """The trained network, standardiser included."""
-        return Path("models") / self.scale / "network.keras"
+    def posterior(self, name: str) -> Path:
+        """A trained posterior, standardiser included."""
+        return Path("models") / self.scale / f"{name}.keras"
 
     def attacked(self, attack: str) -> Path:
         """The test maps as one perturbation left them."""

@@ -12,40 +12,50 @@ from spurious.config import Config
 from spurious.files import read_json, replacing
 from spurious.maps import read_maps
 from spurious.stages import examples
-from spurious.stages.inputs import attack_rows, network, parts
+from spurious.stages.inputs import attack_rows, files, target, test_set
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
 
 PICTURES = (
     "figure_1", "figure_2", "damage", "spectra", "search_history", "pareto",
-    "learning_curve", "predicted", "coverage",
+    "posteriors",
 )  # fmt: skip
+# Of the posterior that is attacked.
+OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
 FIGURE_ATTACKS = ("bim", "systematic")
 
 
 def run(config: Config) -> None:
     """Write `results/<scale>/report.html` and the two figures of the paper."""
     layout = Layout(config.scale)
-    inputs = [REFERENCE, layout.maps, layout.network]
+    inputs = [REFERENCE, layout.maps, *files(config, config.run.target)]
     with tracking.start("report", config.scale, inputs=inputs) as log:
         draw(config, layout, log)
-        images = {name: layout.result(f"{name}.png").read_bytes() for name in PICTURES}
-        html = report.render(context(config, layout, inputs), images)
+        html = report.render(context(config, layout, inputs), images(config, layout))
         with replacing(layout.report) as temporary:
             temporary.write_text(html, encoding="utf-8")
         log.artifact(layout.report)
     print(f"The report: {layout.report}")
 
 
+def images(config: Config, layout: Layout) -> dict[str, bytes]:
+    """The pictures by name; those of the target where they were made."""
+    folder = layout.result(f"posteriors/{config.run.target}")
+    paths = {name: layout.result(f"{name}.png") for name in PICTURES}
+    paths |= {name: folder / f"{name}.png" for name in OF_TARGET}
+    return {
+        name: path.read_bytes() for name, path in paths.items() if name in PICTURES or path.exists()
+    }
+
+
 def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
     """The paper's Figures 1 and 2, for test maps drawn at random."""
-    data = read_maps(layout.maps)
-    test = data.take(parts(config, data).test)
+    test = test_set(config)
     shown = [name for name in FIGURE_ATTACKS if name in config.run.attacks]
     attacked = {name: read_maps(layout.attacked(name)) for name in shown or config.run.attacks[:2]}
     generator = seeds.generator(config.seed, "examples")
     rows = generator.choice(len(test), config.report.examples, replace=False)
-    posterior = network(config)
+    posterior = target(config)
     save_figures(
         layout,
         log,
@@ -60,18 +70,26 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
     """Everything that the template asks for, from the other stages' files."""
     attacks = attack_rows(config)
     omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
-    train, search = read_json(layout.result("train.json")), read_json(layout.result("search.json"))
+    assessed = read_json(layout.result("assess.json"))
+    network, search = (
+        assessed["posteriors"][config.run.target],
+        read_json(layout.result("search.json")),
+    )
     return {
         "scale": config.scale,
         "n_maps": config.simulation.simulations,
         "names": ("omega_m", "sigma_8"),
         "attacks": attacks,
-        "train": train,
+        "target": config.run.target,
+        "network": network,
+        "assessed": assessed,
+        "others": report.others(attacks),
+        "n_test": len(test_set(config)),
         "search": search,
         "verify": read_json(VERIFY_METRICS),
-        "findings": report.findings(attacks, search, train),
+        "findings": report.findings(attacks, search, assessed),
         "pairs": report.pairs(read_json(layout.result("compare.json"))["kl_symmetrised"]),
-        "differences": report.differences(attacks, network(config).standardiser.std),
+        "differences": report.differences(attacks, target(config).standardiser.std),
         "omega_m_low": omega_m_low,
         "baryon_fraction": config.background.omega_b / omega_m_low,
         "provenance": tracking.provenance(inputs, Path("params.yaml")),

@@ -16,7 +16,7 @@ from spurious.maps import MapSet
 from spurious.perturbations.systematics import Logistic
 from spurious.search import study
 from spurious.search.result import Result
-from spurious.stages.inputs import network, test_set
+from spurious.stages.inputs import files, target, test_set
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
 
@@ -24,9 +24,10 @@ from spurious.stages.output import save_figures
 def run(config: Config) -> None:
     """Search on some test maps, confirm on the others; write the study, metrics and figures."""
     layout = Layout(config.scale)
-    test, posterior = test_set(config), network(config)
+    test, posterior = test_set(config), target(config)
     searched, held_out = halves(config, test)
-    inputs = [layout.maps, layout.network]
+    networks = files(config, config.run.target)
+    inputs = [layout.maps, *networks]
     with tracking.start("search", config.scale, inputs=inputs) as log:
         log.params(config.search.model_dump() | {"seed": config.seed})
         log.dataset(searched, layout.maps, context="search")
@@ -37,7 +38,7 @@ def run(config: Config) -> None:
             test.box_size,
             STUDY,
             config.seed,
-            fingerprint=md5(layout.network),
+            fingerprint="".join(md5(path) for path in networks),
         )
         metrics = summary(config, result, posterior, searched, held_out)
         write_json(layout.result("study.json"), result.to_json())
@@ -89,7 +90,7 @@ def summary(
 
 def _row(systematic: Logistic, data: MapSet, posterior: Posterior, seed: int) -> dict[str, Any]:
     perturbed = systematic(data.maps).numpy()
-    return measure(data.maps, perturbed, posterior, data.box_size).row(seed)
+    return measure(data.maps, perturbed, posterior, data.box_size).row(seed, data.index)
 
 
 def drawn(result: Result, metrics: dict[str, Any]) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""Stage `train`: the network, and how good and how honest it is on the test maps."""
+"""Stage `train`: one posterior, and how good and how honest it is on its test maps."""
 
 from __future__ import annotations
 
@@ -6,51 +6,105 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from spurious import figures, tracking
-from spurious.config import Config
+from spurious.config import Config, Network
+from spurious.errors import UserError
 from spurious.files import replacing, write_json
-from spurious.inference import calibration, training
-from spurious.inference.posterior import NetworkPosterior, predict
-from spurious.maps import read_maps
-from spurious.stages.inputs import parts
+from spurious.inference import likelihood, training
+from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
+from spurious.inference.callbacks import History
+from spurious.inference.posterior import NetworkPosterior
+from spurious.maps import MapSet, Standardiser, read_maps
+from spurious.splitting import Split
+from spurious.stages.inputs import box, parts, ranges
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 
 
-def run(config: Config) -> None:
-    """Train, write `models/<scale>/network.keras`, its learning curve, test metrics and figures."""
-    layout = Layout(config.scale)
+def run(config: Config, name: str) -> None:
+    """Train; write `models/<scale>/<name>.keras`, metrics and `results/<scale>/posteriors/`."""
+    if name not in config.posteriors:
+        raise UserError(f"posterior = {name!r}: must be one of {', '.join(config.posteriors)}")
+    layout, settings = Layout(config.scale), config.posteriors[name]
     data = read_maps(layout.maps)
-    split = parts(config, data)
-    with tracking.start("train", config.scale, inputs=[layout.maps]) as log:
-        log.params(config.training.model_dump() | {"seed": config.seed})
+    split = parts(config, data, settings.split)
+    tags = {"posterior": name}
+    with tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log:
+        log.params(described(config, name))
         log.dataset(data, layout.maps, context="training")
-        model, history = training.train(
-            data, split, config.training, config.seed, layout.checkpoints, log.callbacks()
-        )
-        posterior = NetworkPosterior(model)
-        posterior.save(layout.network)
-        write_history(layout.result("history.csv"), history)
-
+        posterior, history = trained(config, name, data, split, log)
+        posterior.save(layout.posterior(name))
         test = data.take(split.test)
-        predicted = predict(posterior, test.maps)
-        metrics = calibration.metrics(predicted, test.labels, data.names)
+        found = assess(posterior, test, ranges(data), config.seed)
         sizes = {f"n_{part}": len(getattr(split, part)) for part in ("train", "validation", "test")}
-        log.metrics(metrics | sizes)
-        write_json(layout.result("train.json"), {"run_id": log.id, **sizes, **metrics})
-        pit = calibration.pit(predicted, test.labels)
-        means, stds = predicted.mean().numpy(), predicted.stddev().numpy()
-        save_figures(
-            layout,
-            log,
-            {
-                "learning_curve": figures.learning_curve(history),
-                "predicted": figures.predicted_versus_true(means, stds, test.labels, data.names),
-                "coverage": figures.coverage(pit, data.names),
-            },
+        row = {"temperature": posterior.head.temperature, **sizes, **found.row()}
+        write_json(layout.result(f"posteriors/{name}.json"), {"run_id": log.id, **row})
+        log.metrics(tracking.numbers(row))
+        save_figures(layout, log, drawn(found, test, history), f"posteriors/{name}")
+        if history:
+            write_history(layout.result(f"posteriors/{name}/history.csv"), history)
+        log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}")
+    print("\n".join(told(found.metrics)))
+
+
+def described(config: Config, name: str) -> dict[str, object]:
+    """The parameters of the run."""
+    settings = config.posteriors[name]
+    shared = config.training
+    used = settings.trained(shared) if isinstance(settings, Network) else shared
+    return {
+        **settings.model_dump(exclude={"training"}),
+        **used.model_dump(),
+        "seed": config.seed,
+    }
+
+
+def trained(
+    config: Config, name: str, data: MapSet, split: Split, log: tracking.Run
+) -> tuple[NetworkPosterior, History]:
+    """The posterior and its learning curve; an estimator that is fitted at once has none."""
+    settings = config.posteriors[name]
+    if not isinstance(settings, Network):
+        train_set = data.take(split.train)
+        model = likelihood.fit(
+            train_set.maps,
+            train_set.labels,
+            box(data),
+            Standardiser.fit(train_set.maps),
+            data.box_size,
+            cells=settings.cells,
         )
-        log.model(model, test.maps[:2])
-    print("\n".join(f"{name:24s} {value:.4f}" for name, value in metrics.items()))
+        return NetworkPosterior(model), {}
+    used = settings.trained(config.training)
+    folder = Layout(config.scale).checkpoints(name)
+    model, history = training.train(
+        data, split, settings, used, config.seed, folder, log.callbacks()
+    )
+    posterior = NetworkPosterior(model)
+    if used.recalibrate:
+        validation = data.take(split.validation)
+        posterior.recalibrate(validation.maps, validation.labels)
+    return posterior, history
+
+
+def drawn(found: Assessment, test: MapSet, history: History) -> dict[str, Figure]:
+    """The figures of one posterior."""
+    names, t = test.names, found.tarp
+    pictures = {
+        "predicted": figures.predicted_versus_true(found.means, found.stds, test.labels, names),
+        "coverage": figures.coverage(found.pit, names),
+        "pit": figures.pit_histogram(found.pit, names),
+        "sbc": figures.sbc(found.ranks, SBC_SAMPLES, names),
+        "tarp": figures.tarp(t.levels, t.ecp, t.low, t.high),
+    }
+    if len(names) == 2:
+        pictures["error_plane"] = figures.error_plane(found.nodes, names)
+    if history:
+        pictures["learning_curve"] = figures.learning_curve(history)
+    return pictures
 
 
 def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
@@ -60,3 +114,16 @@ def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
         writer.writerow(["epoch", *history])
         for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
             writer.writerow([epoch, *row])
+
+
+def told(metrics: Mapping[str, object]) -> list[str]:
+    """One line a metric, with its interval."""
+    lines = []
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            lines.append(
+                f"{name:24s} {value['mean']:9.4f}  [{value['low']:.4f}, {value['high']:.4f}]"
+            )
+        elif isinstance(value, float) and np.isfinite(value):
+            lines.append(f"{name:24s} {value:9.4f}")
+    return lines

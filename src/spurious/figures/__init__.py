@@ -1,0 +1,35 @@
+"""Figures of the report. Every function returns a matplotlib Figure; none shows or saves it."""
+
+from spurious.figures.calibration import coverage, pit_histogram, sbc, tarp
+from spurious.figures.damage import damage_bars, spectrum_changes
+from spurious.figures.inference import (
+    error_plane,
+    learning_curve,
+    posterior_bars,
+    predicted_versus_true,
+)
+from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
+from spurious.figures.search import pareto, search_history
+from spurious.figures.style import colours, pretty
+
+__all__ = [
+    "colours",
+    "contours",
+    "coverage",
+    "credible_levels",
+    "damage_bars",
+    "error_plane",
+    "examples",
+    "learning_curve",
+    "pareto",
+    "pit_histogram",
+    "posterior_bars",
+    "predicted_versus_true",
+    "pretty",
+    "preview",
+    "sbc",
+    "search_history",
+    "spectrum_changes",
+    "tarp",
+    "workflow",
+]

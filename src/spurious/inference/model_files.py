@@ -1,0 +1,69 @@
+"""Models as Keras 3 saves them, read without running code that is stored in the file."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from spurious.errors import UserError
+
+
+def read_model(path: Path | str) -> keras.Model:
+    """A Keras model, read in safe mode.
+
+    Raises:
+        UserError: the file is missing, damaged, not Keras 3's, or needs code that is not there or
+            must not be run.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path} is missing")
+    if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is damaged or no file of Keras 3: model.save('name.keras')")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            layers = list(_layers(json.loads(archive.read("config.json"))))
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged: {reason(error)}") from error
+    if lambdas := [name for kind, name in layers if kind == "Lambda"]:
+        raise UserError(
+            f"{path} has the Lambda layer {lambdas[0]!r}, which would run code stored in the file: "
+            "use keras.ops or a registered layer in its place"
+        )
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the damage provokes
+        raise UserError(_unreadable(path, error)) from error
+
+
+def _layers(config: Any) -> Any:
+    """(class, name) of everything in a model's configuration."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if "class_name" in config:
+            name = inner.get("name") if isinstance(inner, dict) else None
+            yield config["class_name"], name or config.get("name")
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            yield from _layers(item)
+
+
+def _unreadable(path: Path | str, error: Exception) -> str:
+    """Why Keras could not read a file, in one line."""
+    if found := re.search(r"Could not (?:locate \w+|deserialize) '([^']*)'", str(error)):
+        return (
+            f"{path} needs {found[1]}, which Keras does not know: register it with "
+            "keras.saving.register_keras_serializable and import its module first"
+        )
+    return f"{path} is damaged or cannot be read: {reason(error)}"
+
+
+def reason(error: Exception) -> str:
+    """The first words of an exception, without what Keras wraps around them."""
+    text = str(error).split("Exception encountered:")[-1]
+    return " ".join(text.split())[:200]

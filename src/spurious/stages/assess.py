@@ -1,0 +1,140 @@
+"""Stage `assess`: all posteriors side by side, and what the power spectrum could have told."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spurious import figures, tracking
+from spurious.config import Config, Likelihood
+from spurious.files import read_json, replacing, write_json
+from spurious.inference import assessment, fisher
+from spurious.inference.assessment import Assessment, assess
+from spurious.inference.layers import log_power
+from spurious.maps import MapSet, read_maps
+from spurious.stages import inputs
+from spurious.stages.layout import Layout
+from spurious.stages.output import save_figures
+
+COLUMNS = ("rmse", "r2", "relative_error", "z_mean", "z_rms", "coverage_68", "coverage_95")
+
+
+def run(config: Config) -> None:
+    """Write `assess.json`, `posteriors.csv` and `posteriors.png` below `results/<scale>/`."""
+    layout, data = Layout(config.scale), read_maps(Layout(config.scale).maps)
+    names = [*config.run.posteriors, *config.run.ensembles]
+    read = [layout.maps, *(layout.posterior(name) for name in config.run.posteriors)]
+    with tracking.start("assess", config.scale, inputs=read) as log:
+        log.params({"posteriors": ",".join(names), "seed": config.seed})
+        tests = {name: inputs.test_set(config, name) for name in names}
+        found = {name: measured(config, name, tests[name], data) for name in names}
+        rows = {name: described(config, name) | found[name].row() for name in names}
+        result: dict[str, Any] = {
+            "target": config.run.target,
+            "posteriors": rows,
+            "ratios": ratios(config, found, tests[config.run.target]),
+            "fisher": forecast(config, data),
+        }
+        write_json(layout.result("assess.json"), {"run_id": log.id, **result})
+        write_table(layout.result("posteriors.csv"), rows)
+        for name, row in rows.items():
+            log.metrics({f"{name}.{k}": v for k, v in tracking.numbers(row).items()})
+        log.artifact(layout.result("posteriors.csv"))
+        bars = figures.posterior_bars(rows, data.names, result["fisher"]["rmse_with_prior"])
+        save_figures(layout, log, {"posteriors": bars})
+    print(told(rows, data.names))
+    print(compared(result, data.names))
+
+
+def measured(config: Config, name: str, test: MapSet, data: MapSet) -> Assessment:
+    """One posterior on its own test maps."""
+    return assess(inputs.posterior(config, name), test, inputs.ranges(data), config.seed)
+
+
+def described(config: Config, name: str) -> dict[str, Any]:
+    """What a posterior is and on how many maps it was made; an ensemble names its members."""
+    what = {"split": inputs.split_of(config, name)}
+    if name in config.ensembles:
+        return {"kind": "ensemble", "members": config.ensembles[name], **what}
+    kept = read_json(Layout(config.scale).result(f"posteriors/{name}.json"))
+    sizes = {key: kept[key] for key in ("n_train", "n_validation", "n_test", "temperature")}
+    return {"kind": config.posteriors[name].kind, **what, **sizes}
+
+
+def ratios(config: Config, found: Mapping[str, Assessment], test: MapSet) -> dict[str, Any]:
+    """RMSE of every posterior over that of each power-spectrum estimator: baseline -> posterior.
+
+    Only those that are tested on the same maps as the target can be compared.
+    """
+    alike = [config.run.target, *inputs.bystanders(config)]
+    return {
+        baseline: {
+            name: assessment.rmse_ratios(found[name], found[baseline], test, config.seed)
+            for name in alike
+            if name != baseline
+        }
+        for baseline in alike
+        if sees_only_power(config, baseline)
+    }
+
+
+def sees_only_power(config: Config, name: str) -> bool:
+    """Whether a posterior knows nothing of a map but its power spectrum."""
+    settings = config.posteriors.get(name)
+    return isinstance(settings, Likelihood) or getattr(settings, "preset", "") == "power_spectrum"
+
+
+def forecast(config: Config, data: MapSet) -> dict[str, Any]:
+    """The Fisher forecast of ln P(k), from the target's training simulations."""
+    kind = inputs.split_of(config, config.run.target)
+    train = data.take(inputs.parts(config, data, kind).train)
+    power = log_power(train.maps, data.box_size)
+    made = fisher.forecast(train.labels, power, inputs.ranges(data))
+    differences = fisher.from_differences(train.labels, power, inputs.ranges(data))
+    return {
+        "n_maps": len(train),
+        "degree": made.degree,
+        "rmse": made.rmse,
+        "rmse_with_prior": made.rmse_with_prior,
+        "differences": differences,
+    }
+
+
+def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """One line a posterior: each metric `x` and the ends of its interval, `x.low`, `x.high`."""
+    lines = [{"posterior": name, **tracking.numbers(row)} for name, row in rows.items()]
+    fields = list(dict.fromkeys(key for line in lines for key in line))
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def told(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+    """The table for a terminal: one block a parameter."""
+    lines = []
+    for parameter in names:
+        lines.append(f"{parameter:20s}" + "".join(f"{column:>15s}" for column in COLUMNS))
+        for name, row in rows.items():
+            cells = (f"{row[f'{parameter}_{column}']['mean']:15.4f}" for column in COLUMNS)
+            lines.append(f"  {name:18s}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def compared(result: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The target's RMSE over those of the power spectrum, and the forecast."""
+    lines = []
+    for baseline, ratios in result["ratios"].items():
+        for name in names:
+            if result["target"] in ratios:
+                ratio = ratios[result["target"]][name]
+                lines.append(
+                    f"RMSE of {name}, {result['target']} over {baseline}: {ratio['mean']:.3f} "
+                    f"[{ratio['low']:.3f}, {ratio['high']:.3f}]"
+                )
+    expected = result["fisher"]["rmse_with_prior"]
+    forecasts = ", ".join(f"{name} {expected[name]:.4f}" for name in names)
+    lines.append(f"Fisher forecast of P(k) within the prior: {forecasts}")
+    return "\n".join(lines)

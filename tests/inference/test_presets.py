@@ -1,0 +1,162 @@
+"""The networks that ship with the package."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from spurious.inference import presets
+from spurious.inference.heads import HEAD, FlowHead, MixtureHead
+from spurious.inference.presets import compact, horowitz2022, power_spectrum, resnet
+from spurious.maps import Standardiser
+
+RANGES = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
+UNITS = Standardiser(mean=64.0, std=38.8)
+
+
+def counts(batch, n, seed=0):
+    draw = np.random.default_rng(seed)
+    return draw.gamma(2.7, 23.7, (batch, n, n)).astype(np.float32)
+
+
+def head(m=1, p=2):
+    ranges = {f"parameter_{i}": (0.0, 1.0 + i) for i in range(p)} if p != 2 else RANGES
+    return MixtureHead(ranges, m, name=HEAD)
+
+
+def of_power(n, head, units=UNITS, seed=1):
+    log_power = np.random.default_rng(3).normal(2.0, 1.0, (50, (n - 1) // 2))
+    return power_spectrum(n, head, units, seed, box_size=128.0, log_power=log_power)
+
+
+def made(name, n, seed=1, units=UNITS):
+    if name == "power_spectrum":
+        return of_power(n, head(), units, seed)
+    return presets.PIXELS[name](n, head(), units, seed)
+
+
+ALL = ["compact", "resnet", "horowitz2022", "power_spectrum"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_preset_ends_in_its_head_and_begins_with_its_units(name):
+    network = made(name, 64)
+    assert network.name == name
+    assert network.layers[-1].name == HEAD
+    assert network.layers[1].name == presets.STANDARDISE
+    for output in network(counts(2, 64)):
+        assert output.dtype == tf.float32 and np.isfinite(output).all()
+
+
+@pytest.mark.parametrize(("n", "m", "p"), [(16, 1, 1), (32, 3, 2), (64, 1, 2), (100, 2, 4)])
+def test_any_size_of_map_mixture_and_number_of_parameters(n, m, p):
+    means, scales, logits = compact(n, head(m, p), UNITS, seed=1)(counts(3, n))
+    assert (means.shape, scales.shape, logits.shape) == ((3, m, p), (3, m, p), (3, m))
+    assert np.all(scales.numpy() > 0)
+
+
+def test_any_head_ends_any_trunk():
+    flow = FlowHead(RANGES, name=HEAD)
+    network = resnet(16, flow, UNITS, seed=1)
+    log_prob = flow.distribution(*network(counts(3, 16))).log_prob(np.full((3, 2), 0.5, np.float32))
+    assert log_prob.shape == (3,) and np.isfinite(log_prob).all()
+
+
+@pytest.mark.parametrize("name", ["compact", "resnet", "power_spectrum"])
+def test_units_are_inside_the_network(name):
+    """Maps in other units with another standardiser give the same answer."""
+    maps = counts(4, 32)
+    expected = made(name, 32)(maps)
+    halved = Standardiser(UNITS.mean / 2, UNITS.std / 2)
+    for one, two in zip(expected, made(name, 32, units=halved)(maps / 2), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["compact", "resnet"])
+def test_output_ignores_rolls_by_the_poolings_stride(name):
+    network = made(name, 64)
+    maps = counts(2, 64)
+    here, there = network(maps), network(np.roll(maps, (16, -32), (1, 2)))
+    for one, two in zip(here, there, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_the_power_spectrum_preset_sees_nothing_but_the_power_spectrum():
+    """Other phases, the same answer; another mean, the same answer."""
+    maps = counts(2, 32)
+    network = of_power(32, head())
+    rolled_and_flipped = np.roll(maps, (5, 3), (1, 2))[:, ::-1]
+    for one, two in zip(
+        network(maps), network(np.ascontiguousarray(rolled_and_flipped)), strict=True
+    ):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+    for one, two in zip(network(maps), network(3 * maps), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(network(maps)[0], network(maps**1.2)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_seed_decides_the_weights_whatever_ran_before(name):
+    first = made(name, 64, seed=2**62 + 3).get_weights()
+    keras.utils.set_random_seed(99)
+    again = made(name, 64, seed=2**62 + 3).get_weights()
+    other = made(name, 64, seed=4).get_weights()
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert any(not np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("compact", 340_000, 350_000),
+        ("resnet", 480_000, 500_000),
+        ("horowitz2022", 556_000, 558_000),
+    ],
+)
+def test_size_is_what_the_docstring_says(name, low, high):
+    assert low < made(name, 64).count_params() < high
+
+
+def test_horowitz2022_has_the_published_layers():
+    """arXiv:2211.14788's model file: filters and kernels in order, and what is between them."""
+    kinds = (keras.layers.Conv2D, keras.layers.MaxPooling2D, keras.layers.BatchNormalization)
+    found = [
+        (layer.filters, layer.kernel_size[0]) if isinstance(layer, kinds[0]) else type(layer)
+        for layer in made("horowitz2022", 64).layers
+        if isinstance(layer, kinds)
+    ]
+    pool, normalise = kinds[1:]
+    assert found == [
+        (128, 4), normalise, (128, 4), pool, (64, 3), pool, (64, 5), normalise,
+        (64, 5), normalise, (32, 2), normalise, (8, 2), normalise,
+    ]  # fmt: skip
+
+
+def test_width_multiplies_filters():
+    narrow = compact(16, head(), UNITS, seed=1, width=0.5)
+    assert narrow.get_layer("convolution_0").filters == 8
+    assert resnet(16, head(), UNITS, 1, width=2.0).get_layer("stem").filters == 32
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_reach_the_pixels_and_repeat_exactly(name):
+    network = made(name, 64)
+    maps = tf.constant(counts(2, 64))
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            total = tf.reduce_sum(network(maps, training=False)[0])
+        return tape.gradient(total, maps).numpy()
+
+    first = gradient()
+    # Max pooling and valid padding leave some pixels of the published network without a say.
+    assert np.mean(first != 0) > (0.9 if name == "horowitz2022" else 0.999)
+    np.testing.assert_array_equal(first, gradient())
+
+
+@pytest.mark.parametrize(("make", "n"), [(compact, 15), (resnet, 15), (horowitz2022, 53)])
+def test_maps_too_small_are_refused(make, n):
+    with pytest.raises(ValueError, match=rf"n = {n} must be at least {n + 1}"):
+        make(n, head(), UNITS, seed=1)
