@@ -14,7 +14,7 @@ from spurious.cli import main
 
 ROOT = Path(__file__).parents[1]
 SPURIOUS = Path(sys.executable).with_name("spurious")
-STAGES = ["verify", "simulate", "train", "attack", "compare", "search", "report"]
+STAGES = ["verify", "simulate", "train", "assess", "attack", "compare", "search", "report", "tune"]
 
 
 def spurious(*arguments, cwd=ROOT):
@@ -54,7 +54,9 @@ def test_a_wrong_parameter_is_one_line_with_status_2_and_writes_nothing(tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "data/pilot/maps.h5 is missing: make it with `spurious simulate`"),
+        (["train", "compact"], "data/pilot/maps.h5 is missing: make it with `spurious simulate`"),
+        (["train", "deep"], "posterior = 'deep': must be one of compact"),
+        (["assess"], "data/pilot/maps.h5 is missing"),
         (["attack", "bim"], "data/pilot/maps.h5 is missing"),
         (["attack", "bom"], "attack = 'bom': must be one of random_sign"),
         (["search"], "data/pilot/maps.h5 is missing"),
@@ -75,7 +77,7 @@ def test_a_damaged_data_set_is_named(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "data" / "pilot").mkdir(parents=True)
     (tmp_path / "data" / "pilot" / "maps.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    done = spurious("train", cwd=tmp_path)
+    done = spurious("train", "compact", cwd=tmp_path)
     assert done.returncode == 2
     assert "data/pilot/maps.h5 is damaged or is no map data set" in done.stderr
 

@@ -172,6 +172,7 @@ def test_the_registered_model_gives_the_same_posterior_in_a_new_process(trained)
     np.save("maps.npy", test.maps)
     script = (
         "import mlflow, numpy as np, spurious.inference.posterior as p\n"
+        "p.load('models/pilot/likelihood.keras')\n"
         "mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db')\n"
         "model = mlflow.keras.load_model('models:/pilot-compact@current')\n"
         "found = p.NetworkPosterior(model)(np.load('maps.npy'))\n"
@@ -253,6 +254,11 @@ def test_every_pair_of_attacks_is_compared(attacked):
 def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
     metrics = read("search.json")
     assert (metrics["n_search"], metrics["n_confirm"]) == (6, 21)
+    assert set(metrics["transfer"]) == {
+        "second", "held_out", "power_spectrum", "likelihood", "ensemble",
+    }  # fmt: skip
+    assert metrics["transfer"]["likelihood"]["n_maps"] == 21
+    assert metrics["transfer"]["held_out"]["split"] == "held_out"
     study = read("study.json")
     assert (study["history"][0]["a"], study["history"][0]["b"]) == (0.25, -15.0)
     storage = "sqlite:///mlruns/optuna.db"

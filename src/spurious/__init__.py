@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
+    from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
+    from spurious.inference.scaling import Scaling as Scaling
     from spurious.maps import MapSet as MapSet
+    from spurious.maps import Standardiser as Standardiser
     from spurious.maps import join_maps as join_maps
     from spurious.maps import read_maps as read_maps
     from spurious.maps import write_maps as write_maps
@@ -35,7 +38,10 @@ _HOME = {
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
     "PGD": ("spurious.perturbations.gradient", "PGD"),
+    "Posterior": ("spurious.inference.posterior", "Posterior"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
+    "Scaling": ("spurious.inference.scaling", "Scaling"),
+    "Standardiser": ("spurious.maps", "Standardiser"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),

@@ -27,6 +27,7 @@ PARAMS = click.option(
 )
 # A disk may be full, its quota used up, or the size of a file limited.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FILE = click.Path(path_type=Path)
 SCALE = click.option(
     "--scale", help="Which of the file's profiles.  [default: first of run.scales]"
 )
@@ -161,12 +162,41 @@ def assess(config: Config) -> None:
 
 
 @stage()
-@click.argument("name")
-def attack(config: Config, name: str) -> None:
-    """Perturb all test maps as the entry NAME of `attacks` says; measure the damage."""
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--model", type=FILE, help="A model of your own, a .keras file.")
+@click.option("--maps", type=FILE, help="With --model: the maps to attack, all of this file.")
+@click.option(
+    "--scaling",
+    type=FILE,
+    help="With --model: YAML that says in which units it was trained; a model of this package "
+    "needs none.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --model: folder of the results.  [default: results/own/MODEL]",
+)
+def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Path | None) -> None:
+    """Perturb all test maps as the entry NAME of `attacks` says; measure the damage.
+
+    With --model and --maps, the whole table on a model of your own: every NAME given, or all of
+    `run.attacks`. docs/own_model.md says what the model must give.
+    """
+    from spurious.errors import UserError
     from spurious.stages import attack as module
 
-    module.run(config, name)
+    if model is None:
+        for option in (name for name, value in own.items() if value is not None):
+            raise UserError(f"--{option} {own[option]}: only goes with --model")
+        if len(names) != 1:
+            raise UserError("attack: give one NAME, or --model and --maps for a model of your own")
+        module.run(config, names[0])
+        return
+    if own["maps"] is None:
+        raise UserError(f"--maps is missing: the maps on which {model} is attacked")
+    from spurious.stages import own as table
+
+    table.run(config, model, own["maps"], own["scaling"], own["out"], names)
 
 
 @stage()
@@ -186,6 +216,23 @@ def search(config: Config) -> None:
     from spurious.stages import search as module
 
     module.run(config)
+
+
+@stage()
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="In place of tune.trials in params.yaml; trials of earlier calls count.",
+)
+def tune(config: Config, trials: int | None) -> None:
+    """Search better architectures and training settings; print the best as a posteriors entry.
+
+    Not part of `dvc repro`, unless `run.tune` in params.yaml names the scale. Kill it and run it
+    again: it goes on after the last finished epoch.
+    """
+    from spurious.stages import tune as module
+
+    module.run(config, trials)
 
 
 @stage()

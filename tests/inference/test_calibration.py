@@ -60,7 +60,7 @@ def test_chi2_knows_the_correlation():
     covariance = np.array([[1.0, 0.8], [0.8, 1.0]])
     tril = tf.constant(np.tile(np.linalg.cholesky(covariance), (2, 1, 1)), tf.float32)
     truth = np.array([[1.0, 1.0], [2.0, 3.0]])
-    mean = truth + [[1.0, 1.0], [1.0, -1.0]]
+    mean = truth + np.array([[1.0, 1.0], [1.0, -1.0]])
     found = metrics(
         tfd.MultivariateNormalTriL(tf.constant(mean, tf.float32), tril), truth, NAMES, seed=1
     )["chi2"]

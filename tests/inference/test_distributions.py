@@ -294,14 +294,11 @@ def check_pool(found, members):
 def test_few_samples_of_a_pool_come_from_all_members_alike():
     """Members far apart: seven draws from three are two or three of each, whoever gets more."""
     scale = tf.fill((1, 2), 0.01)
-    flow = make("flow")
     members = [
-        flow,
+        make("flow"),
         tfd.MultivariateNormalDiag(tf.fill((1, 2), 10.0), scale),
         tfd.MultivariateNormalDiag(tf.fill((1, 2), 20.0), scale),
     ]
-    pool = pooled([members[0], pooled(members[1:])])
-    assert isinstance(pool, Pooled)
     pool = Pooled(members)
     counts = []
     for i in range(40):

@@ -11,6 +11,7 @@ from spurious.figures.inference import (
 from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
 from spurious.figures.search import pareto, search_history
 from spurious.figures.style import colours, pretty
+from spurious.figures.tuning import tuning_history, tuning_importances
 
 __all__ = [
     "colours",
@@ -31,5 +32,7 @@ __all__ = [
     "search_history",
     "spectrum_changes",
     "tarp",
+    "tuning_history",
+    "tuning_importances",
     "workflow",
 ]

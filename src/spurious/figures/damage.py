@@ -29,7 +29,7 @@ def spectrum_changes(
     figure.legend(
         handles=handles(shade)[:-1][1:],
         loc="outside lower center",
-        ncols=len(shade),
+        ncols=min(len(shade), 6),
         frameon=False,
     )
     return figure

@@ -1,15 +1,10 @@
-"""Posteriors from elsewhere: Keras models, and functions, that know nothing of this package.
-
-Such a model has its own units. A `Scaling` says how they relate to counts and to the physical
-parameters; without one no number that comes out means anything, so there is no default.
-"""
+"""Posteriors from elsewhere: Keras models, and functions, that know nothing of this package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,70 +16,16 @@ from spurious.errors import UserError
 from spurious.inference.distributions import mixture, parameters
 from spurious.inference.heads import Head
 from spurious.inference.model_files import read_model, reason
-from spurious.inference.mixtures import mixture_shape
 from spurious.inference.posterior import Posterior
+from spurious.inference.scaling import Scaling, check_units
 from spurious.maps import Standardiser
 
-Inputs = Literal["standardised", "counts"]
+tfd = tfp.distributions
+
 OUTPUTS = ("means", "scales", "logits")
 TRIAL_MAPS = 2
 TRIAL_PIXELS = 64  # along a side, for models that take any
 REPEATABLE = 1e-4  # relative difference between two calls with the same maps, above rounding
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How a model's own units relate to counts and to physical parameters.
-
-    Attributes:
-        maps: mean and standard deviation, in counts, of the pixels that the model was trained on.
-            Budgets in `std` are in this standard deviation.
-        labels: parameter name -> (shift, scale), in the order of the model's outputs:
-            physical = shift + scale x output, and a standard deviation is |scale| x output.
-        inputs: what the model takes: "standardised", (counts - maps.mean) / maps.std; or "counts",
-            if it does all that itself.
-
-    Raises:
-        UserError: a value is impossible.
-    """
-
-    maps: Standardiser
-    labels: Mapping[str, tuple[float, float]]
-    inputs: Inputs = "standardised"
-
-    def __post_init__(self) -> None:
-        _check_units("scaling.maps", self.maps)
-        if not isinstance(self.labels, Mapping) or not self.labels:
-            raise UserError(
-                f"scaling.labels = {self.labels!r}: must give (shift, scale) for each parameter "
-                "by its name"
-            )
-        for name, pair in self.labels.items():
-            if np.shape(pair) != (2,) or not np.isfinite(pair).all() or pair[1] == 0:
-                raise UserError(
-                    f"scaling.labels.{name} = {pair}: must be (shift, scale), scale not 0"
-                )
-        if self.inputs not in get_args(Inputs):
-            raise UserError(
-                f"scaling.inputs = {self.inputs!r}: must be one of {', '.join(get_args(Inputs))}"
-            )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The p parameters, in the order of the model's outputs."""
-        return tuple(self.labels)
-
-    def seen(self, counts: Any) -> Any:
-        """What the model takes, of maps in counts."""
-        return self.maps(counts) if self.inputs == "standardised" else counts
-
-    def physical(self, means: Any, scales: Any) -> tuple[Any, Any]:
-        """Means (batch, m, p), scales (batch, m, p) or (batch, m, p, p) in physical units."""
-        shift, scale = np.array(list(self.labels.values()), np.float32).T
-        if len(scales.shape) == 3:
-            return shift + scale * means, np.abs(scale) * scales
-        # With D = diag(scale), D L is a factor of the covariance; signs of its columns are free.
-        return shift + scale * means, scale[:, None] * scales * np.sign(scale)
 
 
 class KerasPosterior(Posterior):
@@ -163,7 +104,7 @@ class CallablePosterior(Posterior):
         maps = tf.cast(maps, tf.float32)
         found = self.function(maps)
         source = getattr(self.function, "__name__", repr(self.function))
-        if not isinstance(found, tfp.distributions.Distribution):
+        if not isinstance(found, tfd.Distribution):
             raise UserError(
                 f"{source} returned {type(found).__name__}: must be a distribution of TensorFlow "
                 "Probability"
@@ -175,9 +116,7 @@ class CallablePosterior(Posterior):
                 f"must be ({maps.shape[0]},), the maps, and ({len(self.names)},), "
                 f"{', '.join(self.names)}"
             )
-        if isinstance(found, tfp.distributions.MixtureSameFamily) and mixture_shape(found):
-            return mixture(*parameters(found))  # samples have gradients to everything
-        return found
+        return _with_gradients(found, tf.shape(maps)[0])
 
 
 def from_keras(path: Path | str, *, scaling: Scaling) -> KerasPosterior:
@@ -236,7 +175,7 @@ def from_callable(
     """
     if isinstance(names, str) or not names or len(set(names)) != len(names):
         raise UserError(f"names = {names!r}: must name each parameter once")
-    _check_units("standardiser", standardiser)
+    check_units("standardiser", standardiser)
     return CallablePosterior(function, names, standardiser)
 
 
@@ -245,13 +184,22 @@ def has_head(model: keras.Model) -> bool:
     return bool(model.layers) and isinstance(model.layers[-1], Head)
 
 
-def _check_units(key: str, units: Any) -> None:
-    if not isinstance(units, Standardiser):
-        raise UserError(
-            f"{key} = {units!r}: must be a Standardiser(mean, std), of the training maps in counts"
-        )
-    if not (np.isfinite([units.mean, units.std]).all() and units.std > 0):
-        raise UserError(f"{key} = {units}: mean must be finite, std above 0")
+def _with_gradients(distribution: Any, batch: Any) -> Any:
+    """The same distribution; a mixture of Gaussians as ours, whose samples have all gradients."""
+    if not isinstance(distribution, tfd.MixtureSameFamily):
+        return distribution
+    try:
+        means, scales, logits = parameters(distribution)
+    except ValueError:
+        return distribution
+    components = distribution.components_distribution
+    m, p = components.batch_shape[-1], components.event_shape[-1]
+    full = [batch, m, p, p] if isinstance(components, tfd.MultivariateNormalTriL) else [batch, m, p]
+    return mixture(
+        tf.broadcast_to(means, [batch, m, p]),
+        tf.broadcast_to(scales, full),
+        tf.broadcast_to(logits, [batch, m]),
+    )
 
 
 def _input_shape(model: keras.Model, source: str) -> tuple[int | None, ...]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -121,13 +120,8 @@ def fisher_matrices(fitted: Emulator, nodes: np.ndarray) -> np.ndarray:
 
 def from_differences(
     labels: np.ndarray, log_power: np.ndarray, ranges: Mapping[str, Sequence[float]]
-) -> dict[str, Any] | None:
+) -> Forecast | None:
     """The forecast of finite differences between the nodes of a grid: a check of `forecast`.
-
-    At each interior node the derivatives are central differences of the mean ln P(k) of the maps
-    at its neighbours; the covariance is that of all maps about their nodes' means. The noise of
-    the means, which for b bins adds b (1 / n_+ + 1 / n_-) / (2 h)^2 to F_ii, is subtracted, and
-    the matrices are averaged over the nodes: one alone is mostly noise.
 
     Args:
         labels: parameters of the simulations, (n, p).
@@ -135,32 +129,93 @@ def from_differences(
         ranges: parameter name -> (low, high) of the prior, in the order of the labels.
 
     Returns:
-        JSON-able: `n_nodes`, and by parameter `rmse` and `rmse_with_prior` (as in `Forecast`) of
-        the mean matrix; None if the design is no grid with at least three nodes a parameter and
-        two maps a node, or there are too few maps.
+        One matrix for each interior value of the first parameter (`difference_matrices`), with nan
+        for the other parameters of its "node"; None if the design is no grid with at least three
+        nodes a parameter, or has too few maps a node: some fifty are needed.
+    """
+    fisher = difference_matrices(labels, log_power)
+    if fisher is None or _not_positive(fisher):
+        return None
+    box = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
+    nodes = np.full((len(fisher), len(box)), np.nan)
+    nodes[:, 0] = np.unique(labels[:, 0])[1:-1]
+    return Forecast(box, nodes, fisher, 1)
+
+
+def difference_matrices(labels: np.ndarray, log_power: np.ndarray) -> np.ndarray | None:
+    """Unbiased Fisher matrices of a grid, from central differences between its nodes.
+
+    At each interior node the derivatives are central differences of the mean ln P(k) of the maps
+    at its neighbours, and the covariance is that of all maps with the node's value of the first
+    parameter (Omega_m, along which the scatter of ln P changes most) about their nodes' means. The
+    noise of the means adds tr(C^-1 (C_+ / n_+ + C_- / n_-)) / (2 h)^2 to F_ii, which is subtracted.
+    One node alone is mostly noise: matrices are averaged over the nodes that share a covariance.
+
+    Args:
+        labels: parameters of the simulations, (n, p).
+        log_power: data vectors, (n, b).
+
+    Returns:
+        (k - 2, p, p) for k values of the first parameter; None if the design is no grid with at
+        least three nodes a parameter and two maps a node, or the covariances need more maps.
     """
     grid = _grid(labels)
-    n_bins = log_power.shape[1]
     if grid is None:
         return None
     axes, place, counts = grid
-    n_nodes = counts.size
-    means = np.zeros((n_nodes, n_bins))
+    n_bins, shape = log_power.shape[1], counts.shape
+    means = np.zeros((counts.size, n_bins))
     np.add.at(means, place, log_power)
     means /= counts.reshape(-1, 1)
-    residuals = log_power - means[place]
-    dof = len(labels) - n_nodes
-    if dof <= n_bins + 1:
+    residuals, row = log_power - means[place], np.unravel_index(place, shape)[0]
+    dof = counts.reshape(shape[0], -1).sum(axis=1) - counts[0].size
+    if dof.min() <= n_bins + 1:
         return None
-    precision = hartlap(dof, n_bins) * np.linalg.inv(residuals.T @ residuals / dof)
-    slope, noise = _central_differences(means.reshape(*counts.shape, n_bins), counts, axes)
-    fisher = np.mean(slope @ precision @ slope.swapaxes(1, 2), axis=0)
-    fisher -= np.diag(n_bins * noise.mean(axis=0))
-    if np.linalg.eigvalsh(fisher)[0] <= 0:
-        return None
-    box = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
-    made = Forecast(box, np.empty((1, len(axes))), fisher[None], 1)
-    return {"n_nodes": len(slope), "rmse": made.rmse, "rmse_with_prior": made.rmse_with_prior}
+    covariances = np.stack(
+        [residuals[row == i].T @ residuals[row == i] / dof[i] for i in range(shape[0])]
+    )
+    precisions = np.stack(
+        [hartlap(n, n_bins) * np.linalg.inv(c) for n, c in zip(dof, covariances, strict=True)]
+    )
+    means = means.reshape(*shape, n_bins)
+    return np.stack(
+        [
+            _mean_matrix(means[i - 1 : i + 2], counts[i - 1 : i + 2], covariances[i - 1 : i + 2],
+                         precisions[i], [axes[0][i - 1 : i + 2], *axes[1:]])
+            for i in range(1, shape[0] - 1)
+        ]
+    )  # fmt: skip
+
+
+def _mean_matrix(
+    means: np.ndarray,
+    counts: np.ndarray,
+    covariances: np.ndarray,
+    precision: np.ndarray,
+    axes: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Mean Fisher matrix of the interior nodes of the middle of three values of the first axis.
+
+    Args:
+        means: mean data vectors, (3, ..., b).
+        counts: maps a node, (3, ...).
+        covariances: of the data at each of the three values, (3, b, b).
+        precision: inverse of the middle one, unbiased, (b, b).
+        axes: values along each axis.
+    """
+    noise_at = np.einsum("ab,vba->v", precision, covariances)
+    noise_at[1] = len(precision)  # what Hartlap's factor makes of it on average
+    inner = (slice(1, 2), *(slice(1, -1) for _ in axes[1:]))
+    slopes, noises = [], []
+    for i, values in enumerate(axes):
+        after = tuple(slice(2, None) if j == i else part for j, part in enumerate(inner))
+        before = tuple(slice(None, -2) if j == i else part for j, part in enumerate(inner))
+        width = (values[2:] - values[:-2]).reshape([-1 if j == i else 1 for j in range(len(axes))])
+        slopes.append((means[after] - means[before]) / width[..., None])
+        above, below = noise_at[[2, 0]] if i == 0 else noise_at[[1, 1]]
+        noises.append(np.mean((above / counts[after] + below / counts[before]) / width**2))
+    slope = np.stack(slopes, axis=-2).reshape(-1, len(axes), means.shape[-1])
+    return np.mean(slope @ precision @ slope.swapaxes(1, 2), axis=0) - np.diag(noises)
 
 
 def _grid(labels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray] | None:
@@ -172,23 +227,6 @@ def _grid(labels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]
     place = np.ravel_multi_index([inverse.reshape(-1) for _, inverse in found], shape)
     counts = np.bincount(place, minlength=int(np.prod(shape)))
     return (axes, place, counts.reshape(shape)) if counts.min() >= 2 else None
-
-
-def _central_differences(
-    means: np.ndarray, counts: np.ndarray, axes: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives at interior nodes (n_interior, p, b), and their variances over the data's."""
-    inner = tuple(slice(1, -1) for _ in axes)
-    slopes, noises = [], []
-    for i, values in enumerate(axes):
-        after = tuple(slice(2, None) if j == i else part for j, part in enumerate(inner))
-        before = tuple(slice(None, -2) if j == i else part for j, part in enumerate(inner))
-        shape = [-1 if j == i else 1 for j in range(len(axes))]
-        width = (values[2:] - values[:-2]).reshape(shape)
-        slopes.append((means[after] - means[before]) / width[..., None])
-        noises.append((1 / counts[after] + 1 / counts[before]) / width**2)
-    slope = np.stack(slopes, axis=-2).reshape(-1, len(axes), means.shape[-1])
-    return slope, np.stack(noises, axis=-1).reshape(-1, len(axes))
 
 
 def _not_positive(matrices: np.ndarray) -> int:

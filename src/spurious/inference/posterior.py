@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,11 +16,15 @@ from tqdm import tqdm
 
 from spurious.errors import UserError
 from spurious.files import replacing
+from spurious.inference import likelihood  # noqa: F401, registers its layers for loading
 from spurious.inference.distributions import concatenate, pooled
 from spurious.inference.heads import HEAD, Head
 from spurious.inference.presets import STANDARDISE
 from spurious.inference.recalibration import fit_temperature
 from spurious.maps import Standardiser
+
+if TYPE_CHECKING:
+    from spurious.inference.scaling import Scaling
 
 
 class Posterior(ABC):
@@ -43,6 +47,22 @@ class Posterior(ABC):
         It has `log_prob`, `sample`, `mean`, `stddev` and `covariance`;
         `spurious.inference.distributions.kl` compares two of them.
         """
+
+    @staticmethod
+    def from_keras(path: Path | str, *, scaling: Scaling) -> Posterior:
+        """The posterior of any Keras 3 model; see `spurious.inference.external.from_keras`."""
+        from spurious.inference import external
+
+        return external.from_keras(path, scaling=scaling)
+
+    @staticmethod
+    def from_callable(
+        function: Callable[[Any], Any], *, names: Sequence[str], standardiser: Standardiser
+    ) -> Posterior:
+        """The posterior of any function; see `spurious.inference.external.from_callable`."""
+        from spurious.inference import external
+
+        return external.from_callable(function, names=names, standardiser=standardiser)
 
 
 class NetworkPosterior(Posterior):

@@ -57,13 +57,15 @@ class Space:
             own[key] = self._number(trial, key)
         own["batch_size"] = trial.suggest_categorical("batch_size", self._batch_sizes)
         new |= {"seed": self.base.seed + index, "training": own}
-        return entry | new if index else entry
+        if index:
+            entry |= new
+        return {key: entry[key] for key in config.Network.model_fields if key in entry}
 
     def coordinates(self) -> dict[str, Any]:
         """The parameters of `base`, or those nearest to it."""
         head, used = self.base.head, self.base.trained(self.shared)
         found: dict[str, Any] = {"preset": self.base.preset, "batch_size": used.batch_size}
-        found["head"] = head.covariance if isinstance(head, config.MixtureHead) else "flow"
+        found["head"] = _kind(head)
         if isinstance(head, config.MixtureHead):
             found["components"] = head.components
         near = {"learning_rate": used.learning_rate, "weight_decay": used.weight_decay}
@@ -85,12 +87,12 @@ class Space:
     def _head(self, trial: BaseTrial) -> dict[str, Any]:
         """A head; a flow is as deep as that of `base`, if it has one."""
         own = self.base.head
-        mixture = isinstance(own, config.MixtureHead)
-        kinds = _with(self.settings.heads, own.covariance if mixture else "flow")
-        kind = trial.suggest_categorical("head", kinds)
+        mixture = own if isinstance(own, config.MixtureHead) else config.MixtureHead()
+        flow = own if isinstance(own, config.FlowHead) else config.FlowHead(kind="flow")
+        kind = trial.suggest_categorical("head", _with(self.settings.heads, _kind(own)))
         if kind == "flow":
-            return (config.FlowHead(kind="flow") if mixture else own).model_dump()
-        most = max(self.settings.components, own.components if mixture else 1)
+            return flow.model_dump()
+        most = max(self.settings.components, mixture.components)
         components = trial.suggest_int("components", 1, most)
         return {"kind": "mixture", "components": components, "covariance": kind}
 
@@ -98,6 +100,10 @@ class Space:
         bounds = getattr(self.settings, key)
         value = float(f"{trial.suggest_float(key, bounds.low, bounds.high, log=True):.3g}")
         return float(np.clip(value, bounds.low, bounds.high))
+
+
+def _kind(head: config.MixtureHead | config.FlowHead) -> str:
+    return head.covariance if isinstance(head, config.MixtureHead) else "flow"
 
 
 def _with(choices: Iterable[Any], own: Any) -> list[Any]:

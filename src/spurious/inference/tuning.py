@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from spurious import config, seeds
 from spurious.errors import UserError
 from spurious.inference import training
 from spurious.inference.callbacks import History
+from spurious.inference.outcomes import Result
 from spurious.inference.proposals import Space
 from spurious.maps import MapSet
 from spurious.splitting import Split
@@ -52,66 +53,6 @@ RANDOM_TRIALS = 8  # before TPE has enough to learn from
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Train = Callable[..., tuple[keras.Model, History]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one trial ended.
-
-    Attributes:
-        index: number of the trial, from 0, which is the network to beat.
-        ended: "complete", "pruned" or "diverged".
-        value: least validation loss in nats a map; None unless complete.
-        epoch: the epoch of that loss, from 1; None unless complete.
-        epochs: epochs with a finite loss.
-        entry: the trial as an entry of `posteriors` in params.yaml.
-    """
-
-    index: int
-    ended: str
-    value: float | None
-    epoch: int | None
-    epochs: int
-    entry: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A study: all trials that ended, in order, and what mattered most."""
-
-    study: str
-    trials: tuple[Outcome, ...]
-    importances: dict[str, float]
-
-    @property
-    def best(self) -> Outcome | None:
-        """The trial with the least validation loss; None if none is complete."""
-        complete = [one for one in self.trials if one.value is not None]
-        return min(complete, key=lambda one: (one.value, one.index), default=None)
-
-    @property
-    def default(self) -> Outcome | None:
-        """The trial of the network to beat."""
-        return next((one for one in self.trials if one.index == 0), None)
-
-    def count(self, ended: str) -> int:
-        """Number of trials that ended so."""
-        return sum(one.ended == ended for one in self.trials)
-
-    def to_json(self) -> dict[str, Any]:
-        """Best and default value, the best entry, counts, and every trial."""
-        best, default = self.best, self.default
-        counts = {f"n_{how}": self.count(how) for how in ("complete", "pruned", "diverged")}
-        return {
-            "study": self.study,
-            "best": best and best.value,
-            "default": default and default.value,
-            "trial": best and best.index,
-            "entry": best and best.entry,
-            **counts,
-            "importances": self.importances,
-            "trials": [asdict(one) for one in self.trials],
-        }
 
 
 def run(
@@ -158,16 +99,10 @@ def run(
             report = _Report(trial, _earlier(study, index), bar, _least(study))
             train = partial(training.train, data, parts, network, used, root_seed, folder)
             _train(study, trial, report, train)
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
             bar.update()
-    return result(study, settings)
-
-
-def result(study: optuna.Study, settings: config.Tune) -> Result:
-    """The first `settings.trials` trials that ended, in order."""
-    trials = [t for t in _ended(study) if t.user_attrs["index"] < settings.trials]
-    outcomes = sorted((_outcome(trial) for trial in trials), key=lambda one: one.index)
-    return Result(study.study_name, tuple(outcomes), _importances(trials))
+    trials = [trial for trial in _ended(study) if trial.user_attrs["index"] < settings.trials]
+    return Result.of_trials(study.study_name, trials)
 
 
 def _train(study: optuna.Study, trial: Trial, report: _Report, train: Train) -> None:
@@ -186,9 +121,17 @@ def _train(study: optuna.Study, trial: Trial, report: _Report, train: Train) -> 
         study.tell(trial, state=TrialState.PRUNED)
     else:
         losses = history["val_loss"]
+        report.catch_up(len(losses))  # where only the study had not heard that training was over
         trial.set_user_attr("ended", "complete")
         trial.set_user_attr("epoch", int(np.argmin(losses)) + 1)
         study.tell(trial, min(losses))
+
+
+def _clear(folder: Path) -> None:
+    """Remove the checkpoints of a trial that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # not empty: other trainings go on there
+        folder.parent.rmdir()
 
 
 class _Report(keras.callbacks.Callback):
@@ -215,8 +158,14 @@ class _Report(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """In the first epoch after a resume, tell the losses of those before it."""
-        for step in [step for step in self.earlier if step < epoch]:
-            self.trial.report(self.earlier.pop(step), step)
+        self.catch_up(epoch)
+
+    def catch_up(self, epochs: int) -> None:
+        """Once: tell the losses of the interrupted trial's first epochs."""
+        for step, loss in self.earlier.items():
+            if step < epochs:
+                self.trial.report(loss, step)
+        self.earlier = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Report; raise `optuna.TrialPruned` where the pruner says so."""
@@ -244,32 +193,6 @@ def _propose(
     entry = space.entry(trial, index)
     trial.set_user_attr("entry", entry)
     return trial, entry
-
-
-def _outcome(trial: FrozenTrial) -> Outcome:
-    attributes = trial.user_attrs
-    epochs = len(trial.intermediate_values)
-    return Outcome(
-        attributes["index"],
-        attributes["ended"],
-        trial.value if trial.state == TrialState.COMPLETE else None,
-        attributes.get("epoch"),
-        epochs,
-        attributes["entry"],
-    )
-
-
-def _importances(trials: list[FrozenTrial]) -> dict[str, float]:
-    """Share of each parameter in what makes good trials good; empty with too few of them.
-
-    PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), of parameters that all trials have.
-    """
-    study = optuna.create_study(direction="minimize")
-    study.add_trials([trial for trial in trials if trial.state == TrialState.COMPLETE])
-    if len(study.trials) < RANDOM_TRIALS:
-        return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:

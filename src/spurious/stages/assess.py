@@ -98,7 +98,7 @@ def forecast(config: Config, data: MapSet) -> dict[str, Any]:
         "degree": made.degree,
         "rmse": made.rmse,
         "rmse_with_prior": made.rmse_with_prior,
-        "differences": differences,
+        "differences": differences and differences.rmse_with_prior,
     }
 
 

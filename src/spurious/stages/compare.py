@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import combinations
 
-
 from spurious import report, tracking
 from spurious.bootstrap import bootstrap_weights, mean_interval
 from spurious.config import Config

@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 
 from spurious import figures, seeds, tracking
 from spurious.config import Config
-from spurious.damage import measure
+from spurious.damage import measure, posterior_change
 from spurious.files import md5, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 from spurious.perturbations.systematics import Logistic
 from spurious.search import study
 from spurious.search.result import Result
-from spurious.stages.inputs import files, target, test_set
+from spurious.stages.inputs import bystanders, files, split_of, target, test_set
+from spurious.stages.inputs import posterior as load
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
 
@@ -25,7 +26,7 @@ def run(config: Config) -> None:
     """Search on some test maps, confirm on the others; write the study, metrics and figures."""
     layout = Layout(config.scale)
     test, posterior = test_set(config), target(config)
-    searched, held_out = halves(config, test)
+    searched, confirming = halves(config, test)
     networks = files(config, config.run.target)
     inputs = [layout.maps, *networks]
     with tracking.start("search", config.scale, inputs=inputs) as log:
@@ -40,10 +41,15 @@ def run(config: Config) -> None:
             config.seed,
             fingerprint="".join(md5(path) for path in networks),
         )
-        metrics = summary(config, result, posterior, searched, held_out)
+        metrics = summary(config, result, posterior, searched, confirming)
+        transferred = transfer(config, result, searched, confirming)
         write_json(layout.result("study.json"), result.to_json())
-        write_json(layout.result("search.json"), {"run_id": log.id, **metrics})
+        write_json(
+            layout.result("search.json"), {"run_id": log.id, **metrics, "transfer": transferred}
+        )
         log.metrics({name: value for name, value in metrics.items() if value is not None})
+        for name, row in transferred.items():
+            log.metrics({f"transfer.{name}.{k}": v for k, v in tracking.numbers(row).items()})
         log.series({"best_kl": [h["best_so_far"] or 0.0 for h in result.to_json()["history"]]})
         log.artifact(layout.result("study.json"))
         save_figures(layout, log, drawn(result, metrics))
@@ -59,12 +65,12 @@ def halves(config: Config, test: MapSet) -> tuple[MapSet, MapSet]:
 
 
 def summary(
-    config: Config, result: Result, posterior: Posterior, searched: MapSet, held_out: MapSet
+    config: Config, result: Result, posterior: Posterior, searched: MapSet, confirming: MapSet
 ) -> dict[str, Any]:
     """The numbers that the report shows; None where nothing was feasible."""
     best, limit = result.best, config.search.max_power_change
     paper = _row(study.PAPER, searched, posterior, config.seed)
-    found = _row(best.systematic, held_out, posterior, config.seed) if best else None
+    found = _row(best.systematic, confirming, posterior, config.seed) if best else None
     return {
         "kl": best and best.kl,
         "change": best and best.max_power_change,
@@ -84,8 +90,34 @@ def summary(
         "n_trials": len(result.history),
         "n_feasible": sum(one.feasible for one in result.history),
         "n_search": len(searched),
-        "n_confirm": len(held_out),
+        "n_confirm": len(confirming),
     }
+
+
+def transfer(
+    config: Config, result: Result, searched: MapSet, confirming: MapSet
+) -> dict[str, dict[str, Any]]:
+    """Damage of what was found to posteriors that the search did not see, by name.
+
+    Those of the target's split are tried on the maps that confirm; others on their own test maps,
+    less those of the simulations that the search saw.
+    """
+    if result.best is None:
+        return {}
+    alike, rows = bystanders(config), {}
+    for name in [*config.run.posteriors, *config.run.ensembles]:
+        if name == config.run.target:
+            continue
+        own = confirming if name in alike else unseen(test_set(config, name), searched)
+        perturbed = result.best.systematic(own.maps).numpy()
+        change = posterior_change(own.maps, perturbed, load(config, name))
+        rows[name] = change.row(config.seed, own.index) | {"split": split_of(config, name)}
+    return rows
+
+
+def unseen(test: MapSet, searched: MapSet) -> MapSet:
+    """The maps of simulations that are not among those of the search."""
+    return test.take(np.flatnonzero(~np.isin(test.index, searched.index)))
 
 
 def _row(systematic: Logistic, data: MapSet, posterior: Posterior, seed: int) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""The table of attacks on a model of one's own, over maps of one's own: no stage of dvc.yaml."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from spurious import tracking
+from spurious.config import Config
+from spurious.config.attacks import BIM, FGSM, PGD
+from spurious.config.quantities import Section
+from spurious.damage import Damage, measure
+from spurious.errors import UserError
+from spurious.files import md5, write_json
+from spurious.inference.external import KerasPosterior, has_head
+from spurious.inference.model_files import read_model
+from spurious.inference.posterior import NetworkPosterior, Posterior, predict
+from spurious.maps import MapSet, read_maps, write_maps
+from spurious.stages.attack import apply, build, parameters, series
+from spurious.stages.layout import Layout
+from spurious.stages.output import save_figures
+from spurious.stages.scaling_file import read_scaling
+from spurious.stages.table import drawn, told, write_table
+from spurious.stages.white_box import build_attack
+
+
+@dataclass(frozen=True)
+class Own(Layout):
+    """Files below one folder; `scale` is the model's name."""
+
+    folder: Path
+
+    def attacked(self, attack: str) -> Path:
+        """The maps as one perturbation left them."""
+        return self.folder / "attacks" / f"{attack}.h5"
+
+    def result(self, name: str) -> Path:
+        """A table, a metrics file or a figure."""
+        return self.folder / name
+
+
+def run(
+    config: Config,
+    model: Path,
+    maps: Path,
+    scaling: Path | None = None,
+    out: Path | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Attack; write below `out` one row and the maps of each attack, a table and two figures.
+
+    Args:
+        config: has the attacks and the seed.
+        model: a `.keras` file, of this package or of one's own.
+        maps: what is attacked, all of it; a file of `spurious.maps`.
+        scaling: of a model of one's own.
+        out: by default results/own/<name of the model>.
+        names: entries of `attacks`; by default `run.attacks`.
+
+    Raises:
+        UserError: anything of this does not fit together.
+    """
+    # Every attack is a graph of its own: TensorFlow would warn of that.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    names = _chosen(config, names)
+    posterior = opened(model, scaling)
+    test = tested(read_maps(maps), posterior, maps)
+    _check_objectives(config, names, posterior, test)
+    print(clean_scores(test, posterior, model))
+    layout = Own(model.stem, out or Path("results/own") / model.stem)
+    rows = {}
+    for name in tqdm(names, desc="attacks", unit="attack", leave=False):
+        rows[name] = _attacked(config, name, posterior, test, layout, (model, maps))
+    with tracking.start("compare", layout.scale) as log:
+        log.params({"attacks": ",".join(names), **_inputs(model, maps)})
+        write_table(layout.result("attacks.csv"), rows)
+        log.artifact(layout.result("attacks.csv"))
+        save_figures(layout, log, drawn(rows, {}))
+    print(told(rows))
+    print(f"written to {layout.folder}")
+
+
+def opened(model: Path, scaling: Path | None) -> Posterior:
+    """The posterior of a `.keras` file; one of this package knows its own units.
+
+    Raises:
+        UserError: it cannot be read; or its scaling is missing, or is one too many.
+    """
+    network = read_model(model)
+    if has_head(network):
+        if scaling is not None:
+            raise UserError(f"--scaling {scaling}: {model} is of spurious and knows its units")
+        return NetworkPosterior(network)
+    if scaling is None:
+        raise UserError(
+            f"--scaling is missing: a file that says in which units {model} was trained; "
+            "see docs/own_model.md"
+        )
+    return KerasPosterior(network, read_scaling(scaling), str(model))
+
+
+def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
+    """The maps with the labels that the posterior is about, in its order.
+
+    Raises:
+        UserError: there are no maps, a label is missing, or the maps are no densities.
+    """
+    missing = [name for name in posterior.names if name not in data.names]
+    if missing:
+        raise UserError(
+            f"{path} has no {missing[0]}: its parameters are {', '.join(data.names)}, those of "
+            f"the model {', '.join(posterior.names)}"
+        )
+    if len(data) == 0:
+        raise UserError(f"{path} has no maps")
+    wrong = data.maps[~(np.isfinite(data.maps) & (data.maps >= 0))]
+    if len(wrong):
+        raise UserError(
+            f"{path} has {len(wrong)} pixels like {wrong[0]:.3g}: must be densities, finite and "
+            "not below 0, and not their logarithms"
+        )
+    if np.any(np.ptp(data.maps, axis=(1, 2)) == 0):
+        raise UserError(f"{path} has a map whose pixels are all alike: it has no power spectrum")
+    if isinstance(posterior, NetworkPosterior):  # another says so itself
+        n, own = data.maps.shape[-1], posterior.model.input_shape[1]
+        if n != own:
+            raise UserError(f"{path} has maps of {n} x {n} pixels: the model takes {own} x {own}")
+    columns = [data.names.index(name) for name in posterior.names]
+    return replace(data, labels=data.labels[:, columns], names=tuple(posterior.names))
+
+
+def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
+    """How far the posteriors are from the truth before any attack: wrong units show here.
+
+    Raises:
+        UserError: a posterior has no mean or width.
+    """
+    found = predict(posterior, test.maps)
+    mean, std = np.asarray(found.mean()), np.asarray(found.stddev())
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and std.min() > 0):
+        raise UserError(
+            f"{model} gives posteriors that are not finite, or of no width, on the maps"
+        )
+    rms = np.sqrt(np.mean(((mean - test.labels) / std) ** 2, axis=0))
+    scores = ", ".join(f"{z:.3g} in {name}" for z, name in zip(rms, test.names, strict=True))
+    return f"RMS z-score of the {len(test)} clean maps: {scores} (1 if model and scaling are right)"
+
+
+def _chosen(config: Config, names: Sequence[str]) -> list[str]:
+    chosen = list(dict.fromkeys(names or config.run.attacks))
+    for name in chosen:
+        if name not in config.attacks:
+            raise UserError(f"attack = {name!r}: must be one of {', '.join(config.attacks)}")
+    return chosen
+
+
+def _check_objectives(
+    config: Config, names: Sequence[str], posterior: Posterior, test: MapSet
+) -> None:
+    """Refuse attacks that these parameters or maps do not allow, before the first one starts."""
+    for name in names:
+        try:
+            for settings in _white_box(config.attacks[name]):
+                build_attack(settings, posterior, test, config.seed)
+        except UserError as error:
+            raise UserError(f"attacks.{name}: {error}") from error
+
+
+def _white_box(settings: Section) -> Iterator[FGSM | BIM | PGD]:
+    """The entry itself or those that it builds on, as far as they need the posterior."""
+    if isinstance(settings, FGSM | BIM | PGD):
+        yield settings
+    for name in type(settings).model_fields:
+        if isinstance(inner := getattr(settings, name), Section):
+            yield from _white_box(inner)
+
+
+def _attacked(
+    config: Config,
+    name: str,
+    posterior: Posterior,
+    test: MapSet,
+    layout: Own,
+    files: tuple[Path, Path],
+) -> dict[str, Any]:
+    """Perturb, measure, write and log: the row of damage of one attack."""
+    settings, (model, maps) = config.attacks[name], files
+    with tracking.start("attack", layout.scale, tags={"attack": name}) as log:
+        log.params(settings.model_dump() | {"seed": config.seed, **_inputs(model, maps)})
+        log.dataset(test, maps, context="test")
+        try:
+            perturbation = build(settings, posterior, test, config.seed)
+        except (UserError, ValueError) as error:  # no amplitude that matches
+            raise UserError(f"attacks.{name}: {error}") from error
+        perturbed = apply(perturbation, test)
+        damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
+        _check_finite(damage, name, model)
+        row = damage.row(config.seed, test.index) | {"parameters": parameters(perturbation)}
+        write_maps(layout.attacked(name), perturbed)
+        write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
+        log.metrics(tracking.numbers(row))
+        log.series(series(row))
+    return row
+
+
+def _check_finite(damage: Damage, name: str, model: Path) -> None:
+    numbers = damage.kl_perturbed_clean, damage.kl_clean_perturbed, damage.shift
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise UserError(
+            f"attacks.{name}: {model} gives posteriors on the attacked maps that are not finite, "
+            "or too far off for a KL"
+        )
+
+
+def _inputs(model: Path, maps: Path) -> dict[str, str]:
+    """What a run was made of; paths of any kind may not be part of a tag's name."""
+    return {
+        "model": str(model),
+        "model_md5": md5(model),
+        "maps": str(maps),
+        "maps_md5": md5(maps),
+    }

@@ -1,0 +1,95 @@
+"""Stage `tune`: better architectures and training settings, by the validation loss alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from matplotlib.figure import Figure
+
+from spurious import config as sections
+from spurious import figures, tracking
+from spurious.config import Config
+from spurious.errors import UserError
+from spurious.files import write_json
+from spurious.inference import tuning
+from spurious.inference.outcomes import Result
+from spurious.maps import read_maps
+from spurious.stages.inputs import parts
+from spurious.stages.layout import STUDY, Layout
+from spurious.stages.output import save_figures
+
+
+def run(config: Config, trials: int | None = None) -> None:
+    """Run the study; write `results/<scale>/tune.json` and figures; print the best entry.
+
+    `trials` takes the place of `config.tune.trials`.
+    """
+    layout, (name, base) = Layout(config.scale), to_beat(config)
+    settings = config.tune if trials is None else config.tune.model_copy(update={"trials": trials})
+    data = read_maps(layout.maps)
+    split = parts(config, data, base.split)
+    with tracking.start("tune", config.scale, inputs=[layout.maps]) as log:
+        log.params(settings.model_dump() | {"base": name, "seed": config.seed})
+        log.dataset(data, layout.maps, context="training")
+        result = tuning.run(
+            settings,
+            data,
+            split,
+            base,
+            config.training,
+            config.seed,
+            STUDY,
+            layout.checkpoints("tune"),
+        )
+        path = layout.result("tune.json")
+        write_json(path, {"run_id": log.id, "base": name, **result.to_json()})
+        log.metrics(tracking.numbers(result.to_json()))
+        log.series({"best_so_far": [value for value in result.best_so_far if value is not None]})
+        log.artifact(path)
+        save_figures(layout, log, drawn(result))
+    print(told(result, name))
+
+
+def to_beat(config: Config) -> tuple[str, sections.Network]:
+    """The network of the first trial and its name."""
+    name = config.tune.base or config.run.target
+    base = config.posteriors.get(name)
+    if not isinstance(base, sections.Network):
+        networks = [k for k, v in config.posteriors.items() if isinstance(v, sections.Network)]
+        raise UserError(f"tune.base = {name!r}: must be a network, one of {', '.join(networks)}")
+    return name, base
+
+
+def drawn(result: Result) -> dict[str, Figure]:
+    """The figures of this stage."""
+    values = [one.value for one in result.trials]
+    return {
+        "tuning_history": figures.tuning_history(values, result.best_so_far),
+        "tuning_importances": figures.tuning_importances(
+            result.importances, result.count("complete")
+        ),
+    }
+
+
+def told(result: Result, name: str) -> str:
+    """The outcome, and the entry to paste into params.yaml."""
+    best, default = result.best, result.default
+    counts = ", ".join(f"{result.count(how)} {how}" for how in ("complete", "pruned", "diverged"))
+    lines = [f"{len(result.trials)} trials: {counts}"]
+    if best is None or default is None or default.value is None:
+        return lines[0]
+    lines.append(f"validation loss of {name}: {default.value:.4f} nats a map")
+    if best.index == 0:
+        return "\n".join([*lines, "no trial beats it"])
+    lines.append(
+        f"best, trial {best.index}: {best.value:.4f}, flattered by the maps that chose it. "
+        "To train and test it,\nput this into `posteriors` of params.yaml:"
+    )
+    return "\n".join([*lines, "", pasteable(best.entry)])
+
+
+def pasteable(entry: dict[str, Any], name: str = "tuned") -> str:
+    """An entry of `posteriors` as YAML, indented as in params.yaml."""
+    text = yaml.safe_dump({name: entry}, sort_keys=False, default_flow_style=None, width=100)
+    return "".join(f"  {line}" for line in text.splitlines(keepends=True)).rstrip()

@@ -1,0 +1,252 @@
+"""`spurious attack --model`: a model and maps that this package did not make."""
+
+import csv
+import json
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from spurious.cli import main
+from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.posterior import NetworkPosterior
+from spurious.inference.presets import compact
+from spurious.maps import MapSet, Standardiser, read_maps, write_maps
+
+ROOT = Path(__file__).parents[1]
+SCALING = {
+    "maps": {"mean": 20.0, "std": 9.0},
+    "labels": {"s8": {"shift": 0.8, "scale": 0.1}, "a_agn": {"shift": 1.0, "scale": 0.5}},
+}
+OWN = ["attack", "--model", "mine.keras", "--maps", "maps.h5"]
+
+
+def data_set(n=20, size=16, names=("a_agn", "omega_b", "s8")):
+    """Maps whose mean follows s8, two of each simulation."""
+    draw = np.random.default_rng(0)
+    labels = draw.uniform(0.5, 1.0, (n, len(names)))
+    maps = 25 * labels[:, -1, None, None] * draw.gamma(5.0, 0.2, (n, size, size))
+    return MapSet(
+        maps=maps.astype(np.float32),
+        labels=labels,
+        seeds=np.zeros(n, np.uint64),
+        index=np.arange(n) // 2,
+        axis=np.full(n, -1, np.int8),
+        box_size=25.0,
+        names=names,
+        unit="1e10 Msun/h",
+    )
+
+
+def network(p=2, size=16):
+    """Only layers of Keras."""
+    keras.utils.set_random_seed(3)
+    maps = keras.Input((size, size, 1))
+    x = keras.layers.Conv2D(3, 5, strides=3, activation="relu")(maps)
+    x = keras.layers.Flatten()(x)
+    ends = [keras.layers.Dense(p)(x), keras.layers.Dense(p, "softplus")(x)]
+    return keras.Model(maps, ends)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A model, its scaling, maps and params.yaml in the current folder; runs are not kept."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPURIOUS_TRACKING", "off")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "scaling.yaml").write_text(yaml.safe_dump(SCALING, sort_keys=False))
+    network().save("mine.keras")
+    write_maps(tmp_path / "maps.h5", data_set())
+    return tmp_path
+
+
+def spurious(*arguments):
+    return CliRunner().invoke(main, arguments)
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_table_of_a_model_of_ones_own(folder):
+    before = files(folder)
+    done = spurious(*OWN, "--scaling", "scaling.yaml", "--out", "out/here", "bim", "random_sign")
+    assert done.exit_code == 0, done.output
+    assert files(folder) == sorted(
+        before
+        + ["out/here/attacks.csv", "out/here/damage.png", "out/here/spectra.png"]
+        + [
+            f"out/here/attacks/{name}.{kind}"
+            for name in ("bim", "random_sign")
+            for kind in ("h5", "json")
+        ]
+    )
+    assert "|shift| s8" in done.output and "|shift| a_agn" in done.output
+    assert "RMS z-score of the 20 clean maps: " in done.output
+    row = json.loads((folder / "out/here/attacks/bim.json").read_text())
+    assert row["n_maps"] == 20 and row["run_id"] == "untracked"
+    # 0.01 std a step, in the scaling's std.
+    assert row["parameters"]["alpha"] == pytest.approx(0.09)
+    for key in ("kl_perturbed_clean", "abs_shift_s8", "abs_shift_a_agn", "rms_counts"):
+        assert row[key]["low"] <= row[key]["mean"] <= row[key]["high"]
+    with open("out/here/attacks.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [line["perturbation"] for line in table] == ["bim", "random_sign"]
+    assert float(table[0]["kl_perturbed_clean"]) == row["kl_perturbed_clean"]["mean"]
+    assert float(table[0]["kl_perturbed_clean"]) > float(table[1]["kl_perturbed_clean"]) / 10
+    clean, attacked = data_set(), read_maps(folder / "out/here/attacks/bim.h5")
+    assert np.abs(attacked.maps - clean.maps).max() == pytest.approx(0.9, rel=1e-3)
+    assert attacked.names == ("s8", "a_agn")  # the model's order
+    np.testing.assert_array_equal(attacked.labels, clean.labels[:, [2, 0]])
+    assert (attacked.box_size, attacked.unit) == (25.0, "1e10 Msun/h")
+
+
+def test_an_attack_raises_the_likelihood_loss_of_the_truth(folder):
+    """The truth reaches the attack in the model's order: the loss rises for every map."""
+    from spurious.inference.external import from_keras
+    from spurious.stages.scaling_file import read_scaling
+
+    assert spurious(*OWN, "--scaling", "scaling.yaml", "bim").exit_code == 0
+    attacked = read_maps(folder / "results/own/mine/attacks/bim.h5")
+    posterior = from_keras("mine.keras", scaling=read_scaling(Path("scaling.yaml")))
+    clean = posterior(data_set().maps).log_prob(attacked.labels.astype(np.float32))
+    assert np.all(posterior(attacked.maps).log_prob(attacked.labels.astype(np.float32)) < clean)
+
+
+def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch):
+    monkeypatch.delenv("SPURIOUS_TRACKING")
+    raw = yaml.safe_load((folder / "params.yaml").read_text())
+    raw["run"]["attacks"] = ["fgsm", "systematic_matched"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw))
+    done = spurious(*OWN, "--scaling", "scaling.yaml")
+    assert done.exit_code == 0, done.stderr
+    assert "attacks: 100%" in done.stderr
+    mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+    runs = mlflow.search_runs(experiment_names=["mine"])
+    assert sorted(runs["tags.mlflow.runName"]) == [
+        "attack fgsm",
+        "attack systematic_matched",
+        "compare",
+    ]
+    assert set(runs["status"]) == {"FINISHED"}
+    row = json.loads(Path("results/own/mine/attacks/fgsm.json").read_text())
+    logged = runs.set_index("run_id").loc[row["run_id"]]
+    assert logged["metrics.kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
+    assert logged["params.model"] == "mine.keras" and len(logged["params.maps_md5"]) == 32
+
+
+def test_a_model_of_this_package_needs_no_scaling(folder):
+    head = MixtureHead({"s8": (0.5, 1.0)}, 1, name=HEAD)
+    posterior = NetworkPosterior(compact(16, head, Standardiser(20.0, 10.0), 1))
+    posterior.save(folder / "mine.keras")
+    done = spurious(*OWN, "random_sign")
+    assert done.exit_code == 0, done.output
+    assert "|shift| s8" in done.output and "a_agn" not in done.output
+    row = json.loads(Path("results/own/mine/attacks/random_sign.json").read_text())
+    assert row["rms_counts"]["mean"] == pytest.approx(1.0, rel=0.02)  # 0.1 std
+    write_maps(folder / "small.h5", data_set(size=8))
+    done = spurious("attack", "--model", "mine.keras", "--maps", "small.h5")
+    assert done.stderr == ("error: small.h5 has maps of 8 x 8 pixels: the model takes 16 x 16\n")
+    done = spurious(*OWN, "--scaling", "scaling.yaml")
+    assert done.stderr == (
+        "error: --scaling scaling.yaml: mine.keras is of spurious and knows its units\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["attack"], "attack: give one NAME, or --model and --maps for a model of your own"),
+        (["attack", "bim", "fgsm"], "attack: give one NAME, or --model and --maps"),
+        (["attack", "bim", "--maps", "maps.h5"], "--maps maps.h5: only goes with --model"),
+        (["attack", "bim", "--out", "out"], "--out out: only goes with --model"),
+        (["attack", "--model", "mine.keras"], "--maps is missing: the maps on which mine.keras"),
+        (OWN, "--scaling is missing: a file that says in which units mine.keras was trained"),
+        ([*OWN, "bom"], "attack = 'bom': must be one of random_sign"),
+        ([*OWN, "--scaling", "no.yaml"], "no.yaml is missing: see docs/own_model.md"),
+        (["attack", "--model", "no.keras", "--maps", "maps.h5"], "no.keras is missing"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(folder, arguments, message):
+    before = files(folder)
+    done = spurious(*arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"map": {}}, "map = {}: unknown key, must be one of maps, labels, inputs"),
+        ({"maps": None}, "maps = None: Input should be a valid dictionary"),
+        ({"maps": {"mean": 20.0}}, "maps.std: missing"),
+        ({"maps": {"mean": 20.0, "std": 0}}, "maps.std = 0: Input should be greater than 0"),
+        ({"labels": {}}, "labels = {}: Dictionary should have at least 1 item"),
+        ({"labels": {"s8": 0.8}}, "labels.s8 = 0.8: Input should be a valid dictionary"),
+        ({"labels": {"s8": {"shift": 1}}}, "labels.s8.scale: missing"),
+        ({"labels": {"s8": {"shift": 1, "scale": 0}}}, "scaling.labels.s8 = (1.0, 0.0): must be"),
+        ({"inputs": "log"}, "inputs = 'log': Input should be 'standardised' or 'counts'"),
+    ],
+)
+def test_a_wrong_scaling_file_is_one_line(folder, change, message):
+    (folder / "scaling.yaml").write_text(yaml.safe_dump({**SCALING, **change}))
+    done = spurious(*OWN, "--scaling", "scaling.yaml")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: scaling.yaml: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def spoiled(maps):
+    data = data_set()
+    return MapSet(**{**vars(data), "maps": maps(data.maps).astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: data_set(names=("omega_m", "s8")), "maps.h5 has no a_agn: its parameters are"),
+        (lambda: data_set(size=24), "mine.keras takes maps of 16 x 16 pixels, not 24 x 24"),
+        (lambda: data_set(n=0), "maps.h5 has no maps"),
+        (lambda: spoiled(lambda m: np.log(m / 100)), "maps.h5 has 5120 pixels like -"),
+        (lambda: spoiled(lambda m: m * np.nan), "maps.h5 has 5120 pixels like nan: must be"),
+        (lambda: spoiled(np.ones_like), "maps.h5 has a map whose pixels are all alike"),
+        (
+            lambda: spoiled(lambda m: m / m.max() * 3e38),
+            "mine.keras gives posteriors that are not finite",
+        ),
+    ],
+)
+def test_maps_that_do_not_fit_are_one_line(folder, data, message):
+    write_maps(folder / "maps.h5", data())
+    done = spurious(*OWN, "--scaling", "scaling.yaml", "bim")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ("toward_planck", "objective toward: the posterior's s8 is missing"),
+        ("shift_s8", "objective shift_s8 needs omega_m and sigma_8"),
+    ],
+)
+def test_objectives_for_other_parameters_are_one_line_before_work_starts(folder, attack, message):
+    before = files(folder)
+    done = spurious(*OWN, "--scaling", "scaling.yaml", "bim", attack)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: attacks.{attack}: {message}")
+    assert files(folder) == before
+
+
+def test_an_attack_that_builds_on_another_is_refused_with_it(folder):
+    raw = yaml.safe_load((folder / "params.yaml").read_text())
+    raw["attacks"]["shuffled"] = {"kind": "shuffled_phases", "of": raw["attacks"]["shift_s8"]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw))
+    done = spurious(*OWN, "--scaling", "scaling.yaml", "shuffled")
+    assert done.stderr.startswith("error: attacks.shuffled: objective shift_s8 needs omega_m")
