@@ -42,7 +42,7 @@ def main() -> None:
     folder. `dvc repro` runs them all, in this order:
 
     verify, simulate, train (once for each posterior), assess, attack (once for each perturbation),
-    compare, search, report.
+    compare, search, report. `tune` and `attack --model` stand beside it.
     """
 
 

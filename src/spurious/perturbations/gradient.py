@@ -53,11 +53,9 @@ class PGD:
 
     Spectral constraints conflict with the ball and with densities at zero. Each step projects
     onto them and then onto the ball; `LAST_ROUNDS` alternations follow the last step. Ball and
-    range hold exactly, spectral constraints up to what the alternations leave: on 64 maps of the
-    pilot, ten steps of 0.01 standard deviations in the L-infinity ball of ten such steps left
-    max |dP / P| = 6e-5 over maps and bins with `PhaseOnly`, 3e-4 with `BinPreserving`, 0.101 of
-    the cosmic variance with `Bounded(0.1)`, and 1e-3 of the change outside of a `BandLimited`
-    band; with an L2 ball, or none, `PhaseOnly` left 7e-6, which is rounding.
+    range hold exactly, spectral constraints up to what the alternations leave: rounding with an L2
+    ball or none, more in an L-infinity ball that the steps fill. The row of damage shows it as the
+    change of the power spectrum.
 
     Args:
         posterior: what is attacked.

@@ -54,7 +54,7 @@ def displacements(linear: tf.Tensor, order: int) -> tf.Tensor:
     is normalised to 1 today.
     """
     # A potential is dominated by the longest waves, so its differences lose digits. In single
-    # precision that is up to 7e-6 of the fluctuation of the final map.
+    # precision the final map would show it.
     linear = tf.cast(linear, tf.float64)
     sources = [linear]
     if order == 2:
