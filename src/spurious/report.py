@@ -16,6 +16,7 @@ from spurious.figures import pretty
 PAPER_KL = {"bim": 1.05, "systematic": 0.98}
 PAPER_PAIRS = {("bim", "systematic"): 0.67}
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
+PLAIN = {"omega_m": "Ω_m", "sigma_8": "σ_8"}
 METRICS = {
     "rmse": "root mean square error",
     "r2": "R²",
@@ -87,11 +88,12 @@ def _against_power(assessed: Mapping[str, Any]) -> list[str]:
     lines = []
     for baseline, ratios in assessed["ratios"].items():
         if assessed["target"] in ratios:
-            told = ratios[assessed["target"]]
-            changes = " and ".join(
-                f"{percent(told[name]['mean'] - 1, 2)} in {pretty(name)}" for name in told
+            told = ratios[assessed["target"]].items()
+            parts = (f"{PLAIN.get(name, name)} {number(ratio['mean'], 2)}" for name, ratio in told)
+            lines.append(
+                f"Its RMSE over that of the estimator {pretty(baseline)}, which sees only P(k): "
+                f"{', '.join(parts)}."
             )
-            lines.append(f"Its RMSE differs from that of {pretty(baseline)} by {changes}.")
     return lines
 
 
