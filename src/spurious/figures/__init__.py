@@ -2,6 +2,7 @@
 
 from spurious.figures.calibration import coverage, pit_histogram, sbc, tarp
 from spurious.figures.damage import damage_bars, spectrum_changes
+from spurious.figures.detection import detection
 from spurious.figures.inference import (
     error_plane,
     learning_curve,
@@ -19,6 +20,7 @@ __all__ = [
     "coverage",
     "credible_levels",
     "damage_bars",
+    "detection",
     "error_plane",
     "examples",
     "learning_curve",

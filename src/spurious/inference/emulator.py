@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import legendre
+from threadpoolctl import threadpool_limits
 
 from spurious import seeds
 from spurious.errors import UserError
@@ -22,6 +23,8 @@ FOLDS = 10
 MAX_DEGREE = 6
 
 Ranges = Sequence[tuple[float, float]]
+# Matrices here are small: beside other work, threads of the BLAS wait for each other far longer
+# than they compute. Hence the limits.
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def hartlap(dof: int, size: int) -> float:
     return (dof - size - 1) / dof
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def emulate(
     summaries: np.ndarray, labels: np.ndarray, ranges: Ranges, degree: int | None = None
 ) -> Emulator:
@@ -114,6 +118,7 @@ def emulate(
     return _fit(summaries, labels, ranges, degree)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def best_degree(summaries: np.ndarray, labels: np.ndarray, ranges: Ranges) -> int:
     """Degree with the largest Gaussian log density of left-out simulations, 1 to 6.
 
