@@ -53,6 +53,8 @@ def project(tmp_path_factory):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():
         raw[section] = values if section == "profiles" else raw[section] | values
+    raw["attacks"]["initial_conditions"] |= {"maps": 2, "steps": 2}
+    raw["attacks"]["universal"] |= {"steps": 3}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (folder / "data").mkdir()
     (folder / "data" / "reference").symlink_to(ROOT / "data" / "reference")
@@ -221,6 +223,17 @@ def test_every_attack_has_its_row_and_its_run(attacked):
         runs[name] = run
     assert len({run.data.tags["pipeline"] for run in runs.values()}) == 1
     assert all(run.data.tags["git.commit"] == "none" for run in runs.values())
+
+
+@pytest.mark.parametrize(("name", "n_maps"), [("universal", 27), ("initial_conditions", 2)])
+def test_attacks_that_need_more_than_the_test_maps(assessed, name, n_maps):
+    """The training maps for a universal pattern, the simulations behind the maps for the other."""
+    attack.run(assessed, name)
+    row = read(f"attacks/{name}.json")
+    assert row["n_maps"] == n_maps
+    assert row["kl_perturbed_clean"]["mean"] > 0
+    data = read_maps(Layout("pilot").attacked(name))
+    np.testing.assert_allclose(data.maps.mean(axis=(1, 2)), 16, rtol=0.1)
 
 
 def test_matching_gives_the_systematic_the_attacks_mean_squared_change(attacked):

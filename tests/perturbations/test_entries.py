@@ -1,5 +1,6 @@
-"""Systematics and controls as entries of params.yaml: accepted, refused, built."""
+"""Entries of params.yaml: accepted, refused, built; `test_white_box` has the other attacks."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -7,13 +8,22 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from spurious import config
+from spurious.config import Perturbation
 from spurious.config import systematics as cfg
 from spurious.errors import UserError
 from spurious.maps import MapSet
+from spurious.params import load
 from spurious.perturbations import systematics as effects
+from spurious.perturbations.auto import AutoPGD
 from spurious.perturbations.controls import ShuffledPhases, ShuffledPixels
+from spurious.perturbations.initial_conditions import InitialConditions
+from spurious.perturbations.minimum import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise
+from spurious.perturbations.objectives import ShiftS8
+from spurious.perturbations.spectral import PhaseOnly
 from spurious.stages.systematics import CLASSES, build_systematic
+from spurious.stages.white_box import build_attack, build_initial_conditions
 
 ENTRY = TypeAdapter(cfg.Systematic)
 LENGTH = {"value": 3.0, "unit": "Mpc/h"}
@@ -174,3 +184,119 @@ def test_the_page_shows_every_range(section):
     for name, (low, high, unit) in cfg.ranges(section).items():
         shown = [r[-3:-1] for r in rows if any(c.strip("*").startswith(name) for c in r)]
         assert [f"{low:.6g} to {high:.6g}", unit] in shown
+
+
+ATTACK = TypeAdapter(Perturbation)
+SHIPPED = load(Path(__file__).parents[2] / "params.yaml").attacks
+NOISE = {"value": 0.1, "unit": "noise_norm"}
+ATTACKS = [
+    ({"kind": "auto_pgd", "epsilon": STD}, lambda p: AutoPGD(p, 3.0, seed=5)),
+    (
+        {
+            "kind": "auto_pgd",
+            "alpha": STD,
+            "norm": "l2",
+            "objective": "kl",
+            "random_start": False,
+            "constraints": [{"kind": "phase_only"}],
+            "upper": {"value": 5000, "unit": "count"},
+        },
+        lambda p: AutoPGD(
+            p,
+            None,
+            3.0,
+            norm="l2",
+            objective="kl",
+            random_start=False,
+            constraints=(PhaseOnly(),),
+            upper=5000.0,
+            seed=5,
+        ),
+    ),
+    (
+        {"kind": "minimum_norm", "sigmas": 2, "largest": STD},
+        lambda p: MinimumNorm(p, 2.0, 3.0, seed=5),
+    ),
+    (
+        {"kind": "minimum_norm", "sigmas": 2, "largest": STD, "norm": "linf", "bisections": 9},
+        lambda p: MinimumNorm(p, 2.0, 3.0, "linf", bisections=9, seed=5),
+    ),
+]
+
+
+@pytest.mark.parametrize(("entry", "expected"), ATTACKS)
+def test_attacks_are_built_in_the_units_of_the_classes(
+    entry, expected, test_maps, linear_posterior
+):
+    settings = ATTACK.validate_python(entry)
+    assert build_attack(settings, linear_posterior, test_maps, 5) == expected(linear_posterior)
+    assert ATTACK.validate_python(settings.model_dump()) == settings
+
+
+def test_a_universal_pattern_is_trained_on_the_training_maps(
+    test_maps, linear_posterior, make_maps
+):
+    training = replace(test_maps, maps=make_maps(4, 16, seed=9))
+    entry = {"kind": "universal", "epsilon": STD, "norm": "l2", "steps": 7, "batch_size": 3}
+    built = build_attack(
+        ATTACK.validate_python(entry), linear_posterior, test_maps, 5, training=training
+    )
+    found = built.epsilon, built.norm, built.steps, built.batch_size, built.objective, built.seed
+    assert found == (3.0, "l2", 7, 3, "nll", 5)
+    np.testing.assert_array_equal(built.maps, training.maps)
+    np.testing.assert_array_equal(built.truth, training.labels)
+    assert np.sqrt(np.mean(built.pattern**2)) == pytest.approx(3.0, rel=1e-4)
+
+
+def test_initial_conditions_are_those_of_the_simulations(linear_posterior):
+    entry = {"kind": "initial_conditions", "epsilon": NOISE, "steps": 4}
+    entry["objective"] = {"kind": "shift_s8", "sigmas": 2.0}
+    simulation, background = config.Simulation(n_cells=16), config.Background(h=0.7)
+    built = build_initial_conditions(
+        ATTACK.validate_python(entry), linear_posterior, simulation, background, 5
+    )
+    expected = InitialConditions(
+        linear_posterior, 0.1, simulation, background, 4, ShiftS8(2.0), seed=5
+    )
+    assert built == expected
+
+
+def test_what_attacks_lack_is_one_line_for_the_user(test_maps, linear_posterior):
+    universal = ATTACK.validate_python({"kind": "universal", "epsilon": STD})
+    with pytest.raises(UserError, match="kind universal: there are no training maps"):
+        build_attack(universal, linear_posterior, test_maps, 5)
+    initial = ATTACK.validate_python({"kind": "initial_conditions", "epsilon": NOISE})
+    flowpm = config.Simulation(engine="flowpm")
+    with pytest.raises(UserError, match=r"simulation\.engine = flowpm: must be xla"):
+        build_initial_conditions(initial, linear_posterior, flowpm, config.Background(), 5)
+    low = {"kind": "minimum_norm", "sigmas": 1, "largest": STD}
+    low["upper"] = {"value": 1.0, "unit": "count"}
+    with pytest.raises(UserError, match=r"upper = 1\.0 count: must be at least"):
+        build_attack(ATTACK.validate_python(low), linear_posterior, test_maps, 5)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"kind": "auto_pgd"}, "epsilon: without one, give alpha and constraints"),
+        ({"kind": "auto_pgd", "epsilon": STD, "restarts": 2, "random_start": False}, "restarts"),
+        ({"kind": "auto_pgd", "epsilon": STD, "momentum": 0.5}, "unknown key"),
+        ({"kind": "auto_pgd", "epsilon": NOISE}, "'std' or 'count'"),
+        ({"kind": "universal"}, "Field required"),
+        ({"kind": "universal", "epsilon": STD, "constraints": []}, "unknown key"),
+        ({"kind": "minimum_norm", "sigmas": 0, "largest": STD}, "greater than 0"),
+        ({"kind": "minimum_norm", "sigmas": 1}, "Field required"),
+        ({"kind": "initial_conditions", "epsilon": STD}, "'noise_norm'"),
+        ({"kind": "initial_conditions", "epsilon": {**NOISE, "value": 2}}, "less than or equal"),
+    ],
+)
+def test_impossible_attacks_are_refused(entry, problem):
+    with pytest.raises(ValidationError, match=problem):
+        ATTACK.validate_python(entry)
+
+
+@pytest.mark.parametrize("name", ["auto_pgd", "universal", "minimum_norm"])
+def test_shipped_attacks_change_maps(name, linear_posterior, test_maps):
+    attack = build_attack(SHIPPED[name], linear_posterior, test_maps, 5, training=test_maps)
+    changed = attack(test_maps.maps, test_maps.labels)
+    assert np.all(np.abs(changed - test_maps.maps).max((1, 2)) > 0.1)

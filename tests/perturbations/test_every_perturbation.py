@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from spurious.perturbations.auto import AutoPGD
 from spurious.perturbations.controls import ShuffledPhases, ShuffledPixels
 from spurious.perturbations.gradient import BIM, FGSM, PGD
+from spurious.perturbations.minimum import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise, RandomSign
 from spurious.perturbations.objectives import ShiftS8, Toward
 from spurious.perturbations.spectral import BandLimited, BinPreserving, Bounded, PhaseOnly
@@ -21,9 +23,11 @@ from spurious.perturbations.systematics import (
     Saturation,
     Stripes,
 )
+from spurious.perturbations.universal import Universal
 
 BOX = 64.0  # Mpc/h
 SMOOTH = BandLimited(0.0, 0.6, BOX)
+OTHERS = np.random.default_rng(5).gamma(4.0, 16.0, (12, 16, 16)).astype(np.float32)
 
 
 def linf(change):
@@ -81,6 +85,18 @@ TABLE = {
         1,
         rms,
     ),
+    "auto_pgd": (lambda p, size: AutoPGD(p, size, steps=9), 1, linf),
+    "auto_pgd_l2": (lambda p, size: AutoPGD(p, size, norm="l2", steps=9, restarts=2), 1, rms),
+    "auto_pgd_kl": (lambda p, size: AutoPGD(p, size, objective="kl", random_start=False), 1, linf),
+    "universal": (lambda p, size: Universal(p, size, OTHERS, objective="kl", steps=20), 1, linf),
+    "universal_l2": (
+        lambda p, size: Universal(p, size, OTHERS, objective="kl", steps=20, norm="l2"),
+        1,
+        rms,
+    ),
+    "minimum_norm": (lambda p, size: MinimumNorm(p, 0.1, size), None, rms),
+    "minimum_norm_unreached": (lambda p, size: MinimumNorm(p, 1e6, size), 1, rms),
+    "minimum_norm_linf": (lambda p, size: MinimumNorm(p, 1e6, size, "linf", 9), 1, linf),
     "gaussian_noise": (lambda p, size: GaussianNoise(size, 1), None, rms),
     "correlated_noise": (lambda p, size: CorrelatedNoise(size, -1.5, 1), None, rms),
     "shuffled_pixels": (lambda p, size: ShuffledPixels(FGSM(p, size), 1), 1, linf),

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from spurious.inference.distributions import mixture
 from spurious.maps import Standardiser
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.objectives import (

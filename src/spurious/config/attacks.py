@@ -157,6 +157,80 @@ class PGD(Section):
         return self
 
 
+class AutoPGD(Section):
+    """Auto-PGD, which chooses its own step sizes (Croce & Hein 2020)."""
+
+    kind: Literal["auto_pgd"]
+    epsilon: Budget | None = Field(
+        None, description="largest change of a pixel (linf), or RMS change (l2); none: any"
+    )
+    alpha: Budget | None = Field(None, description="first step; none: 2 epsilon")
+    steps: int = Field(20, ge=1, le=10_000)
+    norm: Literal["linf", "l2"] = "linf"
+    objective: Objective = "nll"
+    random_start: bool = True
+    restarts: int = Field(1, ge=1, le=1000)
+    constraints: tuple[Constraint, ...] = ()
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+    @model_validator(mode="after")
+    def _possible(self) -> AutoPGD:
+        if self.epsilon is None and (self.alpha is None or not self.constraints):
+            raise ValueError("epsilon: without one, give alpha and constraints")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts = {self.restarts} must be 1 without random_start")
+        return self
+
+
+class Universal(Section):
+    """One pattern for all maps (Moosavi-Dezfooli et al. 2017), trained on the training maps."""
+
+    kind: Literal["universal"]
+    epsilon: Budget = Field(description="size of the pattern: largest (linf) or RMS (l2)")
+    alpha: Budget | None = Field(None, description="first step; none: steps of 2.5 epsilon in all")
+    steps: int = Field(100, ge=1, le=100_000, description="each with one batch of maps")
+    batch_size: int = Field(32, ge=1, le=4096, description="maps a step")
+    norm: Literal["linf", "l2"] = "linf"
+    objective: Objective = "nll"
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+
+class MinimumNorm(Section):
+    """The smallest change that moves the posterior's mean by so many clean sigmas."""
+
+    kind: Literal["minimum_norm"]
+    sigmas: float = Field(
+        gt=0, le=100, description="clean posterior standard deviations (Mahalanobis)"
+    )
+    largest: Budget = Field(description="largest budget that is tried")
+    norm: Literal["linf", "l2"] = "l2"
+    steps: int = Field(20, ge=1, le=10_000, description="of each attack that tries a budget")
+    restarts: int = Field(3, ge=1, le=1000, description="random starts at the largest budget")
+    bisections: int = Field(7, ge=0, le=30, description="known to 2^-bisections of itself")
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+
+class NoiseBudget(Section):
+    """Size of a change of a simulation's white noise: |n' - n| / |n|."""
+
+    value: float = Field(ge=0, le=1)
+    unit: Literal["noise_norm"]
+
+
+class InitialConditions(Section):
+    """Other phases of the white noise; every mode keeps its power, the cosmology stays."""
+
+    kind: Literal["initial_conditions"]
+    epsilon: NoiseBudget
+    steps: int = Field(20, ge=1, le=1000, description="each a simulation with its gradient")
+    maps: int = Field(16, ge=1, description="test maps to attack, the first of them; it is slow")
+    objective: Objective = "nll"
+
+
+WhiteBox = FGSM | BIM | PGD | AutoPGD | Universal | MinimumNorm
+"""Attacks on maps; `InitialConditions` is one on simulations."""
+
+
 class Match(Section):
     """An amplitude chosen so that the mean squared change equals another perturbation's."""
 

@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spurious.config.attacks import BIM, FGSM, PGD, Amplitude, Match, RandomSign
+from spurious.config.attacks import (
+    BIM,
+    FGSM,
+    PGD,
+    Amplitude,
+    AutoPGD,
+    InitialConditions,
+    Match,
+    MinimumNorm,
+    RandomSign,
+    Universal,
+    WhiteBox,
+)
 from spurious.config.quantities import InverseDensity, Section
 from spurious.config.systematics import Systematic
 
@@ -15,10 +27,15 @@ __all__ = [
     "FGSM",
     "PGD",
     "Amplitude",
+    "AutoPGD",
+    "InitialConditions",
     "Logistic",
     "Match",
+    "MinimumNorm",
     "Perturbation",
     "RandomSign",
+    "Universal",
+    "WhiteBox",
 ]
 
 
@@ -32,5 +49,5 @@ class Logistic(Section):
 
 
 Perturbation = Annotated[
-    RandomSign | FGSM | BIM | PGD | Logistic | Systematic, Field(discriminator="kind")
+    RandomSign | WhiteBox | InitialConditions | Logistic | Systematic, Field(discriminator="kind")
 ]

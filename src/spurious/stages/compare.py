@@ -23,11 +23,12 @@ def run(config: Config) -> None:
     rows = attack_rows(config)
     attacked = {name: read_maps(layout.attacked(name)) for name in names}
     weights = bootstrap_weights(len(test), config.seed, test.index)
+    whole = [name for name in names if len(attacked[name]) == len(test)]
     pairs = {
         f"{first}_and_{second}": mean_interval(
             disagreement(attacked[first].maps, attacked[second].maps, posterior), weights
         )
-        for first, second in combinations(names, 2)
+        for first, second in combinations(whole, 2)
     }
     inputs = [
         layout.maps,

@@ -79,6 +79,12 @@ def test_set(config: Config, name: str | None = None) -> MapSet:
     return data.take(parts(config, data, split_of(config, name or config.run.target)).test)
 
 
+def training_set(config: Config) -> MapSet:
+    """The maps on which the target was trained."""
+    data = maps.read_maps(Layout(config.scale).maps)
+    return data.take(parts(config, data, split_of(config, config.run.target)).train)
+
+
 def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
     """The row of damage of each attack in `run.attacks`, in that order."""
     layout = Layout(config.scale)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spurious import tracking
 from spurious.config import Config
-from spurious.config.attacks import BIM, FGSM, PGD
+from spurious.config.attacks import InitialConditions, WhiteBox
 from spurious.config.quantities import Section
 from spurious.damage import Damage, measure
 from spurious.errors import UserError
@@ -166,15 +166,17 @@ def _check_objectives(
     """Refuse attacks that these parameters or maps do not allow, before the first one starts."""
     for name in names:
         try:
+            if isinstance(config.attacks[name], InitialConditions):
+                raise UserError("kind initial_conditions acts on simulations, not on any maps")
             for settings in _white_box(config.attacks[name]):
                 build_attack(settings, posterior, test, config.seed)
         except UserError as error:
             raise UserError(f"attacks.{name}: {error}") from error
 
 
-def _white_box(settings: Section) -> Iterator[FGSM | BIM | PGD]:
+def _white_box(settings: Section) -> Iterator[WhiteBox]:
     """The entry itself or those that it builds on, as far as they need the posterior."""
-    if isinstance(settings, FGSM | BIM | PGD):
+    if isinstance(settings, WhiteBox):
         yield settings
     for name in type(settings).model_fields:
         if isinstance(inner := getattr(settings, name), Section):
