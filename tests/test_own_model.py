@@ -234,6 +234,8 @@ def test_maps_that_do_not_fit_are_one_line(folder, data, message):
     [
         ("toward_planck", "objective toward: the posterior's s8 is missing"),
         ("shift_s8", "objective shift_s8 needs omega_m and sigma_8"),
+        ("initial_conditions", "kind initial_conditions acts on simulations"),
+        ("universal", ""),  # there are no training maps to make a pattern of
     ],
 )
 def test_objectives_for_other_parameters_are_one_line_before_work_starts(folder, attack, message):
