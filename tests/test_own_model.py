@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from spurious import tracking
 from spurious.cli import main
 from spurious.inference.heads import HEAD, MixtureHead
 from spurious.inference.posterior import NetworkPosterior
@@ -125,7 +126,7 @@ def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch)
     done = spurious(*OWN, "--scaling", "scaling.yaml")
     assert done.exit_code == 0, done.stderr
     assert "attacks: 100%" in done.stderr
-    mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+    mlflow.set_tracking_uri(tracking.uri())
     runs = mlflow.search_runs(experiment_names=["mine"])
     assert sorted(runs["tags.mlflow.runName"]) == [
         "attack fgsm",

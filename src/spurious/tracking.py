@@ -210,8 +210,11 @@ def start(
 
 
 def uri(store: Path = STORE) -> str:
-    """Tracking URI of the SQLite store below `store`."""
-    return f"sqlite:///{store / 'mlflow.db'}"
+    """Tracking URI of the SQLite store below `store`.
+
+    Absolute: MLflow keeps one open store for each URI, whatever the current folder is by then.
+    """
+    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
 
 
 def ensure_store(store: Path, experiment: str) -> None:

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +104,9 @@ def test_workers_that_always_die_end_the_run(caplog):
         killer.join()
     assert "run again to go on" in str(e.value)
     assert children() == before
-    assert 2 <= len(caplog.messages) <= 4
+    # One that outruns the killer leaves its worker to another simulation: the bound is on each.
+    told = Counter(re.search(r"in simulation (\d)", message)[1] for message in caplog.messages)
+    assert told.total() >= 2 and max(told.values()) == 2
 
 
 def test_a_mistake_in_a_worker_is_raised_here_and_all_workers_end():
