@@ -63,6 +63,29 @@ def test_a_run_keeps_what_it_was_told_and_what_it_was_made_of(project):
     assert {a.path for a in client.list_artifacts(log.id)} == {"empty.png", "maps.h5"}
 
 
+def test_a_child_is_found_below_its_parent_and_carries_its_tags(project):
+    folder = Path("maps")
+    folder.mkdir()
+    (folder / "worst.txt").write_text("worst")
+    with tracking.start("attack", "pilot", tags={"group": "paper"}) as log:
+        with log.child("bim", {"attack": "bim"}) as one:
+            one.metrics({"kl": 4.0})
+            one.artifacts(folder, "examples")
+        with pytest.raises(RuntimeError), log.child("fgsm") as other:
+            raise RuntimeError
+        log.metrics({"best": 4.0})
+    client = MlflowClient(tracking.uri())
+    parent, child = client.get_run(log.id), client.get_run(one.id)
+    assert child.data.tags["mlflow.parentRunId"] == log.id
+    assert child.data.tags["pipeline"] == parent.data.tags["pipeline"]
+    assert (child.data.tags["group"], child.data.tags["attack"]) == ("paper", "bim")
+    assert (child.data.metrics, parent.data.metrics["best"]) == ({"kl": 4.0}, 4.0)
+    assert "kl" not in parent.data.metrics
+    assert [a.path for a in client.list_artifacts(one.id, "examples")] == ["examples/worst.txt"]
+    assert client.get_run(other.id).info.status == "FAILED"
+    assert parent.info.status == "FINISHED"
+
+
 def test_stages_at_one_commit_with_one_parameter_file_share_the_pipeline_tag(project):
     def tag():
         return tracking.provenance([], Path("params.yaml"))["pipeline"]

@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +56,9 @@ class Run(Protocol):
     def artifact(self, path: Path) -> None:
         """A file, kept under its own name."""
 
+    def artifacts(self, folder: Path, name: str) -> None:
+        """All files of a folder, kept below `name`."""
+
     def dataset(self, data: MapSet, path: Path, context: str) -> None:
         """The data set that the run read, with its hash."""
 
@@ -64,6 +67,11 @@ class Run(Protocol):
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Keras callbacks that log the metrics of each epoch."""
+
+    def child(
+        self, name: str, tags: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Run]:
+        """A run below this one; it has this one's tags and its own."""
 
 
 class NullRun:
@@ -76,17 +84,23 @@ class NullRun:
     def series(self, values: Mapping[str, Sequence[float]]) -> None: ...
     def figure(self, figure: Figure, name: str) -> None: ...
     def artifact(self, path: Path) -> None: ...
+    def artifacts(self, folder: Path, name: str) -> None: ...
     def dataset(self, data: MapSet, path: Path, context: str) -> None: ...
     def model(self, model: keras.Model, example: Any, name: str) -> None: ...
     def callbacks(self) -> list[keras.callbacks.Callback]:
         return []
 
+    def child(
+        self, name: str, tags: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Run]:
+        return nullcontext(NullRun())
+
 
 class MlflowRun:
-    """The active MLflow run."""
+    """The active MLflow run; while a child is open, the child is."""
 
-    def __init__(self, run_id: str) -> None:
-        self.id = run_id
+    def __init__(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self.id, self.tags = run_id, tags
 
     def params(self, values: Mapping[str, Any]) -> None:
         import mlflow
@@ -119,6 +133,11 @@ class MlflowRun:
         import mlflow
 
         mlflow.log_artifact(str(path))
+
+    def artifacts(self, folder: Path, name: str) -> None:
+        import mlflow
+
+        mlflow.log_artifacts(str(folder), name)
 
     def dataset(self, data: MapSet, path: Path, context: str) -> None:
         import mlflow
@@ -153,6 +172,16 @@ class MlflowRun:
         import mlflow.keras
 
         return [mlflow.keras.MlflowCallback()]
+
+    @contextmanager
+    def child(self, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Run]:
+        import mlflow
+
+        every = {**self.tags, **(tags or {})}
+        with mlflow.start_run(
+            run_name=name, tags=every, nested=True, parent_run_id=self.id, log_system_metrics=False
+        ) as run:
+            yield MlflowRun(run.info.run_id, every)
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -206,7 +235,7 @@ def start(
     every = {"stage": stage, **provenance(inputs, params_file), **(tags or {})}
     name = " ".join([stage, *(tags or {}).values()])
     with mlflow.start_run(run_name=name, tags=every, log_system_metrics=True) as run:
-        yield MlflowRun(run.info.run_id)
+        yield MlflowRun(run.info.run_id, every)
 
 
 def uri(store: Path = STORE) -> str:
