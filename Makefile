@@ -41,7 +41,7 @@ ui: $(VENV)/.ready ## MLflow on this machine (PORT=5000)
 
 dashboard: $(VENV)/.ready ## the Optuna study on this machine (DASHBOARD_PORT=8080)
 	@echo "optuna-dashboard: http://127.0.0.1:$(DASHBOARD_PORT)"
-	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --host 127.0.0.1 --port $(DASHBOARD_PORT)
+	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --artifact-dir mlruns/optuna-artifacts --host 127.0.0.1 --port $(DASHBOARD_PORT)
 
 lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.txt

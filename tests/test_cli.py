@@ -14,7 +14,18 @@ from spurious.cli import main
 
 ROOT = Path(__file__).parents[1]
 SPURIOUS = Path(sys.executable).with_name("spurious")
-STAGES = ["verify", "simulate", "train", "assess", "attack", "compare", "search", "report", "tune"]
+STAGES = [
+    "verify",
+    "simulate",
+    "train",
+    "assess",
+    "attack",
+    "audit",
+    "compare",
+    "search",
+    "report",
+    "tune",
+]
 
 
 def spurious(*arguments, cwd=ROOT):
@@ -58,7 +69,7 @@ def test_a_wrong_parameter_is_one_line_with_status_2_and_writes_nothing(tmp_path
         (["train", "deep"], "posterior = 'deep': must be one of compact"),
         (["assess"], "data/pilot/maps.h5 is missing"),
         (["attack", "bim"], "data/pilot/maps.h5 is missing"),
-        (["attack", "bom"], "attack = 'bom': must be one of random_sign"),
+        (["attack", "bom"], "attack = 'bom': must be a group, paper, white_box"),
         (["search"], "data/pilot/maps.h5 is missing"),
         (["compare"], "data/pilot/maps.h5 is missing"),
     ],

@@ -199,3 +199,36 @@ def test_a_preview_shows_every_map_on_one_scale_with_units(make_maps):
     assert [bar.get_ylabel() for bar in bars] == ["projected particle count per pixel"]
     assert set(bars[0].get_yticks()) <= set(LOG_TICKS)
     draw(figures.preview(maps[:1], labels[:1], 128.0))
+
+
+def test_the_extremes_of_a_perturbation_have_a_row_each(make_maps):
+    maps = make_maps(2, 16)
+    x, y = np.linspace(0.1, 0.5, 81), np.linspace(0.5, 1.0, 61)
+    density = np.exp(-(((x[None] - 0.3) / 0.05) ** 2) - ((y[:, None] - 0.8) / 0.05) ** 2)
+    figure = figures.extremes(
+        "bim",
+        ["worst", "least"],
+        maps,
+        maps + np.float32(2.0),
+        [{"clean": density, "bim": density}] * 2,
+        (x, y),
+        np.array([[0.3, 0.8], [0.2, 0.7]]),
+        128.0,
+    )
+    draw(figure)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles[::3] == ["worst", "least"]
+    assert titles[1] == "change (RMS 2.00 counts)"
+
+
+def test_bars_of_damage_have_the_colour_of_their_group():
+    kl = {"mean": 1.0, "low": 0.9, "high": 1.1}
+    rows = {
+        name: {"kl_perturbed_clean": kl, "group": group}
+        for name, group in (("bim", "paper"), ("fgsm", "paper"), ("beam", "systematics"))
+    }
+    figure = figures.damage_bars(rows, {"bim": 1.05})
+    first, second, third = (to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches)
+    assert first == second != third
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["paper", "systematics", "paper’s value"]

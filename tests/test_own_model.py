@@ -121,7 +121,10 @@ def test_an_attack_raises_the_likelihood_loss_of_the_truth(folder):
 def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch):
     monkeypatch.delenv("SPURIOUS_TRACKING")
     raw = yaml.safe_load((folder / "params.yaml").read_text())
-    raw["run"]["attacks"] = ["fgsm", "systematic_matched"]
+    raw["attacks"]["few"] = {
+        n: raw["attacks"]["paper"].pop(n) for n in ("fgsm", "systematic_matched")
+    }
+    raw["run"]["attacks"] = ["few"]
     (folder / "params.yaml").write_text(yaml.safe_dump(raw))
     done = spurious(*OWN, "--scaling", "scaling.yaml")
     assert done.exit_code == 0, done.stderr
@@ -129,9 +132,9 @@ def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch)
     mlflow.set_tracking_uri(tracking.uri())
     runs = mlflow.search_runs(experiment_names=["mine"])
     assert sorted(runs["tags.mlflow.runName"]) == [
-        "attack fgsm",
-        "attack systematic_matched",
-        "compare",
+        "attack",
+        "fgsm",
+        "systematic_matched",
     ]
     assert set(runs["status"]) == {"FINISHED"}
     row = json.loads(Path("results/own/mine/attacks/fgsm.json").read_text())
@@ -161,13 +164,15 @@ def test_a_model_of_this_package_needs_no_scaling(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attack"], "attack: give one NAME, or --model and --maps for a model of your own"),
-        (["attack", "bim", "fgsm"], "attack: give one NAME, or --model and --maps"),
+        (["attack"], "attack: give a NAME, such as the group paper, or --model and --maps for a"),
         (["attack", "bim", "--maps", "maps.h5"], "--maps maps.h5: only goes with --model"),
         (["attack", "bim", "--out", "out"], "--out out: only goes with --model"),
         (["attack", "--model", "mine.keras"], "--maps is missing: the maps on which mine.keras"),
         (OWN, "--scaling is missing: a file that says in which units mine.keras was trained"),
-        ([*OWN, "bom"], "attack = 'bom': must be one of random_sign"),
+        (
+            [*OWN, "bom"],
+            "attack = 'bom': must be a group, paper, white_box, systematics, controls, or one of random_sign",
+        ),
         ([*OWN, "--scaling", "no.yaml"], "no.yaml is missing: see docs/own_model.md"),
         (["attack", "--model", "no.keras", "--maps", "maps.h5"], "no.keras is missing"),
     ],
@@ -249,7 +254,8 @@ def test_objectives_for_other_parameters_are_one_line_before_work_starts(folder,
 
 def test_an_attack_that_builds_on_another_is_refused_with_it(folder):
     raw = yaml.safe_load((folder / "params.yaml").read_text())
-    raw["attacks"]["shuffled"] = {"kind": "shuffled_phases", "of": raw["attacks"]["shift_s8"]}
+    of = raw["attacks"]["white_box"]["shift_s8"]
+    raw["attacks"]["controls"]["shuffled"] = {"kind": "shuffled_phases", "of": of}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw))
     done = spurious(*OWN, "--scaling", "scaling.yaml", "shuffled")
     assert done.stderr.startswith("error: attacks.shuffled: objective shift_s8 needs omega_m")

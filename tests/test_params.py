@@ -11,6 +11,7 @@ from spurious.errors import UserError
 from spurious.params import load
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
+BIM = {"kind": "bim", "alpha": {"value": 0.01, "unit": "std"}}
 
 
 @pytest.fixture
@@ -65,16 +66,33 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ),
         ({"simulation.n_cells": 65}, "simulation.n_cells = 65: must be even"),
         ({"simulation.engine": "gadget"}, "simulation.engine = 'gadget': Input should be 'xla' or"),
-        ({"attacks.bim.alpha.value": -1}, "attacks.bim.alpha.value = -1: Input should be greater"),
-        ({"attacks.bim.alpha.unit": "sigma"}, "attacks.bim.alpha.unit = 'sigma': Input should be"),
-        ({"attacks.systematic.beta.unit": "std"}, "attacks.systematic.beta.unit = 'std'"),
-        ({"attacks.fgsm.kind": "fsgm"}, "does not match any of the expected tags"),
+        (
+            {"attacks.paper.bim.alpha.value": -1},
+            "attacks.paper.bim.alpha.value = -1: Input should be greater",
+        ),
+        (
+            {"attacks.paper.bim.alpha.unit": "sigma"},
+            "attacks.paper.bim.alpha.unit = 'sigma': Input should be",
+        ),
+        (
+            {"attacks.paper.systematic.beta.unit": "std"},
+            "attacks.paper.systematic.beta.unit = 'std'",
+        ),
+        ({"attacks.paper.fgsm.kind": "fsgm"}, "does not match any of the expected tags"),
         ({"training.test_fraction": 1.0}, "training.test_fraction = 1.0: Input should be less"),
         ({"training.learning_rate": float("nan")}, "training.learning_rate = nan: Input should be"),
         ({"design.omega_m.step": 0.07}, "is not start = 0.05 plus a whole number of steps of 0.07"),
         ({"design.omega_m.start": 0.0}, "must lie between background.omega_b = 0.0486 and 1"),
-        ({"search.bounds.a": {"low": 2.0, "high": 1.0}}, "low = 2.0 must be less than high = 1.0"),
-        ({"search.bounds.transition.low": 0.0}, "low = 0.0 must be greater than 0"),
+        (
+            {"search.families.logistic.a": {"low": 2.0, "high": 1.0}},
+            "low = 2.0 must be less than high = 1.0",
+        ),
+        (
+            {"search.families.logistic.transition": {"low": 0.0, "high": 1.0}},
+            "transition.low = 0.0 must be greater than 0",
+        ),
+        ({"search.fences": {}}, "search.fences"),
+        ({"search.fences.powr": 0.1}, "search.fences.powr = 0.1: unknown key, must be one of"),
         ({"search.maps": 363}, "search.maps: 363 must be less than the 363 test maps"),
         ({"profiles.pilot.simulation": {"simulations": 2}}, "leaves an empty part"),
         ({"profiles.paper.training.epochs": 0}, "at scale paper: training.epochs = 0"),
@@ -83,7 +101,25 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
             "profiles.pilot.design: unknown key, must be one of",
         ),
         ({"run.scales": ["pilt"]}, "run.scales: 'pilt' must be one of profiles: pilot, paper"),
-        ({"run.attacks": ["bam"]}, "run.attacks: 'bam' must be one of attacks: random_sign"),
+        ({"run.attacks": ["bam"]}, "run.attacks: 'bam' must be one of attacks: paper, white_box"),
+        ({"attacks.none": {}}, "attacks.none: must have at least one entry"),
+        (
+            {
+                "attacks.controls.bim": {
+                    "kind": "random_sign",
+                    "epsilon": {"value": 1, "unit": "std"},
+                }
+            },
+            "attacks.controls.bim: is a name in attacks.paper too",
+        ),
+        (
+            {"attacks.controls.transferred.on": "third"},
+            "attacks.controls.transferred.on: 'third' must be one of what is run: compact, second",
+        ),
+        (
+            {"attacks.controls.shuffled_pixels.of": {**BIM, "on": "third"}},
+            "attacks.controls.shuffled_pixels.on: 'third' must be one of what is run",
+        ),
         ({"run.attacks": []}, "run.attacks = []: List should have at least 1 item"),
         ({"seed": -1}, "seed = -1: Input should be greater than or equal to 0"),
         ({"sede": 1}, "sede = 1: unknown key"),
@@ -112,7 +148,7 @@ def test_unknown_scale_is_refused():
 
 def test_matched_amplitude_carries_the_whole_attack_it_is_matched_to():
     config = load(PARAMS)
-    assert config.attacks["systematic_matched"].beta.match == config.attacks["bim"]
+    assert config.entries["systematic_matched"].beta.match == config.entries["bim"]
 
 
 def test_budget_in_counts():

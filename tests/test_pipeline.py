@@ -15,10 +15,22 @@ import yaml
 from mlflow import MlflowClient
 
 from spurious import params, tracking
+from spurious.damage import posterior_change
 from spurious.errors import CheckFailed
 from spurious.inference.posterior import load
 from spurious.maps import read_maps
-from spurious.stages import assess, attack, compare, inputs, report, search, simulate, train, verify
+from spurious.stages import (
+    assess,
+    attack,
+    audit,
+    compare,
+    inputs,
+    report,
+    search,
+    simulate,
+    train,
+    verify,
+)
 from spurious.stages.layout import Layout
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +56,12 @@ SMALL = {
         }
     },
 }
+# Every kind of entry is tried in tests/entries; here, one of each that the stage treats apart.
+FEW = {
+    "white_box": ["universal", "minimum_norm", "initial_conditions"],
+    "systematics": ["baryons"],
+    "controls": ["shuffled_phases", "transferred"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +71,11 @@ def project(tmp_path_factory):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():
         raw[section] = values if section == "profiles" else raw[section] | values
-    raw["attacks"]["initial_conditions"] |= {"maps": 2, "steps": 2}
-    raw["attacks"]["universal"] |= {"steps": 3}
+    for group, names in FEW.items():
+        raw["attacks"][group] = {name: raw["attacks"][group][name] for name in names}
+    raw["attacks"]["white_box"]["initial_conditions"] |= {"maps": 2, "steps": 2}
+    raw["attacks"]["white_box"]["universal"] |= {"steps": 3}
+    raw["attacks"]["white_box"]["minimum_norm"] |= {"steps": 3, "maps": 5, "bisections": 2}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (folder / "data").mkdir()
     (folder / "data" / "reference").symlink_to(ROOT / "data" / "reference")
@@ -90,10 +111,20 @@ def assessed(trained):
 
 @pytest.fixture(scope="module")
 def attacked(assessed):
-    for name in assessed.run.attacks:
-        attack.run(assessed, name)
-    compare.run(assessed)
+    attack.run(assessed, assessed.run.attacks)
     return assessed
+
+
+@pytest.fixture(scope="module")
+def audited(attacked):
+    audit.run(attacked)
+    return attacked
+
+
+@pytest.fixture(scope="module")
+def compared(attacked):
+    compare.run(attacked)
+    return attacked
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +134,7 @@ def searched(attacked):
 
 
 @pytest.fixture(scope="module")
-def reported(searched):
+def reported(searched, audited, compared):
     report.run(searched)
     return searched
 
@@ -211,10 +242,15 @@ def test_assess_compares_all_posteriors_and_makes_the_ensembles(assessed):
 def test_every_attack_has_its_row_and_its_run(attacked):
     client = MlflowClient(tracking.uri())
     runs = {}
-    for name in attacked.run.attacks:
-        row = read(f"attacks/{name}.json")
+    for name, group in attacked.attacked.items():
+        row = read(f"attacks/{group}/{name}.json")
         run = client.get_run(row["run_id"])
-        assert run.data.tags["attack"] == name
+        assert (run.data.tags["group"], run.data.tags["attack"]) == (group, name)
+        metrics = read(f"attacks/{group}.json")
+        assert run.data.tags["mlflow.parentRunId"] == metrics["run_id"]
+        assert metrics[name]["kl_perturbed_clean"] == row["kl_perturbed_clean"]
+        kept = {a.path for a in client.list_artifacts(row["run_id"])}
+        assert kept == {"extremes", "extremes.png"}
         assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
         assert run.data.tags["dvc.models/pilot/compact.keras"]
         assert set(row["others"]) == {"second", "power_spectrum", "likelihood", "ensemble"}
@@ -225,15 +261,55 @@ def test_every_attack_has_its_row_and_its_run(attacked):
     assert all(run.data.tags["git.commit"] == "none" for run in runs.values())
 
 
-@pytest.mark.parametrize(("name", "n_maps"), [("universal", 27), ("initial_conditions", 2)])
-def test_attacks_that_need_more_than_the_test_maps(assessed, name, n_maps):
-    """The training maps for a universal pattern, the simulations behind the maps for the other."""
-    attack.run(assessed, name)
-    row = read(f"attacks/{name}.json")
+@pytest.mark.parametrize(
+    ("name", "n_maps"), [("universal", 27), ("minimum_norm", 5), ("initial_conditions", 2)]
+)
+def test_attacks_that_need_other_than_the_test_maps(attacked, name, n_maps):
+    """The training maps for a universal pattern, the simulations behind maps, or a few of them."""
+    row = read(f"attacks/white_box/{name}.json")
     assert row["n_maps"] == n_maps
     assert row["kl_perturbed_clean"]["mean"] > 0
-    data = read_maps(Layout("pilot").attacked(name))
+    data = read_maps(Layout("pilot").attacked("white_box", name))
+    assert len(data) == n_maps
     np.testing.assert_allclose(data.maps.mean(axis=(1, 2)), 16, rtol=0.1)
+
+
+def test_the_maps_that_were_hurt_most_and_least_are_kept(attacked):
+    run = read("attacks/paper/bim.json")["run_id"]
+    folder = Path(MlflowClient(tracking.uri()).download_artifacts(run, "extremes"))
+    kept = {kind: read_maps(folder / f"{kind}.h5") for kind in ("clean", "perturbed")}
+    test, every = inputs.test_set(attacked), read_maps(Layout("pilot").attacked("paper", "bim"))
+    change = posterior_change(test.maps, every.maps, inputs.target(attacked)).kl_perturbed_clean
+    found = [int(np.flatnonzero(test.index == i)[0]) for i in kept["clean"].index]
+    assert found[0] == change.argmax() and found[2] == change.argmin()
+    assert change[found[1]] == pytest.approx(np.median(change))
+    np.testing.assert_array_equal(kept["clean"].maps, test.maps[found])
+    np.testing.assert_array_equal(kept["perturbed"].maps, every.maps[found])
+
+
+def test_the_pattern_of_a_universal_attack_is_kept(attacked):
+    run = read("attacks/white_box/universal.json")["run_id"]
+    file = MlflowClient(tracking.uri()).download_artifacts(run, "extremes/pattern.npy")
+    assert np.load(file).shape == (16, 16)
+
+
+def test_a_transferred_attack_is_made_on_the_other_network(attacked):
+    """It hurts that one more than the attack on the target does, and the target less."""
+    rows = {
+        name: read(f"attacks/{attacked.attacked[name]}/{name}.json")
+        for name in ("bim", "transferred")
+    }
+    own = {name: row["kl_perturbed_clean"]["mean"] for name, row in rows.items()}
+    second = {n: r["others"]["second"]["kl_perturbed_clean"]["mean"] for n, r in rows.items()}
+    assert own["transferred"] < own["bim"] and second["transferred"] > second["bim"]
+
+
+def test_one_attack_of_a_group_can_be_made_again(attacked):
+    before = read("attacks/paper.json")
+    attack.run(attacked, ["fgsm"])
+    after = read("attacks/paper.json")
+    assert list(after) == list(before)
+    assert after["fgsm"] == before["fgsm"] and after["run_id"] != before["run_id"]
 
 
 def test_matching_gives_the_systematic_the_attacks_mean_squared_change(attacked):
@@ -241,24 +317,38 @@ def test_matching_gives_the_systematic_the_attacks_mean_squared_change(attacked)
     test = {int(i): m for i, m in zip(clean.index, clean.maps, strict=True)}
 
     def mean_square(name):
-        data = read_maps(Layout("pilot").attacked(name))
+        data = read_maps(Layout("pilot").attacked("paper", name))
         before = np.stack([test[int(i)] for i in data.index])
         return np.mean((data.maps.astype(np.float64) - before) ** 2)
 
     assert mean_square("systematic_matched") == pytest.approx(mean_square("bim"), rel=1e-4)
 
 
-def test_the_table_holds_every_attack_and_number(attacked):
+def test_the_table_holds_every_attack_and_number(compared):
     with open(Layout("pilot").result("attacks.csv"), newline="") as file:
         table = {line["perturbation"]: line for line in csv.DictReader(file)}
-    assert list(table) == attacked.run.attacks
-    kl = read("attacks/fgsm.json")["kl_perturbed_clean"]
+    assert list(table) == list(compared.attacked)
+    kl = read("attacks/paper/fgsm.json")["kl_perturbed_clean"]
     line = table["fgsm"]
     assert float(line["kl_perturbed_clean"]) == kl["mean"]
     assert float(line["kl_perturbed_clean.low"]) == kl["low"]
 
 
-def test_every_pair_of_attacks_is_compared(attacked):
+def test_detection_looks_at_every_attack_on_enough_maps(compared):
+    found = read("detection.json")
+    assert set(found) == set(compared.attacked) - {"initial_conditions"}
+    assert (found["bim"]["n_maps"], found["minimum_norm"]["n_maps"]) == (27, 5)
+    assert found["random_sign"]["log_power"]["auroc_known"]["mean"] > 0.9
+    with open(Layout("pilot").result("detection.csv"), newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["perturbation"] == "bim"]
+    assert {line["statistic"] for line in lines} == {
+        "log_power", "pdf", "peaks", "equilateral", "squeezed", "minkowski", "mmd",
+    }  # fmt: skip
+    by_power = next(line for line in lines if line["statistic"] == "log_power")
+    assert float(by_power["p_value"]) == found["bim"]["log_power"]["p_value"]
+
+
+def test_every_pair_of_attacks_is_compared(compared):
     pairs = read("compare.json")["kl_symmetrised"]
     assert len(pairs) == 15
     assert pairs["bim_and_systematic"]["mean"] > 0
@@ -298,8 +388,8 @@ def test_report_is_one_file_that_needs_no_network(reported):
     external = _External()
     external.feed(html)
     assert external.found == []
-    assert html.count("data:image/png;base64,") == 14
-    kl = read("attacks/bim.json")["kl_perturbed_clean"]["mean"]
+    assert html.count("data:image/png;base64,") == 16
+    kl = read("attacks/paper/bim.json")["kl_perturbed_clean"]["mean"]
     assert f"{kl:.3g}" in html
     assert "git.commit" in html
 
@@ -313,10 +403,10 @@ def dvc(*arguments):
 def test_dvc_knows_every_stage_of_the_pilot():
     names = {line.split()[0] for line in dvc("stage", "list", "--name-only").splitlines()}
     run = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]
-    stages = {"simulate", "assess", "compare", "search", "report"}
+    stages = {"simulate", "assess", "audit", "compare", "search", "report"}
     expected = {"verify", *(f"{stage}@pilot" for stage in stages)}
     expected |= {f"train@pilot-{name}" for name in run["posteriors"]}
-    expected |= {f"attack@pilot-{name}" for name in run["attacks"]}
+    expected |= {f"attack@pilot-{group}" for group in run["attacks"]}
     assert names == expected
 
 
@@ -327,8 +417,10 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
         ("verify", "simulate@pilot"),
         ("simulate@pilot", "train@pilot-compact"),
         ("train@pilot-likelihood", "assess@pilot"),
-        ("train@pilot-second", "attack@pilot-bim"),
-        ("attack@pilot-bim", "compare@pilot"),
+        ("train@pilot-second", "attack@pilot-paper"),
+        ("attack@pilot-controls", "compare@pilot"),
+        ("train@pilot-compact", "audit@pilot"),
+        ("audit@pilot", "report@pilot"),
         ("train@pilot-compact", "search@pilot"),
         ("assess@pilot", "report@pilot"),
         ("compare@pilot", "report@pilot"),

@@ -1,6 +1,7 @@
 """Tracking against a real MLflow store."""
 
 import hashlib
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -84,6 +85,21 @@ def test_a_child_is_found_below_its_parent_and_carries_its_tags(project):
     assert [a.path for a in client.list_artifacts(one.id, "examples")] == ["examples/worst.txt"]
     assert client.get_run(other.id).info.status == "FAILED"
     assert parent.info.status == "FINISHED"
+
+
+def test_a_view_shows_the_runs_of_single_attacks(project):
+    tracking.save_view("pilot", "attacks", "", ["kl"])  # no store yet
+    with tracking.start("attack", "pilot") as log, log.child("bim", {"attack": "bim"}) as one:
+        one.metrics({"kl": 4.0})
+    query = 'tags.stage = "attack" and tags.attack LIKE "%"'
+    tracking.save_view("other", "attacks", query, ["kl"])  # no such experiment
+    tracking.save_view("pilot", "attacks", query, ["kl", "rms"])
+    client = MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name("pilot")
+    view = json.loads(experiment.tags["mlflow.sharedViewState.attacks"])
+    assert view["selectedColumns"] == ["metrics.`kl`", "metrics.`rms`"]
+    found = client.search_runs([experiment.experiment_id], filter_string=view["searchFilter"])
+    assert [run.info.run_id for run in found] == [one.id]
 
 
 def test_stages_at_one_commit_with_one_parameter_file_share_the_pipeline_tag(project):

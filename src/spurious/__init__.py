@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
+    from spurious.config.systematics import Within as Within
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
+    from spurious.entries.api import perturb as perturb
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.inference.scaling import Scaling as Scaling
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from spurious.maps import join_maps as join_maps
     from spurious.maps import read_maps as read_maps
     from spurious.maps import write_maps as write_maps
+    from spurious.perturbations.effect import Effect as Effect
     from spurious.perturbations.gradient import BIM as BIM
     from spurious.perturbations.gradient import FGSM as FGSM
     from spurious.perturbations.gradient import PGD as PGD
@@ -34,6 +37,7 @@ __version__ = "0.2.0"
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
     "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
@@ -42,9 +46,11 @@ _HOME = {
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.inference.scaling", "Scaling"),
     "Standardiser": ("spurious.maps", "Standardiser"),
+    "Within": ("spurious.config.systematics", "Within"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),
+    "perturb": ("spurious.entries.api", "perturb"),
     "read_camels": ("spurious.camels", "read_camels"),
     "read_maps": ("spurious.maps", "read_maps"),
     "simulate": ("spurious.simulation", "simulate"),

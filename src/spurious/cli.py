@@ -41,7 +41,7 @@ def main() -> None:
     Each command is one stage of the pipeline in dvc.yaml and reads params.yaml in the current
     folder. `dvc repro` runs them all, in this order:
 
-    verify, simulate, train (once for each posterior), assess, attack (once for each perturbation),
+    verify, simulate, train (once for each posterior), assess, attack (once for each group), audit,
     compare, search, report. `tune` and `attack --model` stand beside it.
     """
 
@@ -177,10 +177,12 @@ def assess(config: Config) -> None:
     help="With --model: folder of the results.  [default: results/own/MODEL]",
 )
 def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Path | None) -> None:
-    """Perturb all test maps as the entry NAME of `attacks` says; measure the damage.
+    """Perturb all test maps as `attacks` in params.yaml says; measure the damage.
 
-    With --model and --maps, the whole table on a model of your own: every NAME given, or all of
-    `run.attacks`. docs/own_model.md says what the model must give.
+    Each NAME is a group of attacks or a single one; `dvc repro` runs the groups of `run.attacks`.
+
+    With --model and --maps, the table of damage to a model of your own: every NAME given, or the
+    first group of `run.attacks`. docs/own_model.md says what the model must give.
     """
     from spurious.errors import UserError
     from spurious.stages import attack as module
@@ -188,15 +190,29 @@ def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Pa
     if model is None:
         for option in (name for name, value in own.items() if value is not None):
             raise UserError(f"--{option} {own[option]}: only goes with --model")
-        if len(names) != 1:
-            raise UserError("attack: give one NAME, or --model and --maps for a model of your own")
-        module.run(config, names[0])
+        if not names:
+            raise UserError(
+                f"attack: give a NAME, such as the group {config.run.attacks[0]}, or --model and "
+                "--maps for a model of your own"
+            )
+        module.run(config, names)
         return
     if own["maps"] is None:
         raise UserError(f"--maps is missing: the maps on which {model} is attacked")
     from spurious.stages import own as table
 
     table.run(config, model, own["maps"], own["scaling"], own["out"], names)
+
+
+@stage()
+def audit(config: Config) -> None:
+    """Damage against budget, and the checks that say how far to believe any damage.
+
+    A failing check is printed and written down; it does not stop the pipeline.
+    """
+    from spurious.stages import audit as module
+
+    module.run(config)
 
 
 @stage()

@@ -80,20 +80,16 @@ def _check_run(run: Run, configs: dict[str, Config], path: Path) -> None:
             raise UserError(
                 f"{path}: run.scales: {scale!r} must be one of profiles: {', '.join(configs)}"
             )
-        for name in run.attacks:
-            if name not in configs[scale].attacks:
-                allowed = ", ".join(configs[scale].attacks)
-                raise UserError(f"{path}: run.attacks: {name!r} must be one of attacks: {allowed}")
 
 
 def _validate(value: Any, path: Path, scale: str) -> Config:
     try:
         return Config.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{path} at scale {scale}: {_one_line(error, value)}") from None
+        raise UserError(f"{path} at scale {scale}: {one_line(error, value)}") from None
 
 
-def _one_line(error: ValidationError, given: Any) -> str:
+def one_line(error: ValidationError, given: Any) -> str:
     """The first problem as 'key = value: what is allowed', and the number of others."""
     problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
     first = problems[0]

@@ -15,6 +15,9 @@ from spurious.figures import pretty
 # test set, and the mean symmetrised KL between the two perturbations' posteriors.
 PAPER_KL = {"bim": 1.05, "systematic": 0.98}
 PAPER_PAIRS = {("bim", "systematic"): 0.67}
+FOOLED = 0.5  # nat: as much as a shift by one sigma
+NOTICED = 0.01  # p-value of all statistics of one perturbation together
+MANY = 100  # maps, with which not to notice something means something
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
 PLAIN = {"omega_m": "Ω_m", "sigma_8": "σ_8"}
 METRICS = {
@@ -50,7 +53,7 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
     }
     encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
     return environment.get_template("report.html.j2").render(
-        **context, images=encoded, metric_labels=METRICS, paper_kl=PAPER_KL
+        **context, images=encoded, metric_labels=METRICS, paper_kl=PAPER_KL, notice_level=NOTICED
     )
 
 
@@ -65,10 +68,15 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def findings(
-    attacks: Mapping[str, Mapping[str, Any]], search: Mapping[str, Any], assessed: Mapping[str, Any]
+    attacks: Mapping[str, Mapping[str, Any]],
+    search: Mapping[str, Any],
+    assessed: Mapping[str, Any],
+    detection: Mapping[str, Mapping[str, Any]],
+    checks: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
     """What a reader should take home, made of the numbers."""
-    lines = [_finding(name, row) for name, row in attacks.items()]
+    lines = [_finding(name, attacks[name]) for name in PAPER_KL if name in attacks]
+    lines.append(_escaped(attacks, detection))
     if search["kl_confirmed"] is not None:
         lines.append(
             f"The worst systematic within {percent(search['max_power_change'])} of the power "
@@ -80,7 +88,64 @@ def findings(
         f"The network: z-scores have an RMS of {network['omega_m_z_rms']['mean']:.2f} in Ω_m and "
         f"{network['sigma_8_z_rms']['mean']:.2f} in σ_8 (1 if it knows its own errors)."
     )
+    failed = [pretty(name) for name, check in checks.items() if check["passed"] is False]
+    made = sum(check["passed"] is not None for check in checks.values())
+    lines.append(
+        f"Of {made} checks of the attacks themselves, "
+        + (f"these failed: {', '.join(failed)}." if failed else "none failed.")
+    )
     return lines + _against_power(assessed)
+
+
+def grouped(
+    attacks: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Rows by group and name."""
+    groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, row in attacks.items():
+        groups.setdefault(row["group"], {})[name] = row
+    return groups
+
+
+def noticed(
+    attacks: Mapping[str, Mapping[str, Any]], detection: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Attacks beside the statistics that would notice them, by decreasing damage."""
+    rows = []
+    for name, found in detection.items():
+        cells = {key: cell for key, cell in found.items() if isinstance(cell, Mapping)}
+        known = {key: cell["auroc_known"]["mean"] for key, cell in cells.items() if len(cell) > 2}
+        best = max(known, key=lambda key: known[key])
+        rows.append(
+            {
+                "name": name,
+                "kl": attacks[name]["kl_perturbed_clean"],
+                "by": [key for key, cell in cells.items() if _is_noticed(cell, len(cells))],
+                "best": best,
+                "auroc": known[best],
+                "n_maps": found["n_maps"],
+            }
+        )
+    return sorted(rows, key=lambda row: -row["kl"]["mean"])
+
+
+def _is_noticed(cell: Mapping[str, Any], tests: int) -> bool:
+    """Whether a p-value is below NOTICED, shared out among so many tests (Bonferroni)."""
+    return bool(cell["p_value"] < NOTICED / tests)
+
+
+def _escaped(
+    attacks: Mapping[str, Mapping[str, Any]], detection: Mapping[str, Mapping[str, Any]]
+) -> str:
+    escaped = [
+        f"{pretty(row['name'])} ({number(row['kl']['mean'])} nat)"
+        for row in noticed(attacks, detection)
+        if not row["by"] and row["kl"]["mean"] >= FOOLED and row["n_maps"] >= MANY
+    ]
+    return (
+        f"Perturbations that move the posterior by {FOOLED} nat or more and that none of the "
+        f"standard statistics notices: {', '.join(escaped) or 'none'}."
+    )
 
 
 def _against_power(assessed: Mapping[str, Any]) -> list[str]:

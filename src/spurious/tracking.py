@@ -8,6 +8,7 @@ and, for each input, the hash by which DVC knows it.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import platform
@@ -256,6 +257,41 @@ def ensure_store(store: Path, experiment: str) -> None:
         if client.get_experiment_by_name(experiment) is None:
             created = client.create_experiment(experiment)
             _make_relative(store, created, store / "artifacts" / experiment)
+
+
+def save_view(
+    experiment: str, name: str, query: str, columns: Sequence[str], store: Path = STORE
+) -> None:
+    """Keep a view of the experiment's runs: which of them, and which columns, sorted by the first.
+
+    The MLflow UI lists it under "Views" and opens it at `?viewStateShareKey=<name>`.
+
+    Args:
+        experiment: its name; nothing happens if it has no run.
+        name: of the view.
+        query: MLflow's filter of runs.
+        columns: metrics.
+        store: the tracking store.
+    """
+    from mlflow import MlflowClient
+
+    if not (store / "mlflow.db").exists():
+        return
+    client = MlflowClient(uri(store))
+    if (found := client.get_experiment_by_name(experiment)) is None:
+        return
+    shown = [f"metrics.`{column}`" for column in columns]
+    state = {
+        "searchFilter": query,
+        "orderByKey": shown[0],
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "selectedColumns": shown,
+    }
+    client.set_experiment_tag(
+        found.experiment_id, f"mlflow.sharedViewState.{name}", json.dumps(state)
+    )
 
 
 def _make_relative(store: Path, experiment_id: str, location: Path) -> None:

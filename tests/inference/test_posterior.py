@@ -12,7 +12,7 @@ import tensorflow as tf
 from spurious.errors import UserError
 from spurious.inference.distributions import parameters
 from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import Ensemble, NetworkPosterior, load, predict
+from spurious.inference.posterior import Ensemble, NetworkPosterior, Remembered, load, predict
 from spurious.inference.presets import compact
 from spurious.maps import Standardiser
 
@@ -179,3 +179,35 @@ def test_recalibration_sets_the_temperature_that_the_file_keeps(tmp_path):
         after.stddev(), posterior.head.temperature * before.stddev(), rtol=1e-5
     )
     np.testing.assert_array_equal(after.mean(), before.mean())
+
+
+def test_a_remembered_posterior_is_asked_once_for_the_same_maps(linear_posterior):
+    asked = []
+
+    class Counting:
+        names, standardiser = linear_posterior.names, linear_posterior.standardiser
+
+        def __call__(self, maps):
+            asked.append(len(maps))
+            return linear_posterior(maps)
+
+    remembered = Remembered(Counting(), size=2)
+    first, second, third = counts(3, seed=1), counts(3, seed=2), counts(2, seed=3)
+    for maps in (first, second, first.copy(), third):
+        np.testing.assert_array_equal(remembered(maps).mean(), linear_posterior(maps).mean())
+    assert asked == [3, 3, 2]
+    remembered(first)
+    assert asked == [3, 3, 2]  # used again later than the second, which is what was forgotten
+    remembered(second)
+    assert asked == [3, 3, 2, 3]
+
+
+def test_gradients_go_through_a_remembered_posterior(linear_posterior):
+    maps = tf.constant(counts(2))
+    gradients = []
+    for posterior in (linear_posterior, Remembered(linear_posterior)):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            loss = tf.reduce_sum(posterior(maps).log_prob([[0.3, 0.8]] * 2))
+        gradients.append(tape.gradient(loss, maps))
+    np.testing.assert_array_equal(*gradients)

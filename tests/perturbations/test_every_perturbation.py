@@ -1,13 +1,17 @@
 """One table: what every perturbation promises."""
 
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from spurious.perturbations import promises
 from spurious.perturbations.auto import AutoPGD
 from spurious.perturbations.controls import ShuffledPhases, ShuffledPixels
+from spurious.perturbations.effect import Effect
 from spurious.perturbations.gradient import BIM, FGSM, PGD
 from spurious.perturbations.minimum import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise, RandomSign
@@ -26,94 +30,92 @@ from spurious.perturbations.systematics import (
 from spurious.perturbations.universal import Universal
 
 BOX = 64.0  # Mpc/h
+SIZE = 0.7  # counts; one for all tests, because each traces its graph anew
+SETTINGS = "epsilon|alpha|objective|momentum|restarts|norm|decay|steps"
 SMOOTH = BandLimited(0.0, 0.6, BOX)
 OTHERS = np.random.default_rng(5).gamma(4.0, 16.0, (12, 16, 16)).astype(np.float32)
-
-
-def linf(change):
-    return np.abs(change).max((1, 2))
-
-
-def rms(change):
-    return np.sqrt(np.mean(np.asarray(change, np.float64) ** 2, axis=(1, 2)))
 
 
 # name -> (perturbation of a given size in counts, largest change in sizes, and how it is measured;
 # None: the size is not that of a ball)
 TABLE = {
-    "random_sign": (lambda p, size: RandomSign(size, seed=1), 1, linf),
-    "fgsm": (lambda p, size: FGSM(p, size), 1, linf),
-    "fgsm_kl": (lambda p, size: FGSM(p, size, objective="kl"), 1, linf),
-    "bim": (lambda p, size: BIM(p, size, steps=4), 4, linf),
-    "bim_kl": (lambda p, size: BIM(p, size, steps=4, objective="kl"), 4, linf),
+    "random_sign": (lambda p, size: RandomSign(size, seed=1), 1, "linf"),
+    "fgsm": (lambda p, size: FGSM(p, size), 1, "linf"),
+    "fgsm_kl": (lambda p, size: FGSM(p, size, objective="kl"), 1, "linf"),
+    "bim": (lambda p, size: BIM(p, size, steps=4), 4, "linf"),
+    "bim_kl": (lambda p, size: BIM(p, size, steps=4, objective="kl"), 4, "linf"),
     "bim_kl_reverse": (
         lambda p, size: BIM(p, size, steps=4, objective="kl_clean_perturbed"),
         4,
-        linf,
+        "linf",
     ),
-    "bim_toward": (lambda p, size: BIM(p, size, steps=4, objective=Toward((0.1, 2.0))), 4, linf),
-    "bim_shift_s8": (lambda p, size: BIM(p, size, steps=4, objective=ShiftS8(30.0)), 4, linf),
-    "bim_ball": (lambda p, size: BIM(p, size, steps=9, epsilon=2 * size), 2, linf),
-    "bim_upper": (lambda p, size: BIM(p, size, steps=4, upper=2000.0), 4, linf),
-    "pgd": (lambda p, size: PGD(p, size, steps=9), 1, linf),
-    "pgd_restarts": (lambda p, size: PGD(p, size, steps=4, restarts=3), 1, linf),
-    "pgd_l2": (lambda p, size: PGD(p, size, norm="l2", steps=9, alpha=size), 1, rms),
-    "pgd_linear": (lambda p, size: PGD(p, size, decay="linear", random_start=False), 1, linf),
+    "bim_toward": (lambda p, size: BIM(p, size, steps=4, objective=Toward((0.1, 2.0))), 4, "linf"),
+    "bim_shift_s8": (lambda p, size: BIM(p, size, steps=4, objective=ShiftS8(30.0)), 4, "linf"),
+    "bim_ball": (lambda p, size: BIM(p, size, steps=9, epsilon=2 * size), 2, "linf"),
+    "bim_upper": (lambda p, size: BIM(p, size, steps=4, upper=2000.0), 4, "linf"),
+    "pgd": (lambda p, size: PGD(p, size, steps=9), 1, "linf"),
+    "pgd_restarts": (lambda p, size: PGD(p, size, steps=4, restarts=3), 1, "linf"),
+    "pgd_l2": (lambda p, size: PGD(p, size, norm="l2", steps=9, alpha=size), 1, "l2"),
+    "pgd_linear": (lambda p, size: PGD(p, size, decay="linear", random_start=False), 1, "linf"),
     "momentum": (
         lambda p, size: PGD(p, 4 * size, alpha=size, steps=4, momentum=1.0, random_start=False),
         4,
-        linf,
+        "linf",
     ),
-    "phase_only": (lambda p, size: BIM(p, size, steps=4, constraints=(PhaseOnly(),)), 4, linf),
+    "phase_only": (lambda p, size: BIM(p, size, steps=4, constraints=(PhaseOnly(),)), 4, "linf"),
     "phase_only_free": (
         lambda p, size: PGD(
             p, None, alpha=size, steps=4, random_start=False, constraints=(PhaseOnly(),)
         ),
         None,
-        linf,
+        "linf",
     ),
     "bin_preserving": (
         lambda p, size: PGD(p, size, norm="l2", alpha=size, constraints=(BinPreserving(),)),
         1,
-        rms,
+        "l2",
     ),
-    "bounded": (lambda p, size: BIM(p, size, steps=4, constraints=(Bounded(0.1),)), 4, linf),
+    "bounded": (lambda p, size: BIM(p, size, steps=4, constraints=(Bounded(0.1),)), 4, "linf"),
     "band_limited": (
         lambda p, size: PGD(
             p, size, norm="l2", alpha=size, random_start=False, constraints=(SMOOTH,)
         ),
         1,
-        rms,
+        "l2",
     ),
-    "auto_pgd": (lambda p, size: AutoPGD(p, size, steps=9), 1, linf),
-    "auto_pgd_l2": (lambda p, size: AutoPGD(p, size, norm="l2", steps=9, restarts=2), 1, rms),
-    "auto_pgd_kl": (lambda p, size: AutoPGD(p, size, objective="kl", random_start=False), 1, linf),
-    "universal": (lambda p, size: Universal(p, size, OTHERS, objective="kl", steps=20), 1, linf),
+    "auto_pgd": (lambda p, size: AutoPGD(p, size, steps=9), 1, "linf"),
+    "auto_pgd_l2": (lambda p, size: AutoPGD(p, size, norm="l2", steps=9, restarts=2), 1, "l2"),
+    "auto_pgd_kl": (
+        lambda p, size: AutoPGD(p, size, objective="kl", random_start=False),
+        1,
+        "linf",
+    ),
+    "universal": (lambda p, size: Universal(p, size, OTHERS, objective="kl", steps=20), 1, "linf"),
     "universal_l2": (
         lambda p, size: Universal(p, size, OTHERS, objective="kl", steps=20, norm="l2"),
         1,
-        rms,
+        "l2",
     ),
-    "minimum_norm": (lambda p, size: MinimumNorm(p, 0.1, size), None, rms),
-    "minimum_norm_unreached": (lambda p, size: MinimumNorm(p, 1e6, size), 1, rms),
-    "minimum_norm_linf": (lambda p, size: MinimumNorm(p, 1e6, size, "linf", 9), 1, linf),
-    "gaussian_noise": (lambda p, size: GaussianNoise(size, 1), None, rms),
-    "correlated_noise": (lambda p, size: CorrelatedNoise(size, -1.5, 1), None, rms),
-    "shuffled_pixels": (lambda p, size: ShuffledPixels(FGSM(p, size), 1), 1, linf),
-    "shuffled_phases": (lambda p, size: ShuffledPhases(FGSM(p, size), 1), None, rms),
+    "minimum_norm": (lambda p, size: MinimumNorm(p, 0.1, size), None, "l2"),
+    "minimum_norm_unreached": (lambda p, size: MinimumNorm(p, 1e6, size), 1, "l2"),
+    "minimum_norm_linf": (lambda p, size: MinimumNorm(p, 1e6, size, "linf", 9), 1, "linf"),
+    "gaussian_noise": (lambda p, size: GaussianNoise(size, 1), None, "l2"),
+    "correlated_noise": (lambda p, size: CorrelatedNoise(size, -1.5, 1), None, "l2"),
+    "shuffled_pixels": (lambda p, size: ShuffledPixels(FGSM(p, size), 1), 1, "linf"),
+    "shuffled_phases": (lambda p, size: ShuffledPhases(FGSM(p, size), 1), None, "l2"),
     "calibration": (
         lambda p, size: Calibration(size / 1e5, (0.0, 40.0, 80.0), (0.2, -0.3)),
         None,
-        rms,
+        "l2",
     ),
-    "saturation": (lambda p, size: Saturation(size / 1e4, 90.0, 4.0), None, rms),
-    "gain_drift": (lambda p, size: GainDrift(size / 1e4, 30.0, 1), None, rms),
-    "stripes": (lambda p, size: Stripes(size, 8, 1, 1), None, rms),
-    "masked": (lambda p, size: Masked(size / 1e4, 0.1, 8.0, BOX, 1), None, rms),
-    "beam": (lambda p, size: Beam(size / 1e4, 8.0, BOX), None, rms),
-    "baryons": (lambda p, size: Baryons(size / 1e4, 8.0, BOX, 0.0), None, rms),
-    "logistic": (lambda p, size: Logistic(0.25, -15.0, size), 1, linf),
-    "logistic_negative": (lambda p, size: Logistic(0.25, -15.0, -size), 1, linf),
+    "saturation": (lambda p, size: Saturation(size / 1e4, 90.0, 4.0), None, "l2"),
+    "gain_drift": (lambda p, size: GainDrift(size / 1e4, 30.0, 1), None, "l2"),
+    "stripes": (lambda p, size: Stripes(size, 8, 1, 1), None, "l2"),
+    "masked": (lambda p, size: Masked(size / 1e4, 0.1, 8.0, BOX, 1), None, "l2"),
+    "beam": (lambda p, size: Beam(size / 1e4, 8.0, BOX), None, "l2"),
+    "baryons": (lambda p, size: Baryons(size / 1e4, 8.0, BOX, 0.0), None, "l2"),
+    "logistic": (lambda p, size: Logistic(0.25, -15.0, size), 1, "linf"),
+    "logistic_negative": (lambda p, size: Logistic(0.25, -15.0, -size), 1, "linf"),
 }
 
 
@@ -135,55 +137,78 @@ def truth():
 
 
 def test_shape_type_and_range(make, maps, truth):
-    changed = make(2.0)(maps, truth)
-    assert isinstance(changed, tf.Tensor)
-    assert changed.shape == maps.shape
-    assert changed.dtype == tf.float32
-    assert np.all(np.isfinite(changed))
-    assert np.min(changed) >= 0
-    assert np.all(np.any(changed != maps, axis=(1, 2)))
+    promises.keeps_shape_and_range(make(SIZE), maps, truth)
 
 
 def test_negative_densities_never_occur_however_large_the_budget(make, maps, truth):
-    assert np.min(make(1e4)(maps, truth)) >= 0
+    promises.stays_possible(make(1e4), maps, truth)
 
 
-def test_deterministic(request, make, linear_posterior, maps, truth):
+def test_deterministic_for_tensors_and_arrays(request, make, linear_posterior, maps, truth):
     factory, *_ = TABLE[request.node.callspec.params["make"]]
-    anew = factory(linear_posterior, 2.0)
-    np.testing.assert_array_equal(make(2.0)(maps, truth), anew(maps, truth))
+    promises.is_deterministic(make(SIZE), factory(linear_posterior, SIZE), maps, truth)
 
 
 def test_budget_is_respected_and_used_by_every_map(request, make, maps, truth):
-    size = 0.7
-    name = request.node.callspec.params["make"]
-    _, reach, measure = TABLE[name]
-    used = measure(make(size)(maps, truth) - maps)
+    _, reach, norm = TABLE[request.node.callspec.params["make"]]
+    used = promises.size_of(make(SIZE)(maps, truth) - maps, norm)
     if reach is None:
-        assert np.all(used > 1e-5 * size)
+        assert np.all(used > 1e-5 * SIZE)
         return
-    # A float32 density of up to 1000 counts is rounded by 3e-5.
-    assert np.all(used <= reach * size + 1e-4)
+    promises.keeps_budget(make(SIZE), maps, truth, reach * SIZE, norm)
     # Densities at zero and spectra that must stay keep some maps from the end of their budget.
-    assert np.all(used >= (0.9 if measure is linf else 0.5) * reach * size)
+    assert np.all(used >= (0.9 if norm == "linf" else 0.5) * reach * SIZE)
 
 
 def test_zero_budget_changes_nothing(make, maps, truth):
-    np.testing.assert_array_equal(make(0.0)(maps, truth), maps)
+    promises.changes_nothing(make(0.0), maps, truth)
 
 
 def test_a_map_is_changed_alike_alone_and_in_company(request, make, maps, truth):
-    together = make(2.0)(maps, truth)
-    alone = make(2.0)(maps[3:4], truth[3:4])
     # The posterior's gradient rounds otherwise in another batch; signs hide that, L2 steps do not.
-    signed = TABLE[request.node.callspec.params["make"]][2] is linf
-    np.testing.assert_allclose(alone[0], together[3], rtol=0, atol=0 if signed else 1e-4)
+    signed = TABLE[request.node.callspec.params["make"]][2] == "linf"
+    promises.ignores_companions(make(SIZE), maps, truth, 0 if signed else 1e-4)
 
 
-def test_tensors_and_arrays_are_both_taken(make, maps, truth):
-    np.testing.assert_array_equal(
-        make(2.0)(tf.constant(maps), tf.constant(truth)), make(2.0)(maps, truth)
-    )
+@dataclass(frozen=True)
+class Broken(Effect):
+    """Keeps its promises, but for the one that is named."""
+
+    amplitude: Any
+    promise: str
+
+    def __call__(self, maps, truth=None):
+        maps = tf.convert_to_tensor(maps)
+        amplitude = tf.cast(self.amplitude, maps.dtype)
+        changed = {
+            "shape": lambda: (maps + amplitude)[:, :-1],
+            "float": lambda: tf.cast(maps + amplitude, tf.float64),
+            "finite": lambda: maps / 0,
+            "negative": lambda: maps - amplitude,
+            "leaves a map": lambda: tf.concat([maps[:1], maps[1:] + amplitude], 0),
+            "time": lambda: maps + amplitude * tf.random.uniform(maps.shape),
+            "company": lambda: maps + amplitude * (1 + tf.reduce_mean(maps)),
+            "size 0": lambda: maps + amplitude + 1,
+            "more than": lambda: maps + 3 * amplitude,
+            "none": lambda: maps + amplitude,
+        }
+        return changed[self.promise]()
+
+    def change(self, maps):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        *("shape", "float", "finite", "negative", "leaves a map"),
+        *("time", "company", "size 0", "more than"),
+    ],
+)
+def test_a_broken_promise_is_told(maps, promise):
+    with pytest.raises(AssertionError, match=promise):
+        promises.check(lambda size: Broken(size, promise), maps, size=1.0, reach=2)
+    promises.check(lambda size: Broken(size, "none"), maps, size=1.0, reach=2)
 
 
 @pytest.mark.parametrize(
@@ -210,5 +235,7 @@ def test_tensors_and_arrays_are_both_taken(make, maps, truth):
     ],
 )
 def test_impossible_settings_are_refused(make_wrong, linear_posterior):
-    with pytest.raises(ValueError, match=r"epsilon|alpha|objective|momentum|restarts|norm|decay"):
+    with pytest.raises(
+        ValueError, match=r"epsilon|alpha|objective|momentum|restarts|norm|decay|steps"
+    ):
         make_wrong(linear_posterior)

@@ -151,7 +151,7 @@ def test_batches_and_companions_do_not_matter(linear_posterior, maps):
 )
 def test_impossible_settings_are_refused(linear_posterior, wrong):
     settings = {"sigmas": 1.0, "largest": 1.0} | wrong
-    with pytest.raises(ValueError, match=r"sigmas|epsilon|norm|steps"):
+    with pytest.raises(ValueError, match=r"sigmas|largest|norm|steps|restarts|bisections"):
         MinimumNorm(linear_posterior, **settings)
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.optimize import brentq
 
 from spurious import spectra
+from spurious.perturbations.auto import AutoPGD
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.spectral import BandLimited, BinPreserving, Bounded, PhaseOnly, _n_modes
 
@@ -161,6 +163,49 @@ def test_phase_only_optimum_has_the_phases_of_the_gradient(one_weight, far_maps)
     possible = one_weight.means(best) - one_weight.means(far_maps)
     np.testing.assert_allclose(reached[:, 0], possible[:, 0], rtol=1e-6)
     assert np.max(allowed(PhaseOnly(), far_maps, attacked.numpy())) < 1e-9
+
+
+def turned(modes, gradient, weight):
+    """Modes of the same amplitudes along gradient + weight x themselves; the mean stays."""
+    along = gradient + weight * modes
+    along = np.abs(modes) * along / np.abs(along)
+    along[:, 0, 0] = modes[:, 0, 0]
+    return along
+
+
+@pytest.mark.parametrize("epsilon", [2.0, 20.0])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p, size, **kept: PGD(p, size, size, 100, decay="linear", **kept),
+        lambda p, size, **kept: AutoPGD(p, size, steps=60, **kept),
+    ],
+    ids=["pgd", "auto_pgd"],
+)
+def test_phase_only_optimum_within_an_l2_ball(one_weight, far_maps, make, epsilon):
+    """w . x at fixed |X_k| and |x - x0| is largest for X_k along W_k + lambda X0_k.
+
+    Lagrange: the ball fixes Re sum conj(X0_k) X_k, so the sum of both is what phases align with;
+    lambda follows from the radius, map by map.
+    """
+    kept = {"norm": "l2", "random_start": False, "constraints": (PhaseOnly(),)}
+    attack = make(one_weight, epsilon, **kept)
+    attacked = attack(far_maps, below(one_weight, far_maps)).numpy()
+    gradient = np.fft.fft2(one_weight.weights[0])
+    for clean, found in zip(far_maps, attacked, strict=True):
+        modes = np.fft.fft2(clean[None])
+
+        def best(log_weight, modes=modes):
+            return np.fft.ifft2(turned(modes, gradient, np.exp(log_weight))).real[0]
+
+        def excess(log_weight, best=best, clean=clean):
+            return np.sqrt(np.mean((best(log_weight) - clean) ** 2)) - epsilon
+
+        optimum = best(brentq(excess, -25, 5, xtol=1e-10))
+        reached, possible = (np.sum(one_weight.weights[0] * (x - clean)) for x in (found, optimum))
+        assert 0.99 * possible < reached < possible * (1 + 1e-6)
+        assert np.sqrt(np.mean((found - clean) ** 2)) <= epsilon * (1 + 1e-9)
+        assert np.max(allowed(PhaseOnly(), clean[None], found[None])) < 1e-3
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5])

@@ -122,7 +122,7 @@ def test_seeds(linear_posterior, training):
 )
 def test_impossible_settings_are_refused(linear_posterior, training, wrong):
     settings = {"epsilon": 1.0, "maps": training, "objective": "kl"} | wrong
-    with pytest.raises(ValueError, match=r"epsilon|alpha|norm|maps|objective"):
+    with pytest.raises(ValueError, match=r"epsilon|alpha|norm|maps|objective|steps"):
         Universal(linear_posterior, **settings)
 
 

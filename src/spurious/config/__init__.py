@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from pydantic import Field, model_validator
 
+from spurious.config.audit import Audit
 from spurious.config.inference import (
     FlowHead,
     Likelihood,
@@ -29,6 +30,7 @@ from spurious.config.quantities import (
     Length,
     Range,
     Section,
+    parts,
 )
 from spurious.config.search import Bounds, Search
 from spurious.config.simulation import (
@@ -51,6 +53,7 @@ __all__ = [
     "BIM",
     "FGSM",
     "UNKNOWN_KEY",
+    "Audit",
     "Axis",
     "Background",
     "Bounds",
@@ -102,7 +105,7 @@ class Run(Section):
     posteriors: list[str] = Field(min_length=1, description="trained, in this order")
     ensembles: list[str] = Field([], description="made of those")
     target: str = Field(description="what attacks and search see; damage is measured on all")
-    attacks: list[str] = Field(min_length=1)
+    attacks: list[str] = Field(min_length=1, description="groups of attacks, a process each")
     tune: list[str] = Field([], description="scales whose networks are tuned")
 
 
@@ -132,7 +135,8 @@ class Config(Section):
     posteriors: dict[str, Posterior]
     ensembles: dict[str, list[str]] = Field({}, description="equal-weight mixtures of posteriors")
     tune: Tune = Tune()
-    attacks: dict[str, Perturbation]
+    attacks: dict[str, dict[str, Perturbation]] = Field(description="group -> name -> what it is")
+    audit: Audit = Audit()
     search: Search
     report: Report = Report()
 
@@ -169,6 +173,35 @@ class Config(Section):
         for name in run.ensembles:
             _named(f"ensembles.{name}", self.ensembles[name], run.posteriors, "run.posteriors")
         return self
+
+    @model_validator(mode="after")
+    def _attacks(self) -> Config:
+        """Refuse groups that mean nothing or are empty, and names that mean two things."""
+        _named("run.attacks", self.run.attacks, self.attacks, "attacks")
+        seen: dict[str, str] = {}
+        for group, entries in self.attacks.items():
+            if not entries:
+                raise ValueError(f"attacks.{group}: must have at least one entry")
+            for name in (group, *entries):
+                if name in seen:
+                    raise ValueError(f"attacks.{group}.{name}: is a name in {seen[name]} too")
+            seen |= dict.fromkeys((group, *entries), f"attacks.{group}")
+        present = [*self.run.posteriors, *self.run.ensembles]
+        for group in self.run.attacks:
+            for name, entry in self.attacks[group].items():
+                on = [one for part in parts(entry) if (one := getattr(part, "on", None))]
+                _named(f"attacks.{group}.{name}.on", on, present, "what is run")
+        return self
+
+    @property
+    def entries(self) -> dict[str, Perturbation]:
+        """All attacks by name, whatever their group."""
+        return {name: one for entries in self.attacks.values() for name, one in entries.items()}
+
+    @property
+    def attacked(self) -> dict[str, str]:
+        """Name -> group of the attacks that are run, in that order."""
+        return {name: group for group in self.run.attacks for name in self.attacks[group]}
 
     @model_validator(mode="after")
     def _possible(self) -> Config:

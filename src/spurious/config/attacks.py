@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -109,16 +109,39 @@ class RandomSign(Section):
     epsilon: Budget
 
 
-class FGSM(Section):
+class OnPosterior(Section):
+    """An attack that follows a posterior's gradient."""
+
+    on: str | None = Field(
+        None,
+        description="posterior on which the attack is made; none: the target. Budgets in std stay "
+        "those of the target, so that the change in counts is the same",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unquoted(cls, values: Any) -> Any:
+        """YAML 1.1, which PyYAML reads, takes the bare key `on` for true."""
+        if isinstance(values, dict) and True in values:
+            return {("on" if key is True else key): value for key, value in values.items()}
+        return values
+
+
+class OnMaps(OnPosterior):
+    """An attack on maps."""
+
+    upper: Density | None = Field(None, description="largest density; none: any")
+
+
+class FGSM(OnMaps):
     """Fast gradient sign method: one step of size epsilon (Goodfellow et al. 2015)."""
 
     kind: Literal["fgsm"]
     epsilon: Budget
     objective: Objective = "nll"
-    upper: Density | None = Field(None, description="largest density; none: any")
 
 
-class BIM(Section):
+class BIM(OnMaps):
     """Basic iterative method (Kurakin et al. 2017; the paper's Eq. 2)."""
 
     kind: Literal["bim"]
@@ -127,62 +150,48 @@ class BIM(Section):
     epsilon: Budget | None = Field(None, description="largest change of a pixel; none: alpha steps")
     objective: Objective = "nll"
     constraints: tuple[Constraint, ...] = ()
-    upper: Density | None = Field(None, description="largest density; none: any")
 
 
-class PGD(Section):
+class Climb(OnMaps):
+    """What PGD and Auto-PGD have in common."""
+
+    epsilon: Budget | None = Field(
+        None, description="largest change of a pixel (linf), or RMS change (l2); none: any"
+    )
+    steps: int = Field(20, ge=1, le=10_000)
+    norm: Literal["linf", "l2"] = "linf"
+    objective: Objective = "nll"
+    random_start: bool = True
+    restarts: int = Field(1, ge=1, le=1000)
+    constraints: tuple[Constraint, ...] = ()
+    alpha: Budget | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.epsilon is None and (self.alpha is None or not self.constraints):
+            raise ValueError("epsilon: without one, give alpha and constraints")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts = {self.restarts} must be 1 without random_start")
+        return self
+
+
+class PGD(Climb):
     """Projected gradient descent (Madry et al. 2018); with momentum, MI-FGSM (Dong et al. 2018)."""
 
     kind: Literal["pgd"]
-    epsilon: Budget | None = Field(
-        None, description="largest change of a pixel (linf), or RMS change (l2); none: any"
-    )
     alpha: Budget | None = Field(None, description="first step; none: steps of 2.5 epsilon in all")
-    steps: int = Field(20, ge=1, le=10_000)
-    norm: Literal["linf", "l2"] = "linf"
-    objective: Objective = "nll"
     decay: Literal["constant", "linear"] = Field("constant", description="linear: to alpha / steps")
     momentum: float = Field(0.0, ge=0, le=1)
-    random_start: bool = True
-    restarts: int = Field(1, ge=1, le=1000)
-    constraints: tuple[Constraint, ...] = ()
-    upper: Density | None = Field(None, description="largest density; none: any")
-
-    @model_validator(mode="after")
-    def _possible(self) -> PGD:
-        if self.epsilon is None and (self.alpha is None or not self.constraints):
-            raise ValueError("epsilon: without one, give alpha and constraints")
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError(f"restarts = {self.restarts} must be 1 without random_start")
-        return self
 
 
-class AutoPGD(Section):
+class AutoPGD(Climb):
     """Auto-PGD, which chooses its own step sizes (Croce & Hein 2020)."""
 
     kind: Literal["auto_pgd"]
-    epsilon: Budget | None = Field(
-        None, description="largest change of a pixel (linf), or RMS change (l2); none: any"
-    )
     alpha: Budget | None = Field(None, description="first step; none: 2 epsilon")
-    steps: int = Field(20, ge=1, le=10_000)
-    norm: Literal["linf", "l2"] = "linf"
-    objective: Objective = "nll"
-    random_start: bool = True
-    restarts: int = Field(1, ge=1, le=1000)
-    constraints: tuple[Constraint, ...] = ()
-    upper: Density | None = Field(None, description="largest density; none: any")
-
-    @model_validator(mode="after")
-    def _possible(self) -> AutoPGD:
-        if self.epsilon is None and (self.alpha is None or not self.constraints):
-            raise ValueError("epsilon: without one, give alpha and constraints")
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError(f"restarts = {self.restarts} must be 1 without random_start")
-        return self
 
 
-class Universal(Section):
+class Universal(OnMaps):
     """One pattern for all maps (Moosavi-Dezfooli et al. 2017), trained on the training maps."""
 
     kind: Literal["universal"]
@@ -192,10 +201,9 @@ class Universal(Section):
     batch_size: int = Field(32, ge=1, le=4096, description="maps a step")
     norm: Literal["linf", "l2"] = "linf"
     objective: Objective = "nll"
-    upper: Density | None = Field(None, description="largest density; none: any")
 
 
-class MinimumNorm(Section):
+class MinimumNorm(OnMaps):
     """The smallest change that moves the posterior's mean by so many clean sigmas."""
 
     kind: Literal["minimum_norm"]
@@ -207,7 +215,9 @@ class MinimumNorm(Section):
     steps: int = Field(20, ge=1, le=10_000, description="of each attack that tries a budget")
     restarts: int = Field(3, ge=1, le=1000, description="random starts at the largest budget")
     bisections: int = Field(7, ge=0, le=30, description="known to 2^-bisections of itself")
-    upper: Density | None = Field(None, description="largest density; none: any")
+    maps: int | None = Field(
+        None, ge=1, description="test maps to attack, the first of them, as it is slow; none: all"
+    )
 
 
 class NoiseBudget(Section):
@@ -217,7 +227,7 @@ class NoiseBudget(Section):
     unit: Literal["noise_norm"]
 
 
-class InitialConditions(Section):
+class InitialConditions(OnPosterior):
     """Other phases of the white noise; every mode keeps its power, the cosmology stays."""
 
     kind: Literal["initial_conditions"]
@@ -229,21 +239,3 @@ class InitialConditions(Section):
 
 WhiteBox = FGSM | BIM | PGD | AutoPGD | Universal | MinimumNorm
 """Attacks on maps; `InitialConditions` is one on simulations."""
-
-
-class Match(Section):
-    """An amplitude chosen so that the mean squared change equals another perturbation's."""
-
-    match: RandomSign | FGSM | BIM | PGD = Field(discriminator="kind")
-
-
-def _amplitude_kind(value: Any) -> str:
-    given = isinstance(value, Match) or (isinstance(value, dict) and "match" in value)
-    return "match" if given else "density"
-
-
-# Told apart before validation, so that an error names one of them and not both.
-Amplitude = Annotated[
-    Annotated[Density, Tag("density")] | Annotated[Match, Tag("match")],
-    Discriminator(_amplitude_kind),
-]

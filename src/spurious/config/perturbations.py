@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from spurious.config.attacks import (
     BIM,
     FGSM,
     PGD,
-    Amplitude,
     AutoPGD,
     InitialConditions,
-    Match,
     MinimumNorm,
     RandomSign,
     Universal,
     WhiteBox,
 )
-from spurious.config.quantities import InverseDensity, Section
-from spurious.config.systematics import Systematic
+from spurious.config.custom import Custom, is_custom
+from spurious.config.systematics import Logistic, Matching, Systematic
 
 __all__ = [
     "BIM",
     "FGSM",
     "PGD",
-    "Amplitude",
     "AutoPGD",
     "InitialConditions",
     "Logistic",
     "Match",
+    "Matching",
     "MinimumNorm",
     "Perturbation",
     "RandomSign",
@@ -38,16 +36,18 @@ __all__ = [
     "WhiteBox",
 ]
 
+Match = Matching
 
-class Logistic(Section):
-    """The paper's systematic (Eq. 3): x + beta / (1 + exp(a x + b))."""
+BuiltIn = Annotated[
+    RandomSign | WhiteBox | InitialConditions | Systematic, Field(discriminator="kind")
+]
 
-    kind: Literal["logistic"]
-    a: InverseDensity
-    b: float
-    beta: Amplitude
+
+def _home(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return "custom" if is_custom(kind) else "built_in"
 
 
 Perturbation = Annotated[
-    RandomSign | WhiteBox | InitialConditions | Logistic | Systematic, Field(discriminator="kind")
+    Annotated[BuiltIn, Tag("built_in")] | Annotated[Custom, Tag("custom")], Discriminator(_home)
 ]

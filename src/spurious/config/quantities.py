@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -96,3 +97,11 @@ class Axis(Section):
         """The values, rounded to twelve decimals, so that 0.15000000000000002 is 0.15."""
         count = round((self.stop - self.start) / self.step) + 1
         return [round(self.start + i * self.step, 12) for i in range(count)]
+
+
+def parts(section: Section) -> Iterator[Section]:
+    """A section and all sections within it."""
+    yield section
+    for name in type(section).model_fields:
+        if isinstance(inner := getattr(section, name), Section):
+            yield from parts(inner)

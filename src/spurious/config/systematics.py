@@ -16,12 +16,11 @@ from pydantic import (
     SerializeAsAny,
     Tag,
     TypeAdapter,
-    ValidationError,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
-from spurious.config.quantities import Budget, Density, Length, Section
+from spurious.config.quantities import Budget, Density, InverseDensity, Length, Section
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ class Within:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, given: Any) -> Any:
-        value = given if isinstance(given, int | float) else given.value
+        value = getattr(given, "value", given)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"must be a number between {self.low:g} and {self.high:g}")
         if not self.low <= value <= self.high:
             raise ValueError(f"must be between {self.low:g} and {self.high:g}, not {value:g}")
         return given
@@ -69,13 +70,7 @@ def _entry(given: Any) -> Section:
     """Any entry of `attacks`; their union holds the sections below, so it is looked up late."""
     from spurious.config.perturbations import Perturbation
 
-    try:
-        entry: Section = TypeAdapter(Perturbation).validate_python(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        context = {"problem": f"{place}: {first['msg']}" if place else first["msg"]}
-        raise PydanticCustomError("entry", "{problem}", context) from None
+    entry: Section = TypeAdapter(Perturbation).validate_python(given)
     return entry
 
 
@@ -94,14 +89,23 @@ class Matching(Section):
 
 def _amplitude_kind(value: Any) -> str:
     given = isinstance(value, Matching) or (isinstance(value, dict) and "match" in value)
-    return "match" if given else "value"
+    return "match" if given else "plain"
 
 
 T = TypeVar("T")
 # Told apart before validation, so that an error names one of them and not both.
 Matchable = Annotated[
-    Annotated[T, Tag("value")] | Annotated[Matching, Tag("match")], Discriminator(_amplitude_kind)
+    Annotated[T, Tag("plain")] | Annotated[Matching, Tag("match")], Discriminator(_amplitude_kind)
 ]
+
+
+class Logistic(Section):
+    """The paper's systematic (Eq. 3): x + beta / (1 + exp(a x + b))."""
+
+    kind: Literal["logistic"]
+    a: InverseDensity
+    b: float
+    beta: Matchable[Density]
 
 
 class Calibration(Section):
@@ -217,7 +221,8 @@ class ShuffledPhases(Section):
 
 
 Systematic = Annotated[
-    Calibration
+    Logistic
+    | Calibration
     | Saturation
     | GainDrift
     | Stripes
@@ -232,8 +237,12 @@ Systematic = Annotated[
 ]
 
 
-def ranges(section: type[Section]) -> dict[str, tuple[float, float, str]]:
-    """Name -> (low, high, unit) of a section's numbers that have plausible limits."""
+def ranges(section: Section | type[Section]) -> dict[str, tuple[float, float, str]]:
+    """Name -> (low, high, unit) of the numbers of an entry, or a section, that have limits.
+
+    The limits are those of physical plausibility, for kinds of this package and any other.
+    """
+    section = section if isinstance(section, type) else type(section)
     found = {}
     for name, field in section.model_fields.items():
         for limits, unit in _limits(field.annotation, tuple(field.metadata)):

@@ -1,8 +1,10 @@
 """Figures of the report. Every function returns a matplotlib Figure; none shows or saves it."""
 
+from spurious.figures.audit import security_curves
 from spurious.figures.calibration import coverage, pit_histogram, sbc, tarp
 from spurious.figures.damage import damage_bars, spectrum_changes
 from spurious.figures.detection import detection
+from spurious.figures.extremes import extremes
 from spurious.figures.inference import (
     error_plane,
     learning_curve,
@@ -10,7 +12,7 @@ from spurious.figures.inference import (
     predicted_versus_true,
 )
 from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
-from spurious.figures.search import pareto, search_history
+from spurious.figures.search import fronts, pareto, search_history
 from spurious.figures.style import colours, pretty
 from spurious.figures.tuning import tuning_history, tuning_importances
 
@@ -23,6 +25,8 @@ __all__ = [
     "detection",
     "error_plane",
     "examples",
+    "fronts",
+    "extremes",
     "learning_curve",
     "pareto",
     "pit_histogram",
@@ -32,6 +36,7 @@ __all__ = [
     "preview",
     "sbc",
     "search_history",
+    "security_curves",
     "spectrum_changes",
     "tarp",
     "tuning_history",

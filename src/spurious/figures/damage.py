@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from spurious.figures.spectra import power_changes
 from spurious.figures.style import CLEAN, colours, handles, pretty
@@ -36,18 +38,27 @@ def spectrum_changes(
 
 
 def damage_bars(rows: Mapping[str, Mapping[str, Any]], paper: Mapping[str, float]) -> Figure:
-    """Mean KL(perturbed ‖ clean) of each perturbation, 95 % interval, and the paper's value."""
-    figure = Figure(figsize=(8, 0.55 * len(rows) + 1.4), layout="constrained")
+    """Mean KL(perturbed ‖ clean) of each perturbation, 95 % interval, and the paper's value.
+
+    Rows of one `group`, if they name it, have one colour.
+    """
+    figure = Figure(figsize=(8, 0.32 * len(rows) + 1.6), layout="constrained")
     axes = figure.subplots()
+    groups = list(dict.fromkeys(row.get("group", "") for row in rows.values()))
+    shade = colours(groups)
     for y, (name, row) in enumerate(rows.items()):
         kl = row["kl_perturbed_clean"]
         error = [[kl["mean"] - kl["low"]], [kl["high"] - kl["mean"]]]
-        axes.barh(y, max(kl["mean"], 1e-4), xerr=error, color=colours(list(rows))[name], height=0.6)
+        colour = shade[row.get("group", "")]
+        axes.barh(y, max(kl["mean"], 1e-4), xerr=error, color=colour, height=0.7)
         if name in paper:
             axes.plot(paper[name], y, "D", color=CLEAN)
     axes.set_yticks(range(len(rows)), [pretty(name) for name in rows])
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="mean KL(perturbed ‖ clean) [nat]")
+    legend: list[Artist] = [Patch(color=shade[g], label=pretty(g)) for g in groups if g]
     if paper:
-        axes.legend(handles=[Line2D([], [], marker="D", linestyle="", color=CLEAN, label="paper")])
+        legend.append(Line2D([], [], marker="D", linestyle="", color=CLEAN, label="paper’s value"))
+    if legend:
+        axes.legend(handles=legend)
     return figure

@@ -38,7 +38,10 @@ def detection(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
         rows: what `spurious.detection.Detector.row` gave, by name of the perturbation.
     """
     (first, *_) = rows.values()
-    columns = {kind: [name for name, cell in first.items() if kind in cell] for kind in TITLES}
+    columns = {
+        kind: [name for name, cell in first.items() if isinstance(cell, Mapping) and kind in cell]
+        for kind in TITLES
+    }
     figure = Figure(figsize=(4 + 0.52 * sum(map(len, columns.values())), 2.6 + 0.34 * len(rows)),
                     layout="constrained")  # fmt: skip
     panels = figure.subplots(

@@ -47,11 +47,11 @@ def workflow(
     norm = LogNorm(max(1.0, float(clean.min())), float(clean.max()))
     for row, (name, map_) in enumerate(perturbed.items()):
         images = [figure.add_subplot(grid[row, 4 * i : 4 * i + 4]) for i in range(3)]
-        _image(images[0], clean, "clean map", box_size, norm=norm, unit="counts")
+        image(images[0], clean, "clean map", box_size, norm=norm, unit="counts")
         pattern = map_ - clean
         limit = max(float(np.abs(pattern).max()), 1e-6)
         title = f"+ {pretty(name)} (RMS {np.sqrt(np.mean(pattern**2)):.2f} counts)"
-        _image(
+        image(
             images[1],
             pattern,
             title,
@@ -61,7 +61,7 @@ def workflow(
             vmax=limit,
             unit="counts",
         )
-        _image(images[2], map_, "= perturbed map", box_size, norm=norm, unit="counts")
+        image(images[2], map_, "= perturbed map", box_size, norm=norm, unit="counts")
     last = [figure.add_subplot(grid[-1, 4 * i : 4 * i + 4]) for i in range(3)]
     contours(last[0], posteriors, axes_values, truth, shade)
     figure.legend(handles=handles(shade), loc="outside lower center", ncols=9, frameon=False)
@@ -92,7 +92,7 @@ def examples(
     for i in range(n):
         norm = LogNorm(max(1.0, float(maps[i].min())), float(maps[i].max()))
         title = ", ".join(f"{LABELS[p]} = {v:.2f}" for p, v in zip(LABELS, truths[i], strict=True))
-        _image(axes[0, i], maps[i], title, box_size, norm=norm, unit="counts")
+        image(axes[0, i], maps[i], title, box_size, norm=norm, unit="counts")
         contours(axes[1, i], posteriors[i], axes_values, truths[i], shade)
     figure.legend(handles=handles(shade), loc="outside lower center", ncols=9, frameon=False)
     return figure
@@ -106,14 +106,14 @@ def preview(maps: np.ndarray, labels: np.ndarray, box_size: float) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     norm = LogNorm(low := max(1.0, float(maps.min())), float(maps.max()))
     for axes, map_, label in zip(panels, maps.clip(low), labels, strict=False):
-        image = axes.imshow(map_.T, origin="lower", extent=(0, box_size, 0, box_size), norm=norm)
+        shown = axes.imshow(map_.T, origin="lower", extent=(0, box_size, 0, box_size), norm=norm)
         values = zip(LABELS, label, strict=True)
         axes.set_title(", ".join(f"{LABELS[name]} = {value:.3g}" for name, value in values))
         axes.set(xlabel="Mpc/h", ylabel="Mpc/h")
     for axes in panels[len(maps) :]:
         axes.set_axis_off()
     unit = "projected particle count per pixel"
-    _plain_ticks(figure.colorbar(image, ax=list(panels), label=unit, shrink=0.8))
+    _plain_ticks(figure.colorbar(shown, ax=list(panels), label=unit, shrink=0.8))
     return figure
 
 
@@ -141,14 +141,15 @@ def credible_levels(density: np.ndarray, masses: Sequence[float]) -> list[float]
     return [levels[0], *[max(b, float(np.nextafter(a, np.inf))) for a, b in pairwise(levels)]]
 
 
-def _image(
+def image(
     axes: Axes, map_: np.ndarray, title: str, box_size: float, *, unit: str, **style: Any
 ) -> None:
-    image = axes.imshow(map_.T, origin="lower", extent=(0, box_size, 0, box_size), **style)
+    """One map (N, N) with its scale and a bar that names its `unit`; `style` as for `imshow`."""
+    shown = axes.imshow(map_.T, origin="lower", extent=(0, box_size, 0, box_size), **style)
     axes.set_title(title, fontsize=10)
     axes.set(xlabel="Mpc/h", ylabel="Mpc/h")
-    bar = axes.figure.colorbar(image, ax=axes, label=unit, fraction=0.046, pad=0.03)
-    if isinstance(image.norm, LogNorm):
+    bar = axes.figure.colorbar(shown, ax=axes, label=unit, fraction=0.046, pad=0.03)
+    if isinstance(shown.norm, LogNorm):
         _plain_ticks(bar)
 
 

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from spurious.inference.posterior import Posterior
+from spurious.perturbations.ascent import Ascent
 from spurious.perturbations.base import like
-from spurious.perturbations.constraints import Constraint, satisfy
-from spurious.perturbations.gradient import LAST_ROUNDS, PGD
-from spurious.perturbations.objectives import Objective
 from spurious.perturbations.steps import Norm, direction
 
 MOMENTUM = 0.75  # weight of the step, the rest is that of the one before: alpha of the paper
@@ -36,96 +32,41 @@ Evaluate = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclass(frozen=True)
-class AutoPGD:
-    """Auto-PGD, uphill: `PGD` without a step size to choose.
+class AutoPGD(Ascent):
+    """Auto-PGD, uphill: projected gradient ascent without a step size to choose.
 
     It takes one gradient more than `PGD` of as many steps, and its result is the best map of each
     climb rather than the last.
 
     Args:
-        posterior: what is attacked.
-        epsilon: radius of the ball, counts as `norm` measures them; None: no ball, which needs
-            `alpha` and constraints.
+        posterior, epsilon, steps, norm, objective, random_start, restarts, constraints, upper,
+            seed, batch_size: as for `Ascent`.
         alpha: size of the first step, counts; by default 2 epsilon, as in the paper.
-        steps: number of steps.
-        norm, objective, random_start, restarts, constraints, upper, seed, batch_size: as for
-            `PGD`.
 
     Raises:
-        ValueError: as for `PGD`.
+        ValueError: as for `Ascent`.
     """
 
-    posterior: Posterior
-    epsilon: float | None
-    alpha: float | None = None
-    steps: int = 20
-    norm: Norm = "linf"
-    objective: str | Objective = "nll"
-    random_start: bool = True
-    restarts: int = 1
-    constraints: tuple[Constraint, ...] = ()
-    upper: float | None = None
-    seed: int = 0
-    batch_size: int = 128
-
-    def __post_init__(self) -> None:
-        _ = self.pgd  # refuses what is impossible before work starts
-
-    def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:
-        """See `Perturbation`; some objectives need the truth."""
-        return self.pgd(maps, truth)
-
-    @cached_property
-    def pgd(self) -> PGD:
-        """PGD with the same settings, whose climbs choose their steps."""
-        alpha = self.alpha
-        if alpha is None and self.epsilon is not None:
-            alpha = FIRST_STEP * self.epsilon
-        return _Adaptive(
-            self.posterior,
-            self.epsilon,
-            alpha,
-            self.steps,
-            self.norm,
-            self.objective,
-            random_start=self.random_start,
-            restarts=self.restarts,
-            constraints=self.constraints,
-            upper=self.upper,
-            seed=self.seed,
-            batch_size=self.batch_size,
-        )
-
-
-class _Adaptive(PGD):
-    """PGD with another way to climb."""
+    @property
+    def first_step(self) -> float:
+        """Size of the first step, counts."""
+        if self.alpha is not None:
+            return self.alpha
+        assert self.epsilon is not None  # see __post_init__
+        return FIRST_STEP * self.epsilon
 
     def _climb(
         self, clean: tf.Tensor, truth: tf.Tensor, reference: Any, seed: tf.Tensor
     ) -> tf.Tensor:
         best, _ = climb(
             lambda maps: self._evaluate(maps, reference, truth),
-            lambda maps: satisfy(maps, clean, self.constraints, self._ball),
+            lambda maps: self._allowed(maps, clean),
             self._start(clean, seed),
             tf.fill((tf.shape(clean)[0], 1, 1), like(self.first_step, clean)),
             self.steps,
             self.norm,
         )
-        if not self.constraints:
-            return best
-        return satisfy(best, clean, self.constraints, self._ball, LAST_ROUNDS)
-
-    def _evaluate(
-        self, maps: tf.Tensor, reference: Any, truth: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The objective of each map and its gradient."""
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            value = self._value(maps, reference, truth)
-        gradient = tape.gradient(value, maps)
-        if gradient is None:
-            raise ValueError(f"objective {self.objective!r} does not depend on the maps")
-        return value, gradient
+        return self._settled(best, clean)
 
 
 def climb(

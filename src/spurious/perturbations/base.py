@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -24,6 +25,15 @@ class Perturbation(Protocol):
         ...
 
 
+@runtime_checkable
+class HasExtras(Protocol):
+    """A perturbation that finds more than maps."""
+
+    def extras(self) -> dict[str, np.ndarray]:
+        """What was found, by name, in the last call: rows in the order of its maps, or patterns."""
+        ...
+
+
 def possible(maps: tf.Tensor, upper: float | None = None) -> tf.Tensor:
     """Clip densities to zero and, if given, to `upper`."""
     maps = tf.maximum(maps, like(0.0, maps))
@@ -33,3 +43,29 @@ def possible(maps: tf.Tensor, upper: float | None = None) -> tf.Tensor:
 def like(value: Any, maps: tf.Tensor) -> tf.Tensor:
     """A number or tensor in the type of `maps`; `tf.cast` would first round a number to float32."""
     return tf.cast(value, maps.dtype) if tf.is_tensor(value) else tf.constant(value, maps.dtype)
+
+
+def require(low: float, high: float, **values: Any) -> None:
+    """Check that numbers lie between `low` and `high`, both included; tensors and None pass.
+
+    Raises:
+        ValueError: names the number and what is allowed.
+    """
+    for name, value in values.items():
+        if value is None or tf.is_tensor(value) or isinstance(value, tf.Variable):
+            continue
+        if not low <= value <= high:
+            raise ValueError(f"{name} = {value} must be between {low:g} and {high:g}")
+
+
+def refuse_above(upper: float | None, maps: tf.Tensor) -> None:
+    """Check that no clean map exceeds the largest density allowed, if there is one.
+
+    Raises:
+        ValueError: one does.
+    """
+    if upper is not None and tf.reduce_max(maps) > upper:
+        raise ValueError(
+            f"upper = {upper} must be at least the largest clean density, "
+            f"{float(tf.reduce_max(maps)):g}"
+        )

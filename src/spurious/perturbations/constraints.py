@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from spurious.perturbations.base import possible
+from spurious.perturbations.base import like, possible
 from spurious.perturbations.steps import Norm, rms
 
 
@@ -46,9 +46,13 @@ class Ball:
     def __call__(self, maps: tf.Tensor, clean: tf.Tensor) -> tf.Tensor:
         """See `Constraint`."""
         if self.epsilon is not None:
-            within = within_linf if self.norm == "linf" else within_l2
-            maps = within(maps, clean, tf.constant(self.epsilon, clean.dtype))
+            maps = within(maps, clean, like(self.epsilon, clean), self.norm)
         return possible(maps, self.upper)
+
+
+def within(maps: tf.Tensor, clean: tf.Tensor, epsilon: Any, norm: Norm) -> tf.Tensor:
+    """Nearest maps whose change is at most `epsilon`, one for all or (batch, 1, 1)."""
+    return (within_linf if norm == "linf" else within_l2)(maps, clean, epsilon)
 
 
 def within_linf(maps: tf.Tensor, clean: tf.Tensor, epsilon: Any) -> tf.Tensor:

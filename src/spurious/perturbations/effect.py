@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from spurious.perturbations.base import possible
+from spurious.perturbations.base import possible, require
 
 
 class Effect(ABC):
@@ -40,14 +40,3 @@ class Effect(ABC):
     @abstractmethod
     def change(self, maps: tf.Tensor) -> tf.Tensor:
         """What is added to `maps` (batch, N, N): the same shape and type, counts."""
-
-
-def require(low: float, high: float, **values: Any) -> None:
-    """Check that numbers lie between `low` and `high`, both included; tensors pass.
-
-    Raises:
-        ValueError: names the number and what is allowed.
-    """
-    for name, value in values.items():
-        if not tf.is_tensor(value) and not low <= value <= high:
-            raise ValueError(f"{name} = {value} must be between {low:g} and {high:g}")

@@ -30,8 +30,9 @@ from tqdm import tqdm
 from spurious import config, seeds
 from spurious.cosmology import Cosmology
 from spurious.inference.posterior import Posterior
+from spurious.perturbations.ascent import START
 from spurious.perturbations.base import like
-from spurious.perturbations.gradient import REACH, START
+from spurious.perturbations.gradient import REACH
 from spurious.perturbations.objectives import Objective, named
 from spurious.simulation import project, white_noise
 from spurious.simulation.engine import cosmology_at

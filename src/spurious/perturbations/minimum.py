@@ -13,18 +13,18 @@ budget much smaller than the bisection alone would.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from spurious.inference.posterior import Posterior
+from spurious.perturbations.ascent import in_batches, value_and_gradient
 from spurious.perturbations.auto import FIRST_STEP, climb
-from spurious.perturbations.base import like, possible
-from spurious.perturbations.constraints import within_l2, within_linf
+from spurious.perturbations.base import like, possible, refuse_above, require
+from spurious.perturbations.constraints import within
 from spurious.perturbations.steps import PIXELS, Norm, draw_start, rms, starts
 
 DRAWS = 12  # halvings when a success is drawn back: 1 / 4096 of its size
@@ -91,19 +91,17 @@ class MinimumNorm:
     upper: float | None = None
     seed: int = 0
     batch_size: int = 128
+    _last: dict[str, np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not self.sigmas > 0:
             raise ValueError(f"sigmas = {self.sigmas} must be above 0")
-        if not self.largest >= 0:
-            raise ValueError(f"largest epsilon = {self.largest} must be at least 0")
+        require(0, np.inf, largest=self.largest, bisections=self.bisections)
+        require(1, np.inf, steps=self.steps, restarts=self.restarts)
         if self.norm not in get_args(Norm):
             raise ValueError(f"norm = {self.norm!r} must be one of {get_args(Norm)}")
-        if min(self.steps, self.restarts) < 1 or self.bisections < 0:
-            raise ValueError(
-                f"steps = {self.steps} and restarts = {self.restarts} must be at least 1, "
-                f"bisections = {self.bisections} at least 0"
-            )
 
     def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:
         """See `Perturbation`; the truth does not matter. `find` also tells the budgets."""
@@ -112,18 +110,18 @@ class MinimumNorm:
     def find(self, maps: Any) -> Minimum:
         """The smallest change of each map (n, N, N) in counts."""
         maps = tf.convert_to_tensor(maps)
-        if self.upper is not None and tf.reduce_max(maps) > self.upper:
-            raise ValueError(
-                f"upper = {self.upper} must be at least the largest clean density, "
-                f"{float(tf.reduce_max(maps)):g}"
-            )
-        firsts = range(0, len(maps), self.batch_size)
-        bar = tqdm(firsts, desc="minimum norm", unit="batch", delay=2, leave=False)
-        parts = [self._search(maps[first : first + self.batch_size]) for first in bar]
+        refuse_above(self.upper, maps)
+        parts = in_batches(self._search, self.batch_size, "minimum norm", maps)
         found, distance = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
         epsilons = self._size(found - maps).numpy().ravel().astype(np.float64)
         reached = distance.numpy().astype(np.float64)
-        return Minimum(found, np.where(reached >= self.sigmas, epsilons, np.inf), reached)
+        epsilons = np.where(reached >= self.sigmas, epsilons, np.inf)
+        self._last.update(epsilons=epsilons, distances=reached)
+        return Minimum(found, epsilons, reached)
+
+    def extras(self) -> dict[str, np.ndarray]:
+        """See `HasExtras`: `epsilons` and `distances` of `Minimum`; empty before the first call."""
+        return dict(self._last)
 
     @cached_property
     def _search(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
@@ -195,15 +193,13 @@ class MinimumNorm:
         return tf.sqrt(2 * Displacement()(self.posterior(maps), reference))
 
     def _evaluate(self, maps: tf.Tensor, reference: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            value = Displacement()(self.posterior(maps), reference)
-        return value, tape.gradient(value, maps)
+        return value_and_gradient(
+            lambda maps: Displacement()(self.posterior(maps), reference), maps, Displacement()
+        )
 
     def _within(self, maps: tf.Tensor, clean: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         """Within each map's own ball, and in range."""
-        within = within_linf if self.norm == "linf" else within_l2
-        return possible(within(maps, clean, epsilon), self.upper)
+        return possible(within(maps, clean, epsilon, self.norm), self.upper)
 
     def _size(self, change: tf.Tensor) -> tf.Tensor:
         """Size of each change under the norm, (batch, 1, 1)."""

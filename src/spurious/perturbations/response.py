@@ -103,10 +103,10 @@ class Calibration(Effect):
         super().__post_init__()
         if len(self.knots) < 2 or self.knots[0] != 0 or not np.all(np.diff(self.knots) > 0):
             raise ValueError(f"knots = {self.knots} must increase from 0")
-        if len(self.log_slopes) != len(self.knots) - 1:
+        given = int(np.shape(self.log_slopes)[0])  # `len` does not work for a graph's tensor
+        if given != len(self.knots) - 1:
             raise ValueError(
-                f"log_slopes: {len(self.log_slopes)} given, one fewer than the {len(self.knots)} "
-                "knots are needed"
+                f"log_slopes: {given} given, one fewer than the {len(self.knots)} knots are needed"
             )
 
     def change(self, maps: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 import tensorflow as tf
 
+from spurious.perturbations.base import like
 from spurious.spectra import cosmic_variance
 
 
@@ -46,7 +47,8 @@ class Bounded:
     P is the clean map's own power, its cosmic variance sqrt(2 / n_modes).
 
     Args:
-        fraction: of the cosmic variance, at least 0.
+        fraction: of the cosmic variance, at least 0; a float64 variable of TensorFlow lets one
+            trace of an attack serve all its values.
     """
 
     fraction: float
@@ -60,11 +62,8 @@ class Bounded:
         before, after = _fourier(clean), _fourier(maps)
         n = clean.shape[-1]
         clean_power, power = _annulus_power(before, n), _annulus_power(after, n)
-        slack = self.fraction * cosmic_variance(_n_modes(n))
-        low, high = (
-            clean_power * tf.constant(factor, power.dtype)
-            for factor in (np.maximum(1 - slack, 0), 1 + slack)
-        )
+        slack = like(self.fraction * cosmic_variance(_n_modes(n)), power)
+        low, high = clean_power * tf.maximum(1 - slack, 0), clean_power * (1 + slack)
         wanted = _at_modes(tf.clip_by_value(power, low, high), n)
         scaled = _scaled(before, after, tf.sqrt(wanted), tf.sqrt(_at_modes(power, n)))
         return _replaced(maps, before, after, scaled)

@@ -21,9 +21,10 @@ import tensorflow as tf
 
 from spurious import seeds
 from spurious.inference.posterior import Posterior
-from spurious.perturbations.base import like, possible
-from spurious.perturbations.constraints import within_l2, within_linf
-from spurious.perturbations.gradient import REACH, START
+from spurious.perturbations.ascent import START, value_and_gradient
+from spurious.perturbations.base import like, possible, require
+from spurious.perturbations.constraints import within
+from spurious.perturbations.gradient import REACH
 from spurious.perturbations.objectives import Objective, named
 from spurious.perturbations.steps import Norm, accumulate, direction, scheduled
 
@@ -91,12 +92,8 @@ class Universal:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if not self.epsilon >= 0:
-            raise ValueError(f"epsilon = {self.epsilon} must be at least 0")
-        if (self.alpha is not None and not self.alpha >= 0) or self.steps < 1:
-            raise ValueError(
-                f"alpha = {self.alpha} must be at least 0 and steps = {self.steps} at least 1"
-            )
+        require(0, np.inf, epsilon=self.epsilon, alpha=self.alpha)
+        require(1, np.inf, steps=self.steps)
         if self.norm not in get_args(Norm):
             raise ValueError(f"norm = {self.norm!r} must be one of {get_args(Norm)}")
         if len(self.maps) == 0 or self.batch_size < 1:
@@ -117,6 +114,10 @@ class Universal:
         truth = like(np.zeros((len(maps), 1)) if self.truth is None else self.truth, maps)
         batches = [tf.constant(part) for part in self._batches()]
         return tf.function(self._train)(maps, truth, *batches).numpy()
+
+    def extras(self) -> dict[str, np.ndarray]:
+        """See `HasExtras`: the `pattern`."""
+        return {"pattern": self.pattern}
 
     @cached_property
     def perturbation(self) -> Pattern:
@@ -171,20 +172,17 @@ class Universal:
         return like(START * min(self._first_step, self.epsilon), maps) * tf.sign(draw)
 
     def _project(self, pattern: tf.Tensor) -> tf.Tensor:
-        within = within_linf if self.norm == "linf" else within_l2
-        return within(pattern, tf.zeros_like(pattern), like(self.epsilon, pattern))
+        return within(pattern, tf.zeros_like(pattern), like(self.epsilon, pattern), self.norm)
 
     def _gradient(self, pattern: tf.Tensor, clean: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
         """Gradient of the batch's mean objective in the pattern, (1, N, N)."""
         reference = self.posterior(clean)
-        with tf.GradientTape() as tape:
-            tape.watch(pattern)
+
+        def mean(pattern: tf.Tensor) -> tf.Tensor:
             perturbed = self.posterior(possible(clean + pattern, self.upper))
-            mean = tf.reduce_mean(named(self.objective)(perturbed, reference, truth))
-        gradient = tape.gradient(mean, pattern)
-        if gradient is None:
-            raise ValueError(f"objective {self.objective!r} does not depend on the maps")
-        return gradient
+            return tf.reduce_mean(named(self.objective)(perturbed, reference, truth))
+
+        return value_and_gradient(mean, pattern, self.objective)[1]
 
 
 def laid(maps: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:

@@ -1,133 +1,225 @@
-"""Stage `attack`: one perturbation of all test maps, and its damage."""
+"""Stage `attack`: groups of perturbations of the test maps, and the damage of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from spurious import config as cfg
-from spurious import tracking
+from spurious import entries, tracking
 from spurious.config import Config
-from spurious.config.attacks import InitialConditions, Universal, WhiteBox
-from spurious.damage import measure, posterior_change
+from spurious.config.attacks import InitialConditions, Universal
+from spurious.config.quantities import parts
+from spurious.damage import Damage, measure, posterior_change
 from spurious.errors import UserError
-from spurious.files import write_json
-from spurious.inference.posterior import Posterior
+from spurious.files import read_json, write_json
+from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import MapSet, write_maps
-from spurious.perturbations.base import Perturbation
-from spurious.perturbations.noise import RandomSign
-from spurious.perturbations.systematics import Logistic, matched
 from spurious.stages import examples
-from spurious.stages.inputs import bystanders, files, target, test_set, training_set
+from spurious.stages.inputs import bystanders, files, test_set, training_set
 from spurious.stages.inputs import posterior as load
 from spurious.stages.layout import Layout
-from spurious.stages.systematics import build_systematic
-from spurious.stages.white_box import build_attack, build_initial_conditions
+
+# What a group's metrics file holds of each row; the rows themselves have all of it.
+SUMMARY = (
+    "n_maps", "kl_perturbed_clean", "rms_counts", "mean_power_change_raw",
+    "mean_power_change_contrast",
+)  # fmt: skip
 
 
-def run(config: Config, name: str) -> None:
-    """Perturb, measure; write `data/<scale>/attacks/<name>.h5` and its row of damage."""
-    if name not in config.attacks:
-        raise UserError(f"attack = {name!r}: must be one of {', '.join(config.attacks)}")
-    layout, settings = Layout(config.scale), config.attacks[name]
-    test, posterior = test_set(config), target(config)
+class Scene:
+    """What all attacks of one process share, each loaded when it is first needed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._posteriors: dict[str, Posterior] = {}
+
+    @cached_property
+    def test(self) -> MapSet:
+        """The maps that are attacked."""
+        return test_set(self.config)
+
+    @cached_property
+    def training(self) -> MapSet:
+        """The maps on which the target was trained."""
+        return training_set(self.config)
+
+    @property
+    def target(self) -> Posterior:
+        """What is attacked."""
+        return self.posterior(self.config.run.target)
+
+    def posterior(self, name: str) -> Posterior:
+        """Any posterior by name; an ensemble shares its members with the others."""
+        if name not in self._posteriors:
+            members = self.config.ensembles.get(name)
+            self._posteriors[name] = (
+                Ensemble([self.posterior(member) for member in members])
+                if members
+                else Remembered(load(self.config, name))
+            )
+        return self._posteriors[name]
+
+
+def run(config: Config, names: Sequence[str]) -> None:
+    """Perturb and measure, group by group.
+
+    Below `data/<scale>/attacks/<group>/` the maps of each attack are written, below
+    `results/<scale>/attacks/<group>/` its row of damage, and beside these folders the metrics of
+    the group.
+
+    Args:
+        config: has the attacks.
+        names: groups, or single attacks, which replace what is there of them.
+
+    Raises:
+        UserError: a name is neither.
+    """
+    # Every attack is a graph of its own: TensorFlow would warn of that.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    scene = Scene(config)
+    for group, members in chosen(config, names).items():
+        _run_group(scene, group, members)
+
+
+def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
+    """Group -> names of its attacks that were asked for.
+
+    Raises:
+        UserError: a name is neither a group nor an attack.
+    """
+    wanted: dict[str, list[str]] = {}
+    home = {name: group for group, members in config.attacks.items() for name in members}
+    for name in dict.fromkeys(names):
+        if name not in config.attacks and name not in home:
+            raise UserError(
+                f"attack = {name!r}: must be a group, {', '.join(config.attacks)}, or one of "
+                f"{', '.join(home)}"
+            )
+        if name in config.attacks:
+            wanted[name] = list(config.attacks[name])
+        elif name not in wanted.get(home[name], []):
+            wanted.setdefault(home[name], []).append(name)
+    return wanted
+
+
+def _run_group(scene: Scene, group: str, names: Sequence[str]) -> None:
+    config, layout = scene.config, Layout(scene.config.scale)
     inputs = [layout.maps, *files(config, config.run.target)]
-    with tracking.start("attack", config.scale, inputs=inputs, tags={"attack": name}) as log:
-        log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
-        log.dataset(test, layout.maps, context="test")
-        test, perturbed, used = perturb(config, settings, posterior, test)
-        damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
-        row = damage.row(config.seed, test.index)
-        row |= {"parameters": used, "target": config.run.target}
-        row["others"] = others(config, test, perturbed)
-        write_maps(layout.attacked(name), perturbed)
-        write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
-        log.metrics(tracking.numbers(row))
-        for other, change in row["others"].items():
-            log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
-        log.series(series(row))
-        log.figure(examples.workflow(0, test, {name: perturbed}, posterior), "example.png")
-    for one, change in {config.run.target: row, **row["others"]}.items():
-        kl = change["kl_perturbed_clean"]
-        print(
-            f"{name} on {one}: KL(perturbed ‖ clean) = {kl['mean']:.3g} "
-            f"[{kl['low']:.3g}, {kl['high']:.3g}]"
-        )
+    metrics = layout.result(f"attacks/{group}.json")
+    with tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log:
+        log.params({"attacks": ",".join(names), "target": config.run.target, "seed": config.seed})
+        log.dataset(scene.test, layout.maps, context="test")
+        rows = read_json(metrics) if metrics.exists() else {}
+        rows = {name: row for name, row in rows.items() if name in config.attacks[group]}
+        for name in tqdm(names, desc=group, unit="attack", delay=2, leave=False):
+            with log.child(name, {"attack": name}) as own:
+                row = _attack(scene, group, name, own)
+            rows[name] = {key: row[key] for key in SUMMARY}
+            tqdm.write(told(name, row, config.run.target))
+        log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
+        write_json(metrics, {"run_id": log.id, **rows})
+        log.artifact(metrics)
 
 
-def others(config: Config, test: MapSet, perturbed: MapSet) -> dict[str, dict[str, Any]]:
-    """The damage to every other posterior that was not trained on these maps."""
-    return {
-        name: posterior_change(test.maps, perturbed.maps, load(config, name)).row(
+def _attack(scene: Scene, group: str, name: str, log: tracking.Run) -> dict[str, Any]:
+    """One row of damage: perturb, measure, write, log."""
+    config, layout = scene.config, Layout(scene.config.scale)
+    settings = config.attacks[group][name]
+    log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
+    test, perturbed, used, extras = perturb(scene, settings)
+    damage = measure(test.maps, perturbed.maps, scene.target, test.box_size)
+    row = damage.row(config.seed, test.index)
+    row |= {"parameters": used, "target": config.run.target, "group": group}
+    row["others"] = {
+        other: posterior_change(test.maps, perturbed.maps, scene.posterior(other)).row(
             config.seed, test.index
         )
-        for name in bystanders(config)
+        for other in bystanders(config)
     }
+    write_maps(layout.attacked(group, name), perturbed)
+    write_json(layout.result(f"attacks/{group}/{name}.json"), {"run_id": log.id, **row})
+    log.metrics(tracking.numbers(row))
+    for other, change in row["others"].items():
+        log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
+    log.series(series(row))
+    keep_extremes(log, scene, name, (test, perturbed), damage, extras)
+    return row
 
 
 def perturb(
-    config: Config, settings: cfg.Perturbation, posterior: Posterior, test: MapSet
-) -> tuple[MapSet, MapSet, dict[str, float]]:
-    """The clean maps that were attacked, the same perturbed, and the numbers that describe how."""
-    if isinstance(settings, InitialConditions):
-        adversary = build_initial_conditions(
-            settings, posterior, config.simulation, config.background, config.seed
-        )
-        test = test.take(np.arange(min(settings.maps, len(test))))
-        universes = adversary.perturb(test.seeds, test.labels, test.axis)
-        return test, replace(test, maps=universes.maps), parameters(adversary)
-    training = training_set(config) if isinstance(settings, Universal) else None
-    perturbation = build(settings, posterior, test, config.seed, training)
-    return test, apply(perturbation, test), parameters(perturbation)
+    scene: Scene, settings: cfg.Perturbation
+) -> tuple[MapSet, MapSet, dict[str, float], dict[str, np.ndarray]]:
+    """What a perturbation makes of the test maps, or of those that its entry asks for.
 
-
-def build(
-    settings: cfg.Perturbation,
-    posterior: Posterior,
-    test: MapSet,
-    seed: int,
-    training: MapSet | None = None,
-) -> Perturbation:
-    """The perturbation that an entry of params.yaml describes, its budgets turned into counts.
-
-    Args:
-        settings: the entry, not one that acts on simulations.
-        posterior: what is attacked.
-        test: the maps to perturb.
-        seed: root of its random draws.
-        training: other maps, which kind `universal` needs.
+    Returns:
+        The clean maps, the same perturbed, the numbers that describe how, and arrays that the
+        perturbation tells beside its maps.
     """
+    config, test = scene.config, entries.first_maps(settings, scene.test)
     if isinstance(settings, InitialConditions):
-        raise UserError("kind initial_conditions acts on simulations, not on any maps")
-    if isinstance(settings, cfg.RandomSign):
-        return RandomSign(settings.epsilon.counts(posterior.standardiser.std), seed)
-    if isinstance(settings, WhiteBox):
-        return build_attack(settings, posterior, test, seed, training)
-    if not isinstance(settings, cfg.Logistic):
-        return build_systematic(settings, posterior, test, seed)
-    if isinstance(settings.beta, cfg.Density):
-        return Logistic(settings.a.value, settings.b, settings.beta.value)
-    other = apply(build(settings.beta.match, posterior, test, seed, training), test)
-    mean_square = np.mean((other.maps.astype(np.float64) - test.maps) ** 2)
-    unit = Logistic(settings.a.value, settings.b, 1.0)
-    return matched(unit, test.maps, float(mean_square))
+        adversary = entries.build_initial_conditions(
+            settings,
+            scene.target,
+            config.simulation,
+            config.background,
+            config.seed,
+            scene.posterior,
+        )
+        universes = adversary.perturb(test.seeds, test.labels, test.axis)
+        return test, replace(test, maps=universes.maps), entries.parameters(adversary), {}
+    needs = any(isinstance(part, Universal) for part in parts(settings))
+    training = scene.training if needs else None
+    perturbation = entries.build(
+        settings, scene.target, test, config.seed, training, scene.posterior
+    )
+    perturbed = entries.apply(perturbation, test)
+    return test, perturbed, entries.parameters(perturbation), entries.extras(perturbation)
 
 
-def apply(perturbation: Perturbation, data: MapSet) -> MapSet:
-    """The data set with its maps perturbed."""
-    return replace(data, maps=perturbation(data.maps, data.labels).numpy())
+def keep_extremes(
+    log: tracking.Run,
+    scene: Scene,
+    name: str,
+    pair: tuple[MapSet, MapSet],
+    damage: Damage,
+    extras: Mapping[str, np.ndarray],
+) -> None:
+    """The maps that were hurt most, middling and least, two of them drawn; and `extras`."""
+    rows = extreme_rows(damage.kl_perturbed_clean)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, data in zip(("clean", "perturbed"), pair, strict=True):
+            write_maps(Path(folder) / f"{kind}.h5", data.take(rows))
+        for extra, values in extras.items():
+            np.save(Path(folder) / f"{extra}.npy", values)
+        log.artifacts(Path(folder), "extremes")
+    ends = rows[[0, -1]] if len(rows) > 1 else rows
+    kl = damage.kl_perturbed_clean[ends]
+    titles = [f"{kind}: KL {x:.3g} nat" for kind, x in zip(("worst", "least"), kl, strict=False)]
+    axes = examples.grid(scene.test.labels)
+    figure = examples.extremes(name, titles, ends, *pair, scene.target, axes)
+    log.figure(figure, "extremes.png")
 
 
-def parameters(perturbation: Any) -> dict[str, float]:
-    """The numbers that describe a perturbation after budgets and matching, in counts."""
-    return {
-        name: value
-        for name, value in vars(perturbation).items()
-        if isinstance(value, int | float) and name not in ("seed", "batch_size")
-    }
+def extreme_rows(damage: np.ndarray) -> np.ndarray:
+    """Rows of the largest, the middle and the smallest of (n,) numbers; fewer if n < 3."""
+    order = np.argsort(-damage, kind="stable")
+    return order[np.unique([0, (len(order) - 1) // 2, len(order) - 1])]
+
+
+def told(name: str, row: Mapping[str, Any], target: str) -> str:
+    """The damage to every posterior in one line."""
+    kls = {target: row, **row["others"]}
+    means = ", ".join(f"{one} {kl['kl_perturbed_clean']['mean']:.3g}" for one, kl in kls.items())
+    return f"{name}: KL(perturbed ‖ clean) of {means}"
 
 
 def series(row: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -72,6 +72,29 @@ def examples(
     return figures.examples(
         clean.maps[rows],
         [{name: d[i] for name, d in density.items()} for i in range(len(rows))],
+        axes,
+        clean.labels[rows],
+        clean.box_size,
+    )
+
+
+def extremes(
+    name: str,
+    titles: Sequence[str],
+    rows: np.ndarray,
+    clean: MapSet,
+    perturbed: MapSet,
+    posterior: Posterior,
+    axes: tuple[np.ndarray, np.ndarray],
+) -> Figure:
+    """Single maps that one perturbation hurt; `titles` say how, one for each of `rows`."""
+    before, after = (densities(posterior, data.maps[rows], axes) for data in (clean, perturbed))
+    return figures.extremes(
+        name,
+        titles,
+        clean.maps[rows],
+        perturbed.maps[rows],
+        [{"clean": b, name: a} for b, a in zip(before, after, strict=True)],
         axes,
         clean.labels[rows],
         clean.box_size,

@@ -86,6 +86,9 @@ def training_set(config: Config) -> MapSet:
 
 
 def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
-    """The row of damage of each attack in `run.attacks`, in that order."""
+    """The row of damage of each attack that is run, in that order."""
     layout = Layout(config.scale)
-    return {name: read_json(layout.result(f"attacks/{name}.json")) for name in config.run.attacks}
+    return {
+        name: read_json(layout.result(f"attacks/{group}/{name}.json"))
+        for name, group in config.attacked.items()
+    }

@@ -35,9 +35,9 @@ class Layout:
         """A trained posterior, standardiser included."""
         return Path("models") / self.scale / f"{name}.keras"
 
-    def attacked(self, attack: str) -> Path:
+    def attacked(self, group: str, attack: str) -> Path:
         """The test maps as one perturbation left them."""
-        return Path("data") / self.scale / "attacks" / f"{attack}.h5"
+        return Path("data") / self.scale / "attacks" / group / f"{attack}.h5"
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""

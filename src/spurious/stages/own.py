@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,22 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious import tracking
-from spurious.config import Config
+from spurious.config import Config, Perturbation
 from spurious.config.attacks import InitialConditions, WhiteBox
-from spurious.config.quantities import Section
+from spurious.config.quantities import parts
 from spurious.damage import Damage, measure
+from spurious.entries import apply, build, first_maps, parameters
 from spurious.errors import UserError
 from spurious.files import md5, write_json
 from spurious.inference.external import KerasPosterior, has_head
 from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
 from spurious.maps import MapSet, read_maps, write_maps
-from spurious.stages.attack import apply, build, parameters, series
+from spurious.stages.attack import chosen, series
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.scaling_file import read_scaling
 from spurious.stages.table import drawn, told, write_table
-from spurious.stages.white_box import build_attack
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Own(Layout):
 
     folder: Path
 
-    def attacked(self, attack: str) -> Path:
-        """The maps as one perturbation left them."""
+    def attacked(self, group: str, attack: str) -> Path:
+        """The maps as one perturbation left them, whatever its group."""
         return self.folder / "attacks" / f"{attack}.h5"
 
     def result(self, name: str) -> Path:
@@ -61,24 +61,27 @@ def run(
         maps: what is attacked, all of it; a file of `spurious.maps`.
         scaling: of a model of one's own.
         out: by default results/own/<name of the model>.
-        names: entries of `attacks`; by default `run.attacks`.
+        names: attacks or groups of them; by default the first group of `run.attacks`.
 
     Raises:
         UserError: anything of this does not fit together.
     """
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    names = _chosen(config, names)
+    groups = chosen(config, names or config.run.attacks[:1])
+    every = {name: config.attacks[group][name] for group in groups for name in groups[group]}
     posterior = opened(model, scaling)
     test = tested(read_maps(maps), posterior, maps)
-    _check_objectives(config, names, posterior, test)
+    _check(every, posterior, test, config.seed)
     print(clean_scores(test, posterior, model))
     layout = Own(model.stem, out or Path("results/own") / model.stem)
     rows = {}
-    for name in tqdm(names, desc="attacks", unit="attack", leave=False):
-        rows[name] = _attacked(config, name, posterior, test, layout, (model, maps))
-    with tracking.start("compare", layout.scale) as log:
-        log.params({"attacks": ",".join(names), **_inputs(model, maps)})
+    with tracking.start("attack", layout.scale) as log:
+        log.params({"attacks": ",".join(every), "seed": config.seed, **_inputs(model, maps)})
+        log.dataset(test, maps, context="test")
+        for name in tqdm(every, desc="attacks", unit="attack", leave=False):
+            with log.child(name, {"attack": name}) as own:
+                rows[name] = _attacked(every[name], name, posterior, test, layout, own, config.seed)
         write_table(layout.result("attacks.csv"), rows)
         log.artifact(layout.result("attacks.csv"))
         save_figures(layout, log, drawn(rows, {}))
@@ -152,66 +155,49 @@ def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
     return f"RMS z-score of the {len(test)} clean maps: {scores} (1 if model and scaling are right)"
 
 
-def _chosen(config: Config, names: Sequence[str]) -> list[str]:
-    chosen = list(dict.fromkeys(names or config.run.attacks))
-    for name in chosen:
-        if name not in config.attacks:
-            raise UserError(f"attack = {name!r}: must be one of {', '.join(config.attacks)}")
-    return chosen
-
-
-def _check_objectives(
-    config: Config, names: Sequence[str], posterior: Posterior, test: MapSet
+def _check(
+    settings: Mapping[str, Perturbation], posterior: Posterior, test: MapSet, seed: int
 ) -> None:
     """Refuse attacks that these parameters or maps do not allow, before the first one starts."""
-    for name in names:
+    for name, entry in settings.items():
         try:
-            if isinstance(config.attacks[name], InitialConditions):
+            if isinstance(entry, InitialConditions):
                 raise UserError("kind initial_conditions acts on simulations, not on any maps")
-            for settings in _white_box(config.attacks[name]):
-                build_attack(settings, posterior, test, config.seed)
+            for part in parts(entry):
+                if isinstance(part, WhiteBox):
+                    build(part, posterior, test, seed)
         except UserError as error:
             raise UserError(f"attacks.{name}: {error}") from error
 
 
-def _white_box(settings: Section) -> Iterator[WhiteBox]:
-    """The entry itself or those that it builds on, as far as they need the posterior."""
-    if isinstance(settings, WhiteBox):
-        yield settings
-    for name in type(settings).model_fields:
-        if isinstance(inner := getattr(settings, name), Section):
-            yield from _white_box(inner)
-
-
 def _attacked(
-    config: Config,
+    settings: Perturbation,
     name: str,
     posterior: Posterior,
     test: MapSet,
     layout: Own,
-    files: tuple[Path, Path],
+    log: tracking.Run,
+    seed: int,
 ) -> dict[str, Any]:
     """Perturb, measure, write and log: the row of damage of one attack."""
-    settings, (model, maps) = config.attacks[name], files
-    with tracking.start("attack", layout.scale, tags={"attack": name}) as log:
-        log.params(settings.model_dump() | {"seed": config.seed, **_inputs(model, maps)})
-        log.dataset(test, maps, context="test")
-        try:
-            perturbation = build(settings, posterior, test, config.seed)
-        except (UserError, ValueError) as error:  # no amplitude that matches
-            raise UserError(f"attacks.{name}: {error}") from error
-        perturbed = apply(perturbation, test)
-        damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
-        _check_finite(damage, name, model)
-        row = damage.row(config.seed, test.index) | {"parameters": parameters(perturbation)}
-        write_maps(layout.attacked(name), perturbed)
-        write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
-        log.metrics(tracking.numbers(row))
-        log.series(series(row))
+    log.params(settings.model_dump())
+    test = first_maps(settings, test)
+    try:
+        perturbation = build(settings, posterior, test, seed)
+    except (UserError, ValueError) as error:  # no amplitude that matches
+        raise UserError(f"attacks.{name}: {error}") from error
+    perturbed = apply(perturbation, test)
+    damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
+    _check_finite(damage, name, layout.scale)
+    row = damage.row(seed, test.index) | {"parameters": parameters(perturbation)}
+    write_maps(layout.attacked("", name), perturbed)
+    write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
+    log.metrics(tracking.numbers(row))
+    log.series(series(row))
     return row
 
 
-def _check_finite(damage: Damage, name: str, model: Path) -> None:
+def _check_finite(damage: Damage, name: str, model: str) -> None:
     numbers = damage.kl_perturbed_clean, damage.kl_clean_perturbed, damage.shift
     if not all(np.isfinite(values).all() for values in numbers):
         raise UserError(

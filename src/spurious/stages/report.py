@@ -17,8 +17,8 @@ from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
 
 PICTURES = (
-    "figure_1", "figure_2", "damage", "spectra", "search_history", "pareto",
-    "posteriors",
+    "figure_1", "figure_2", "damage", "spectra", "detection", "security_curves", "search_history",
+    "pareto", "posteriors",
 )  # fmt: skip
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
@@ -51,8 +51,9 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
 def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
     """The paper's Figures 1 and 2, for test maps drawn at random."""
     test = test_set(config)
-    shown = [name for name in FIGURE_ATTACKS if name in config.run.attacks]
-    attacked = {name: read_maps(layout.attacked(name)) for name in shown or config.run.attacks[:2]}
+    groups = config.attacked
+    shown = [name for name in FIGURE_ATTACKS if name in groups] or list(groups)[:2]
+    attacked = {name: read_maps(layout.attacked(groups[name], name)) for name in shown}
     generator = seeds.generator(config.seed, "examples")
     rows = generator.choice(len(test), config.report.examples, replace=False)
     posterior = target(config)
@@ -69,6 +70,7 @@ def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template asks for, from the other stages' files."""
     attacks = attack_rows(config)
+    noticed, audit = (read_json(layout.result(f"{n}.json")) for n in ("detection", "audit"))
     omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
     assessed = read_json(layout.result("assess.json"))
     network, search = (
@@ -80,6 +82,9 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "n_maps": config.simulation.simulations,
         "names": ("omega_m", "sigma_8"),
         "attacks": attacks,
+        "groups": report.grouped(attacks),
+        "noticed": report.noticed(attacks, noticed),
+        "checks": audit["checks"],
         "target": config.run.target,
         "network": network,
         "assessed": assessed,
@@ -87,7 +92,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "n_test": len(test_set(config)),
         "search": search,
         "verify": read_json(VERIFY_METRICS),
-        "findings": report.findings(attacks, search, assessed),
+        "findings": report.findings(attacks, search, assessed, noticed, audit["checks"]),
         "pairs": report.pairs(read_json(layout.result("compare.json"))["kl_symmetrised"]),
         "differences": report.differences(attacks, target(config).standardiser.std),
         "omega_m_low": omega_m_low,

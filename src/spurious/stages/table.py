@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,22 @@ from spurious.files import replacing
 SHORT = {"omega_m": "Om", "sigma_8": "s8"}
 
 
-def drawn(rows: Mapping[str, Mapping[str, Any]], paper: Mapping[str, float]) -> dict[str, Any]:
-    """Changes of the spectrum and bars of the KL, beside the paper's for the names in `paper`."""
+def drawn(
+    rows: Mapping[str, Mapping[str, Any]],
+    paper: Mapping[str, float],
+    lines: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Changes of the spectrum and bars of the KL.
+
+    Args:
+        rows: damage by name.
+        paper: the paper's KL by name.
+        lines: whose spectra are drawn; by default all.
+    """
     spectrum = next(iter(rows.values()))["spectrum"]
     changes = {
-        name: {kind: row["spectrum"][kind]["mean_change"] for kind in ("raw", "contrast")}
-        for name, row in rows.items()
+        name: {kind: rows[name]["spectrum"][kind]["mean_change"] for kind in ("raw", "contrast")}
+        for name in lines or rows
     }
     return {
         "spectra": figures.spectrum_changes(

@@ -6,26 +6,28 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spurious import config
 from spurious.config import Perturbation
 from spurious.config import systematics as cfg
+from spurious.entries import build, build_initial_conditions
+from spurious.entries.build import CLASSES
 from spurious.errors import UserError
 from spurious.maps import MapSet
-from spurious.params import load
 from spurious.perturbations import systematics as effects
 from spurious.perturbations.auto import AutoPGD
 from spurious.perturbations.controls import ShuffledPhases, ShuffledPixels
+from spurious.perturbations.effect import Effect
 from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.perturbations.minimum import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise
 from spurious.perturbations.objectives import ShiftS8
 from spurious.perturbations.spectral import PhaseOnly
-from spurious.stages.systematics import CLASSES, build_systematic
-from spurious.stages.white_box import build_attack, build_initial_conditions
 
 ENTRY = TypeAdapter(cfg.Systematic)
+EFFECTS = {section: one for section, one in CLASSES.items() if issubclass(one, Effect)}
 LENGTH = {"value": 3.0, "unit": "Mpc/h"}
 STD = {"value": 0.1, "unit": "std"}
 BIM = {"kind": "bim", "alpha": {"value": 0.01, "unit": "std"}, "steps": 3}
@@ -39,6 +41,7 @@ KNOTS = {"values": [0, 40, 80, 200], "unit": "count"}
 
 # Entry -> what it makes for a box of 32 Mpc/h, a standard deviation of 30 counts and seed 5.
 ENTRIES = [
+    (LOGISTIC, effects.Logistic(0.25, -15.0, 3.0)),
     (
         {"kind": "calibration", "knots": KNOTS, "log_slopes": [0.2, -0.3, 0.1]},
         effects.Calibration(1.0, (0.0, 40.0, 80.0, 200.0), (0.2, -0.3, 0.1)),
@@ -91,25 +94,25 @@ def test_entries_are_built_in_the_units_of_the_classes(
     entry, expected, test_maps, linear_posterior
 ):
     settings = ENTRY.validate_python(entry)
-    assert build_systematic(settings, linear_posterior, test_maps, 5) == expected
+    assert build(settings, linear_posterior, test_maps, 5) == expected
     assert ENTRY.validate_python(settings.model_dump()) == settings
 
 
 def test_every_section_can_be_built():
     kinds = {entry["kind"] for entry, _ in ENTRIES}
-    assert len(ENTRIES) == len(kinds) == len(CLASSES) + 2
+    assert len(ENTRIES) == len(kinds) == len(EFFECTS) + 2
 
 
 @pytest.mark.parametrize("kind", ["beam", "baryons", "correlated_noise", "gain_drift"])
 @pytest.mark.parametrize("other", [BIM, LOGISTIC], ids=["bim", "logistic"])
 def test_matched_entries_change_as_much_as_the_other(kind, other, test_maps, linear_posterior):
     entry = dict(next(e for e, _ in ENTRIES if e["kind"] == kind))
-    name = CLASSES[type(ENTRY.validate_python(entry))].AMPLITUDE
+    name = EFFECTS[type(ENTRY.validate_python(entry))].AMPLITUDE
     settings = ENTRY.validate_python(entry | {name: {"match": other}})
     assert ENTRY.validate_python(settings.model_dump()) == settings
-    found = build_systematic(settings, linear_posterior, test_maps, 5)
+    found = build(settings, linear_posterior, test_maps, 5)
     control = ENTRY.validate_python({"kind": "shuffled_pixels", "of": other})
-    original = build_systematic(control, linear_posterior, test_maps, 5).of
+    original = build(control, linear_posterior, test_maps, 5).of
     sizes = [
         np.mean((np.asarray(p(test_maps.maps, test_maps.labels)) - test_maps.maps) ** 2)
         for p in (found, original)
@@ -119,7 +122,7 @@ def test_matched_entries_change_as_much_as_the_other(kind, other, test_maps, lin
 
 def test_the_sign_of_a_matched_amplitude(test_maps, linear_posterior):
     entry = {"kind": "beam", "mismatch": {"match": LOGISTIC, "sign": -1}, "fwhm": LENGTH}
-    found = build_systematic(ENTRY.validate_python(entry), linear_posterior, test_maps, 5)
+    found = build(ENTRY.validate_python(entry), linear_posterior, test_maps, 5)
     assert found.mismatch < 0
 
 
@@ -132,7 +135,7 @@ def test_the_sign_of_a_matched_amplitude(test_maps, linear_posterior):
 )
 def test_what_cannot_be_matched_is_one_line_for_the_user(entry, test_maps, linear_posterior):
     with pytest.raises(UserError, match=rf"{entry['kind']}\.(blend|rms)\.match: "):
-        build_systematic(ENTRY.validate_python(entry), linear_posterior, test_maps, 5)
+        build(ENTRY.validate_python(entry), linear_posterior, test_maps, 5)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,10 @@ def test_what_cannot_be_matched_is_one_line_for_the_user(entry, test_maps, linea
         ({"kind": "beam", "mismatch": 3, "fwhm": LENGTH}, "between -0.5 and 1, not 3"),
         ({"kind": "beam", "mismatch": 0, "fwhm": {"value": 60, "unit": "Mpc/h"}}, "not 60"),
         ({"kind": "beam", "mismatch": 0, "fwhm": {"value": 6, "unit": "deg"}}, "Mpc/h"),
-        ({"kind": "beam", "mismatch": {"match": {"kind": "bim"}}, "fwhm": LENGTH}, "alpha: Field"),
+        (
+            {"kind": "beam", "mismatch": {"match": {"kind": "bim"}}, "fwhm": LENGTH},
+            r"alpha\n  Field",
+        ),
         ({"kind": "beam", "mismatch": {"match": {"kind": "x"}}, "fwhm": LENGTH}, "'bim'"),
         ({"kind": "gain_drift", "amplitude": 0.1, "phase": 1}, "unknown key"),
         ({"kind": "calibration", "knots": KNOTS, "log_slopes": [0.1]}, "one fewer"),
@@ -168,14 +174,14 @@ def test_ranges_name_limits_and_units():
     }
 
 
-@pytest.mark.parametrize("section", CLASSES, ids=lambda section: section.__name__)
+@pytest.mark.parametrize("section", EFFECTS, ids=lambda section: section.__name__)
 def test_plausible_amplitudes_are_possible(section):
-    effect = CLASSES[section]
+    effect = EFFECTS[section]
     low, high, _ = cfg.ranges(section).get(effect.AMPLITUDE, (*effect.LIMITS, ""))
     assert effect.LIMITS[0] <= low < high <= effect.LIMITS[1]
 
 
-@pytest.mark.parametrize("section", CLASSES, ids=lambda section: section.__name__)
+@pytest.mark.parametrize("section", EFFECTS, ids=lambda section: section.__name__)
 def test_the_page_shows_every_range(section):
     page = (Path(__file__).parents[2] / "docs" / "systematics.md").read_text()
     kind = get_args(section.model_fields["kind"].annotation)[0]
@@ -187,7 +193,12 @@ def test_the_page_shows_every_range(section):
 
 
 ATTACK = TypeAdapter(Perturbation)
-SHIPPED = load(Path(__file__).parents[2] / "params.yaml").attacks
+PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+SHIPPED = {
+    name: ATTACK.validate_python(entry)
+    for group in PARAMS["attacks"].values()
+    for name, entry in group.items()
+}
 NOISE = {"value": 0.1, "unit": "noise_norm"}
 ATTACKS = [
     ({"kind": "auto_pgd", "epsilon": STD}, lambda p: AutoPGD(p, 3.0, seed=5)),
@@ -229,7 +240,7 @@ def test_attacks_are_built_in_the_units_of_the_classes(
     entry, expected, test_maps, linear_posterior
 ):
     settings = ATTACK.validate_python(entry)
-    assert build_attack(settings, linear_posterior, test_maps, 5) == expected(linear_posterior)
+    assert build(settings, linear_posterior, test_maps, 5) == expected(linear_posterior)
     assert ATTACK.validate_python(settings.model_dump()) == settings
 
 
@@ -238,9 +249,7 @@ def test_a_universal_pattern_is_trained_on_the_training_maps(
 ):
     training = replace(test_maps, maps=make_maps(4, 16, seed=9))
     entry = {"kind": "universal", "epsilon": STD, "norm": "l2", "steps": 7, "batch_size": 3}
-    built = build_attack(
-        ATTACK.validate_python(entry), linear_posterior, test_maps, 5, training=training
-    )
+    built = build(ATTACK.validate_python(entry), linear_posterior, test_maps, 5, training=training)
     found = built.epsilon, built.norm, built.steps, built.batch_size, built.objective, built.seed
     assert found == (3.0, "l2", 7, 3, "nll", 5)
     np.testing.assert_array_equal(built.maps, training.maps)
@@ -264,7 +273,7 @@ def test_initial_conditions_are_those_of_the_simulations(linear_posterior):
 def test_what_attacks_lack_is_one_line_for_the_user(test_maps, linear_posterior):
     universal = ATTACK.validate_python({"kind": "universal", "epsilon": STD})
     with pytest.raises(UserError, match="kind universal: there are no training maps"):
-        build_attack(universal, linear_posterior, test_maps, 5)
+        build(universal, linear_posterior, test_maps, 5)
     initial = ATTACK.validate_python({"kind": "initial_conditions", "epsilon": NOISE})
     flowpm = config.Simulation(engine="flowpm")
     with pytest.raises(UserError, match=r"simulation\.engine = flowpm: must be xla"):
@@ -272,7 +281,7 @@ def test_what_attacks_lack_is_one_line_for_the_user(test_maps, linear_posterior)
     low = {"kind": "minimum_norm", "sigmas": 1, "largest": STD}
     low["upper"] = {"value": 1.0, "unit": "count"}
     with pytest.raises(UserError, match=r"upper = 1\.0 count: must be at least"):
-        build_attack(ATTACK.validate_python(low), linear_posterior, test_maps, 5)
+        build(ATTACK.validate_python(low), linear_posterior, test_maps, 5)
 
 
 @pytest.mark.parametrize(
@@ -297,6 +306,6 @@ def test_impossible_attacks_are_refused(entry, problem):
 
 @pytest.mark.parametrize("name", ["auto_pgd", "universal", "minimum_norm"])
 def test_shipped_attacks_change_maps(name, linear_posterior, test_maps):
-    attack = build_attack(SHIPPED[name], linear_posterior, test_maps, 5, training=test_maps)
+    attack = build(SHIPPED[name], linear_posterior, test_maps, 5, training=test_maps)
     changed = attack(test_maps.maps, test_maps.labels)
     assert np.all(np.abs(changed - test_maps.maps).max((1, 2)) > 0.1)

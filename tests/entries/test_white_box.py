@@ -4,19 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spurious.config import Perturbation
+from spurious.entries import apply, build
 from spurious.errors import UserError
 from spurious.maps import MapSet
-from spurious.params import load
 from spurious.perturbations.gradient import BIM, FGSM, PGD
 from spurious.perturbations.objectives import ShiftS8, Toward
 from spurious.perturbations.spectral import BandLimited, BinPreserving, Bounded, PhaseOnly
-from spurious.stages.attack import apply, build
 
 ENTRY = TypeAdapter(Perturbation)
-SHIPPED = load(Path(__file__).parents[2] / "params.yaml").attacks
+PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+SHIPPED = {
+    name: ENTRY.validate_python(entry)
+    for group in PARAMS["attacks"].values()
+    for name, entry in group.items()
+}
 STD = {"value": 0.1, "unit": "std"}  # 3 counts for the posterior of conftest.py
 COUNT = {"value": 2.0, "unit": "count"}
 PLANCK = {"kind": "toward", "omega_m": 0.31, "sigma_8": 0.82}
@@ -141,6 +146,9 @@ def test_an_objective_needs_its_parameters(linear_posterior, data):
     "name", [n for n, entry in SHIPPED.items() if entry.kind in ("fgsm", "bim", "pgd")]
 )
 def test_shipped_attacks_change_maps(breathing_posterior, data, name):
-    perturbed = apply(build(SHIPPED[name], breathing_posterior, data, seed=7), data)
+    attack = build(
+        SHIPPED[name], breathing_posterior, data, 7, others=lambda _: breathing_posterior
+    )
+    perturbed = apply(attack, data)
     assert perturbed.maps.dtype == np.float32
     assert np.all(np.abs(perturbed.maps - data.maps).max((1, 2)) > 0.1)

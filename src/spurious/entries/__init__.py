@@ -1,0 +1,25 @@
+"""Entries of the section `attacks` of params.yaml, made into perturbations.
+
+`build` makes one; `apply`, `extras`, `first_maps` and `parameters` are what a stage does with it.
+`spurious.perturb` does the same for arrays in a notebook.
+"""
+
+from spurious.entries.build import (
+    apply,
+    build,
+    build_initial_conditions,
+    class_of,
+    extras,
+    first_maps,
+    parameters,
+)
+
+__all__ = [
+    "apply",
+    "build",
+    "build_initial_conditions",
+    "class_of",
+    "extras",
+    "first_maps",
+    "parameters",
+]

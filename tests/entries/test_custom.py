@@ -1,0 +1,206 @@
+"""Perturbations that are not of this package: their class is the `kind` of an entry."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from spurious.config import Perturbation
+from spurious.config.systematics import ranges
+from spurious.entries import build, class_of, parameters
+from spurious.errors import UserError
+from spurious.maps import MapSet
+from spurious.params import one_line
+
+ENTRY = TypeAdapter(Perturbation)
+PAGE = (Path(__file__).parents[2] / "docs" / "adding.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+LINE = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1])
+VIGNETTING = LINE["attacks"]["plausible"]["vignetting"]
+BIM = {"kind": "bim", "alpha": {"value": 1.0, "unit": "count"}}
+OTHERS = '''
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import tensorflow as tf
+from spurious import Effect, Within
+from spurious.config import Budget
+
+
+@dataclass(frozen=True)
+class Attack:
+    """No effect: follows a posterior."""
+
+    posterior: Any
+    seed: int
+    epsilon: Annotated[float, Budget]
+    names: tuple[str, ...] = ("a",)
+    strength: Annotated[float, Budget] = 2.5
+
+    def __call__(self, maps, truth=None):
+        return tf.convert_to_tensor(maps) + self.epsilon * self.seed + self.strength
+
+
+@dataclass(frozen=True)
+class Fussy(Effect):
+    """Refuses 3 when it is made."""
+
+    level: Annotated[float, Within(0, 5)]
+    AMPLITUDE: ClassVar[str] = "level"
+    LIMITS: ClassVar[tuple[float, float]] = (0.0, 2.0)
+
+    def change(self, maps):
+        return self.level + 0 * maps
+
+
+@dataclass(frozen=True)
+class NoAmplitude(Effect):
+    level: float
+
+    def change(self, maps):
+        return maps
+
+
+@dataclass(frozen=True)
+class Abstract(Effect):
+    amplitude: float
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    values: tf.Tensor
+
+    def __call__(self, maps, truth=None):
+        return maps
+
+
+@dataclass
+class NotCalled:
+    amplitude: float
+
+
+def function(maps):
+    return maps
+'''
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The current folder, with modules of a user."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_effects.py").write_text(BLOCKS[0])
+    (tmp_path / "my_others.py").write_text(OTHERS)
+    (tmp_path / "my_mistake.py").write_text("import my_absent_module\n")
+    yield tmp_path
+    for name in ("my_effects", "my_others", "my_mistake"):
+        sys.modules.pop(name, None)
+    sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
+
+
+@pytest.fixture(scope="module")
+def data(make_maps):
+    n = 3
+    return MapSet(
+        make_maps(n, 16), np.tile([0.3, 0.8], (n, 1)), np.zeros(n, np.uint64), np.arange(n),
+        np.full(n, 2, np.int8), 64.0,
+    )  # fmt: skip
+
+
+def test_the_page_leads_to_a_perturbation(data, linear_posterior):
+    settings = ENTRY.validate_python(VIGNETTING)
+    found = build(settings, linear_posterior, data, 5)
+    assert type(found) is class_of(settings)
+    assert parameters(found) == {"amplitude": 0.1, "width": 10.0, "box_size": 64.0}
+    share = found(np.ones((1, 16, 16), np.float32)).numpy()[0]
+    np.testing.assert_allclose(share[8, 8], 1 - 0.1 * np.exp(-(3.0**2)), rtol=1e-5)
+    np.testing.assert_allclose(share[0, 5], 1 - 0.1 * np.exp(-(0.2**2)), rtol=1e-5)
+    exec(BLOCKS[1], {})  # the promises
+    assert ENTRY.validate_python(settings.model_dump()) == settings
+
+
+def test_its_last_example_runs(data, linear_posterior, monkeypatch, capsys):
+    import spurious
+
+    monkeypatch.setattr(spurious, "load_posterior", lambda path: linear_posterior, raising=False)
+    monkeypatch.setattr(spurious, "read_maps", lambda path: data, raising=False)
+    exec(BLOCKS[2], {})
+    assert "kl_perturbed_clean" in capsys.readouterr().out
+
+
+def test_its_ranges_are_there_for_a_search():
+    expected = {"amplitude": (0, 0.5, ""), "width": (0, 50, "Mpc/h")}
+    assert ranges(ENTRY.validate_python(VIGNETTING)) == expected
+
+
+def test_its_amplitude_can_be_matched_and_it_can_be_shuffled(data, linear_posterior):
+    entry = VIGNETTING | {"amplitude": {"match": BIM}}
+    found = build(ENTRY.validate_python(entry), linear_posterior, data, 5)
+    bim = build(ENTRY.validate_python(BIM), linear_posterior, data, 5)
+    sizes = [
+        np.mean((np.asarray(p(data.maps, data.labels), np.float64) - data.maps) ** 2)
+        for p in (found, bim)
+    ]
+    assert sizes[0] == pytest.approx(sizes[1], rel=1e-4)
+    shuffled = ENTRY.validate_python({"kind": "shuffled_pixels", "of": VIGNETTING})
+    assert type(build(shuffled, linear_posterior, data, 5).of) is class_of(shuffled.of)
+    assert ENTRY.validate_python(shuffled.model_dump()) == shuffled
+
+
+def test_an_attack_gets_its_posterior_seed_and_counts(data, linear_posterior):
+    entry = {"kind": "my_others.Attack", "epsilon": {"value": 0.1, "unit": "std"}}
+    found = build(ENTRY.validate_python(entry), linear_posterior, data, 5)
+    assert (found.posterior, found.seed, found.epsilon) == (linear_posterior, 5, 3.0)
+    assert (found.names, found.strength) == (("a",), 2.5)  # the class's own defaults
+    other = object.__new__(type(linear_posterior))
+    object.__setattr__(other, "names", linear_posterior.names)
+    on = build(ENTRY.validate_python(entry | {"on": "b"}), linear_posterior, data, 5,
+               others={"b": other}.get)  # fmt: skip
+    assert on.posterior is other
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"amplitude": 0.7}, "x.amplitude = 0.7: must be between 0 and 0.5, not 0.7"),
+        ({"width": 10.0}, "x.width = 10.0: .*Length"),
+        ({"width": {"value": 60, "unit": "Mpc/h"}}, "must be between 0 and 50, not 60"),
+        ({"amplitude": None}, "x.amplitude"),
+        ({"angle": 3}, "x.angle = 3: unknown key, must be one of kind, amplitude, width"),
+        ({"box_size": 3.0}, "x.box_size = 3.0: unknown key"),
+        ({"on": "b"}, "x.on = b: unknown key"),
+        ({"kind": "my_effects.Beam"}, "x.kind = 'my_effects.Beam': module my_effects has no Beam"),
+        ({"kind": "my_effect.Beam"}, "there is no module my_effect, neither installed nor in /"),
+        ({"kind": "my.effects.Beam"}, "there is no module my.effects, neither"),
+        ({"kind": ".Beam"}, "must be the name of a module, a dot"),
+        ({"kind": "my_mistake.A"}, "cannot be imported: ModuleNotFoundError: .*my_absent_module"),
+        ({"kind": "my_others.function"}, "function must be a dataclass whose objects are called"),
+        ({"kind": "my_others.NotCalled"}, "NotCalled must be a dataclass whose objects are called"),
+        ({"kind": "my_others.Abstract"}, "Abstract must define change"),
+        ({"kind": "my_others.NoAmplitude"}, "NoAmplitude has no field amplitude: its AMPLITUDE"),
+        ({"kind": "my_others.Unchecked"}, "Unchecked has a field that cannot be checked"),
+    ],
+)
+def test_what_is_wrong_is_one_line(change, message):
+    given = {"x": VIGNETTING | change}
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(dict[str, Perturbation]).validate_python(given)
+    text = one_line(raised.value, given)
+    assert re.search(message, text)
+    assert "\n" not in text
+
+
+def test_a_missing_field_is_named():
+    given = {"x": {"kind": "my_effects.Vignetting", "amplitude": 0.1}}
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(dict[str, Perturbation]).validate_python(given)
+    assert one_line(raised.value, given) == "x.width: missing"
+
+
+def test_what_only_the_class_refuses_is_one_line(data, linear_posterior):
+    settings = ENTRY.validate_python({"kind": "my_others.Fussy", "level": 3.0})
+    with pytest.raises(UserError, match=r"kind my_others.Fussy: level = 3.0 must be between 0 and"):
+        build(settings, linear_posterior, data, 5)
