@@ -16,7 +16,17 @@ from pathlib import Path
 from benchmarks import page
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("simulation", "startup", "force", "floor", "resolution", "batch", "training", "attacks")
+NAMES = (
+    "simulation",
+    "startup",
+    "force",
+    "floor",
+    "resolution",
+    "batch",
+    "training",
+    "attacks",
+    "search",
+)
 
 
 def main() -> None:

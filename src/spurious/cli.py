@@ -224,14 +224,24 @@ def compare(config: Config) -> None:
 
 
 @stage()
-def search(config: Config) -> None:
-    """Search the worst systematic that keeps the power spectrum within the fence.
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="Where the studies are: a SQLite file, postgresql://..., mysql://... or "
+    "grpc://HOST:PORT.  [default: $SPURIOUS_STORAGE, or mlruns/optuna.db]",
+)
+@click.option(
+    "--worker", is_flag=True, help="Only work on the studies, beside others; write nothing else."
+)
+def search(config: Config, storage: str | None, worker: bool) -> None:
+    """Search the worst systematic of each family that keeps within the fences.
 
-    Kill it and run it again: it goes on after the last finished trial.
+    Kill it and run it again: it goes on after the last finished trial. Any number of workers may
+    share a storage.
     """
     from spurious.stages import search as module
 
-    module.run(config)
+    module.run(config, storage, worker)
 
 
 @stage()

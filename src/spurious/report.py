@@ -15,6 +15,14 @@ from spurious.figures import pretty
 # test set, and the mean symmetrised KL between the two perturbations' posteriors.
 PAPER_KL = {"bim": 1.05, "systematic": 0.98}
 PAPER_PAIRS = {("bim", "systematic"): 0.67}
+FENCES = {
+    "power": "the largest relative change of a bin of the contrast’s mean P(k)",
+    "cosmic": "the same in units of one map’s cosmic variance",
+    "chi2": "χ² of that change against one map’s cosmic variance",
+    "raw_power": "the largest relative change of a bin of the raw mean P(k), blind to the mean",
+    "mean_shift": "the relative change of the mean density",
+    "rms": "the RMS change in counts",
+}
 FOOLED = 0.5  # nat: as much as a shift by one sigma
 NOTICED = 0.01  # p-value of all statistics of one perturbation together
 MANY = 100  # maps, with which not to notice something means something
@@ -53,7 +61,12 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
     }
     encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
     return environment.get_template("report.html.j2").render(
-        **context, images=encoded, metric_labels=METRICS, paper_kl=PAPER_KL, notice_level=NOTICED
+        **context,
+        images=encoded,
+        metric_labels=METRICS,
+        paper_kl=PAPER_KL,
+        notice_level=NOTICED,
+        fences=FENCES,
     )
 
 

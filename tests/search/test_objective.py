@@ -1,27 +1,46 @@
-"""The search's objective against the damage table and central differences."""
+"""Goals and fences of the search: independent numbers, and central differences in double."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.special import expit
 
-from spurious import damage, spectra
-from spurious.config import Bounds, Range
+from spurious import config, damage
+from spurious.config import search as cfg
 from spurious.inference.distributions import mixture
-from spurious.perturbations.systematics import Logistic
-from spurious.search.objective import Cube, Objective
+from spurious.perturbations.objectives import ShiftS8
+from spurious.search.families import PAPER, build_families
+from spurious.search.fences import FENCES, Observed
+from spurious.search.goals import FractionMoved, MeanKL, MeanShift, MeanShiftS8, build_goal
+from spurious.search.objective import Evaluation, Objective
 
 BOX = 128.0
-CUBE = Cube(
-    Bounds.model_validate(
+NAMES = ("omega_m", "sigma_8")
+FAMILIES = build_families(
+    config.Search.model_validate(
         {
-            "a": {"low": 0.01, "high": 2.0},
-            "transition": {"low": 5.0, "high": 400.0},
-            "beta": {"low": -30.0, "high": 30.0},
+            "fences": {"power": 0.05},
+            "families": {
+                "calibration": {"kind": "calibration", "knots": [0, 20, 60, 150, 400]},
+                **{kind: {"kind": kind} for kind in ("logistic", "beam", "baryons")},
+            },
         }
-    )
+    ),
+    BOX,
 )
-POINTS = [CUBE.point(Logistic(0.25, -15.0, 3.0)), np.array([0.3, 0.4, 0.2])]
+POINTS = {
+    "logistic": [FAMILIES["logistic"].point(PAPER), np.array([0.3, 0.4, 0.2])],
+    "calibration": [np.array([0.6, 0.45, 0.55, 0.4])],
+    "beam": [np.array([0.4])],
+    "baryons": [np.array([0.7, 0.2])],
+}
+CASES = [(name, point) for name, points in POINTS.items() for point in points]
+GOALS = {
+    "kl": MeanKL(),
+    "symmetrised": MeanKL(symmetrised=True),
+    "s8": MeanShiftS8(-1, NAMES),
+    "shift": MeanShift((1.0, -2.0)),
+    "fraction": FractionMoved(0.3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,58 +49,196 @@ def maps(make_maps):
 
 
 @pytest.fixture(scope="module")
-def objective(maps, linear_posterior):
-    return Objective(maps, linear_posterior, BOX, CUBE)
+def objectives(maps, linear_posterior):
+    return {
+        name: Objective(maps, linear_posterior, BOX, family, fences=tuple(FENCES))
+        for name, family in FAMILIES.items()
+    }
 
 
-def test_cube_and_systematic_are_inverse():
-    for systematic in (Logistic(0.25, -15.0, 3.0), Logistic(0.01, -0.05, -30.0)):
-        back = CUBE.systematic(CUBE.point(systematic))
-        assert (back.a, back.b, back.beta) == pytest.approx(
-            (systematic.a, systematic.b, systematic.beta)
+def in_double(family, point, maps, posterior):
+    """Mean KL of the linear-Gaussian posterior, and the fences' values, in double precision."""
+    density = maps.astype(np.float64)
+    perturbed = family.effect(point)(density).numpy()
+    shift = (posterior.means(perturbed) - posterior.means(density)) / posterior.scale
+    before, after = (Observed(tf.constant(x), BOX) for x in (density, perturbed))
+    fences = {name: fence.values(after, before).numpy() for name, fence in FENCES.items()}
+    return 0.5 * np.sum(shift**2, axis=1).mean(), fences
+
+
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_gradients_match_central_differences(name, point, objectives, maps, linear_posterior):
+    """Goal and every fence, by every coordinate: a swapped axis or a sign would show."""
+    found, family, step = objectives[name](point), FAMILIES[name], 1e-5
+    for i in range(family.dimension):
+        along = step * np.eye(family.dimension)[i]
+        (kl_up, up), (kl_down, down) = (
+            in_double(family, at, maps, linear_posterior) for at in (point + along, point - along)
         )
-    corner = CUBE.systematic(np.ones(3))
-    assert (corner.a, corner.b, corner.beta) == pytest.approx((2.0, -800.0, 30.0))
+        wanted = (kl_up - kl_down) / (2 * step)
+        assert found.gradient[i] == pytest.approx(wanted, rel=1e-3, abs=1e-4 * found.kl)
+        for fence, value in found.fences.items():
+            column = (up[fence] - down[fence]) / (2 * step)
+            near = 3e-4 * np.abs(value.jacobian).max() + FENCES[fence].tolerance
+            np.testing.assert_allclose(value.jacobian[:, i], column, rtol=2e-3, atol=near)
+            worst = np.abs(value.values).argmax()
+            assert value.gradient[i] == pytest.approx(
+                np.sign(value.values[worst]) * column[worst], rel=2e-3, abs=near
+            )
 
 
-def test_bounds_without_a_logarithm_are_refused():
-    bounds = CUBE.bounds.model_copy(update={"transition": Range(low=0.0, high=400.0)})
-    with pytest.raises(ValueError, match="> 0"):
-        Cube(bounds)
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_values_match_those_in_double(name, point, objectives, maps, linear_posterior):
+    found = objectives[name](point)
+    kl, fences = in_double(FAMILIES[name], point, maps, linear_posterior)
+    assert found.value == found.kl == found.reported == pytest.approx(kl, rel=1e-4)
+    for fence, values in fences.items():
+        scale = 1 + abs(values).max() if fence == "chi2" else 1
+        error = np.abs(found.fences[fence].values - values).max()
+        assert error < FENCES[fence].tolerance * scale
+    unclipped = FAMILIES[name].effect(point).unclipped(maps).numpy()
+    assert found.least_density == pytest.approx(unclipped.min(), abs=1e-4)
 
 
-def test_tensor_and_number_give_the_same_systematic():
-    point = np.array([0.2, 0.7, 0.9])
-    numbers, tensors = CUBE.systematic(point), CUBE.systematic(tf.constant(point))
-    for name in ("a", "b", "beta"):
-        assert float(getattr(tensors, name)) == pytest.approx(getattr(numbers, name), rel=1e-12)
+def test_the_second_logistic_is_clipped(objectives):
+    assert objectives["logistic"](POINTS["logistic"][1]).least_density < -1
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_agrees_with_the_damage_table(objective, maps, linear_posterior, point):
-    systematic = CUBE.systematic(point)
-    perturbed = systematic(maps).numpy()
-    row = damage.measure(maps, perturbed, linear_posterior, BOX).row(seed=0)
-    found = objective(point)
-    assert found.kl == pytest.approx(row["kl_perturbed_clean"]["mean"], rel=1e-4)
-    change = row["mean_power_change_contrast"]["mean"]
-    assert found.max_change == pytest.approx(change, rel=1e-4)
-    np.testing.assert_allclose(
-        found.change, row["spectrum"]["contrast"]["mean_change"], rtol=1e-3, atol=1e-5
-    )
-    assert found.least_density == pytest.approx(systematic.unclipped(maps).numpy().min(), abs=1e-4)
-
-
-def test_kl_is_perturbed_from_clean(maps, breathing_posterior):
-    found = Objective(maps, breathing_posterior, BOX, CUBE)(POINTS[0])
-    perturbed = CUBE.systematic(POINTS[0])(maps).numpy()
+@pytest.mark.parametrize("name", GOALS)
+def test_goals_match_independent_numbers(name, maps, linear_posterior, breathing_posterior):
+    """On a posterior whose width changes, so that a KL the wrong way round would show."""
+    family, point = FAMILIES["logistic"], POINTS["logistic"][0]
+    goal = GOALS[name]
+    found = Objective(maps, breathing_posterior, BOX, family, goal)(point)
+    perturbed = family.effect(point)(maps).numpy()
     measured = damage.measure(maps, perturbed, breathing_posterior, BOX)
-    right, wrong = measured.kl_perturbed_clean.mean(), measured.kl_clean_perturbed.mean()
-    assert abs(wrong / right - 1) > 0.02
-    assert found.kl == pytest.approx(right, rel=1e-4)
+    clean, after = (breathing_posterior(x) for x in (maps, perturbed))
+    moved = after.mean().numpy() - clean.mean().numpy()
+    covariance = clean.covariance().numpy()
+    direction = np.array([1.0, -2.0])
+    along = np.einsum("i,bij,j->b", direction, covariance, direction)
+    distance = np.sqrt(np.einsum("bi,bij,bj->b", moved, np.linalg.inv(covariance), moved))
+    wanted = {
+        "kl": measured.kl_perturbed_clean.mean(),
+        "symmetrised": measured.kl_symmetrised.mean(),
+        "s8": -ShiftS8(1.0, NAMES).shift(after, clean).numpy().mean(),
+        "shift": (moved @ direction / np.sqrt(along)).mean(),
+        "fraction": np.mean(distance > 0.3),
+    }[name]
+    assert found.reported == pytest.approx(wanted, rel=1e-4)
+    assert found.kl == pytest.approx(measured.kl_perturbed_clean.mean(), rel=1e-4)
+    if name == "kl":
+        reverse = measured.kl_clean_perturbed.mean()
+        assert abs(reverse / found.kl - 1) > 0.02
 
 
-def test_a_mixture_has_gradients_too(objective, maps, linear_posterior):
+def test_the_smoothed_fraction_is_a_sigmoid_of_the_distance(maps, linear_posterior):
+    family, point = FAMILIES["logistic"], POINTS["logistic"][0]
+    found = Objective(maps, linear_posterior, BOX, family, GOALS["fraction"])(point)
+    perturbed = family.effect(point)(maps).numpy()
+    shift = (linear_posterior.means(perturbed) - linear_posterior.means(maps)) / (
+        linear_posterior.scale
+    )
+    distance = np.sqrt(np.sum(shift**2, axis=1))
+    assert found.value == pytest.approx(
+        np.mean(1 / (1 + np.exp(-(distance - 0.3) / 0.5))), rel=1e-4
+    )
+    assert 0 < found.reported < 1
+    assert found.value != found.reported
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_gradients_of_goals_match_central_differences(name, maps, breathing_posterior):
+    family, goal = FAMILIES["logistic"], GOALS[name]
+    point, step, density = POINTS["logistic"][0], 1e-5, maps.astype(np.float64)
+    found = Objective(maps, breathing_posterior, BOX, family, goal)(point)
+
+    def value(at):
+        perturbed = breathing_posterior(family.effect(at)(density))
+        return float(goal(perturbed, breathing_posterior(density)))
+
+    for i in range(3):
+        up, down = (value(point + s * step * np.eye(3)[i]) for s in (1, -1))
+        wanted = (up - down) / (2 * step)
+        assert found.gradient[i] == pytest.approx(wanted, rel=2e-3, abs=1e-4 * abs(found.value))
+
+
+def test_shifts_have_the_sign_that_was_asked_for(maps, linear_posterior):
+    family, point = FAMILIES["logistic"], POINTS["logistic"][0]
+    more, less = (
+        Objective(maps, linear_posterior, BOX, family, MeanShiftS8(sign, NAMES))(point)
+        for sign in (1, -1)
+    )
+    assert more.value == pytest.approx(-less.value)
+    assert not more.quadratic
+    np.testing.assert_allclose(more.gradient, -less.gradient, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "goal"),
+    [
+        ("kl", MeanKL()),
+        ("kl_symmetrised", MeanKL(symmetrised=True)),
+        (cfg.ShiftS8(kind="shift_s8", sign=-1), MeanShiftS8(-1, NAMES)),
+        (cfg.Shift(kind="shift", direction={"sigma_8": 2.0}), MeanShift((0.0, 2.0))),
+        (cfg.FractionMoved(kind="fraction_moved"), FractionMoved(2.0)),
+    ],
+)
+def test_goals_are_built_from_their_settings(settings, goal):
+    assert build_goal(settings, NAMES) == goal
+
+
+def test_goals_that_need_another_parameter_say_which():
+    with pytest.raises(ValueError, match=r"direction\.h must be one of omega_m, sigma_8"):
+        build_goal(cfg.Shift(kind="shift", direction={"h": 1.0}), NAMES)
+    with pytest.raises(ValueError, match="needs omega_m and sigma_8"):
+        build_goal(cfg.ShiftS8(kind="shift_s8"), ("omega_m", "h"))
+
+
+def test_values_alone_and_fences_alone_are_the_same_numbers(objectives):
+    objective, point = objectives["baryons"], POINTS["baryons"][0]
+    found, values, fences = objective(point), objective.value_only(point), objective.fences(point)
+    assert values.gradient is None
+    assert values.value == pytest.approx(found.value, rel=1e-5)
+    for name, fence in found.fences.items():
+        assert values.fences[name].jacobian is None
+        np.testing.assert_allclose(values.fences[name].values, fence.values, atol=2e-6)
+        np.testing.assert_allclose(fences[name].jacobian, fence.jacobian, rtol=1e-4, atol=1e-5)
+
+
+def test_network_work_is_counted(maps, linear_posterior):
+    objective = Objective(maps, linear_posterior, BOX, FAMILIES["beam"])
+    assert objective.work == 0
+    objective.value_only(np.array([0.4]))
+    assert objective.work == 1
+    objective(np.array([0.4]))
+    assert objective.work == 4
+    objective.fences(np.array([0.4]))
+    assert objective.work == 4
+
+
+def test_the_network_is_called_as_often_as_is_counted(maps, linear_posterior):
+    """Counted while the program is built: one pass over the maps in either program."""
+    calls = []
+
+    class Counting:
+        names = NAMES
+
+        def __call__(self, x):
+            calls.append(len(x))
+            return linear_posterior(x)
+
+    objective = Objective(maps, Counting(), BOX, FAMILIES["logistic"], fences=tuple(FENCES))
+    assert calls == [12]  # the clean maps
+    objective(POINTS["logistic"][0])
+    assert calls == [12, 12]
+    objective.value_only(POINTS["logistic"][0])
+    assert calls == [12, 12, 12]
+    objective.fences(POINTS["logistic"][0])
+    assert calls == [12, 12, 12]
+
+
+def test_a_mixture_has_gradients_too(objectives, maps, linear_posterior):
     """Two equal components are one Gaussian; 1024 draws know its KL and slope to a tenth."""
 
     class Twice:
@@ -90,48 +247,20 @@ def test_a_mixture_has_gradients_too(objective, maps, linear_posterior):
             means, scales = (tf.stack([v, v], axis=1) for v in (one.mean(), one.stddev()))
             return mixture(means, scales, tf.zeros_like(means[:, :, 0]))
 
-    sampled, exact = Objective(maps, Twice(), BOX, CUBE)(POINTS[0]), objective(POINTS[0])
+    point = POINTS["logistic"][0]
+    sampled = Objective(maps, Twice(), BOX, FAMILIES["logistic"])(point)
+    exact = objectives["logistic"](point)
     assert sampled.kl == pytest.approx(exact.kl, rel=0.1)
-    np.testing.assert_allclose(sampled.kl_gradient, exact.kl_gradient, rtol=0.1, atol=0.05)
+    np.testing.assert_allclose(sampled.gradient, exact.gradient, rtol=0.1, atol=0.05)
 
 
-def test_the_second_point_is_clipped(objective):
-    assert objective(POINTS[1]).least_density < -1
-
-
-def in_double_precision(point, maps, posterior):
-    """KL and relative change of the mean contrast spectrum, by NumPy."""
-    systematic, density = CUBE.systematic(point), maps.astype(np.float64)
-    added = systematic.beta * expit(-(systematic.a * density + systematic.b))
-    perturbed = np.maximum(density + added, 0)
-    shift = (posterior.means(perturbed) - posterior.means(density)) / posterior.scale
-    before, after = (
-        spectra.power(x, BOX, contrast=True).numpy().mean(0) for x in (density, perturbed)
-    )
-    return 0.5 * np.sum(shift**2, axis=1).mean(), after / before - 1
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_gradients_match_central_differences(objective, maps, linear_posterior, point):
-    """Differences in double precision, where a small step loses no digits."""
-    found = objective(point)
-    step = 1e-5
-    for i in range(3):
-        (kl_up, up), (kl_down, down) = (
-            in_double_precision(point + s * step * np.eye(3)[i], maps, linear_posterior)
-            for s in (1, -1)
-        )
-        kl, change = (kl_up - kl_down) / (2 * step), (up - down) / (2 * step)
-        assert found.kl_gradient[i] == pytest.approx(kl, rel=1e-4)
-        np.testing.assert_allclose(
-            found.change_jacobian[:, i], change, rtol=1e-3, atol=1e-4 * np.abs(change).max()
-        )
-
-
-def test_gradient_of_the_largest_change_is_that_of_its_bin(objective):
-    point = POINTS[0]
-    found = objective(point)
-    for i in range(3):
-        up, down = (objective(point + s * 1e-3 * np.eye(3)[i]) for s in (1, -1))
-        slope = (up.max_change - down.max_change) / 2e-3
-        assert found.max_change_gradient[i] == pytest.approx(slope, rel=1e-2, abs=1e-3)
+def test_feasible_is_finite_and_within_every_limit(objectives):
+    found: Evaluation = objectives["logistic"](POINTS["logistic"][0])
+    heights = {name: fence.height for name, fence in found.fences.items()}
+    assert found.is_feasible(heights)
+    assert found.excess({"rms": 1.0}) == {"rms": pytest.approx(heights["rms"] - 1.0)}
+    assert not found.is_feasible(heights | {"rms": 0.99 * heights["rms"]})
+    assert not found._replace(value=np.nan).is_feasible(heights)
+    assert not found._replace(gradient=np.array([np.inf, 0, 0])).is_finite
+    broken = found.fences["power"]._replace(values=np.array([np.nan]))
+    assert not found._replace(fences=found.fences | {"power": broken}).is_finite

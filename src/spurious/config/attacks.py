@@ -131,6 +131,9 @@ class OnMaps(OnPosterior):
     """An attack on maps."""
 
     upper: Density | None = Field(None, description="largest density; none: any")
+    maps: int | None = Field(
+        None, ge=1, description="test maps to attack, the first of them; none: all"
+    )
 
 
 class FGSM(OnMaps):
@@ -215,9 +218,6 @@ class MinimumNorm(OnMaps):
     steps: int = Field(20, ge=1, le=10_000, description="of each attack that tries a budget")
     restarts: int = Field(3, ge=1, le=1000, description="random starts at the largest budget")
     bisections: int = Field(7, ge=0, le=30, description="known to 2^-bisections of itself")
-    maps: int | None = Field(
-        None, ge=1, description="test maps to attack, the first of them, as it is slow; none: all"
-    )
 
 
 class NoiseBudget(Section):

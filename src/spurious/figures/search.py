@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spurious.figures.style import CLEAN, PALETTE, colours, pretty
+
+FENCE_LABELS = {
+    "power": r"largest $|\Delta P/P|$ of the contrast [%]",
+    "cosmic": r"largest $|\Delta P|$ in one map's cosmic variances",
+    "chi2": r"$\chi^2$ of $\Delta P$ against one map's cosmic variance",
+    "raw_power": r"largest $|\Delta P/P|$ of the counts [%]",
+    "mean_shift": "|change of the mean density| [%]",
+    "rms": "RMS change [counts]",
+}
+PERCENT = ("power", "raw_power", "mean_shift")
+Curve = Sequence[tuple[float, float]]
+"""Pairs (height of the fence, mean KL in nats)."""
 
 
 def search_history(values: np.ndarray, changes: np.ndarray, limit: float) -> Figure:
@@ -52,3 +66,55 @@ def pareto(
     axes.set_ylabel("mean KL(perturbed ‖ clean) [nat]")
     axes.legend(fontsize=8)
     return figure
+
+
+def fronts(
+    curves: Mapping[str, Mapping[str, Curve]],
+    points: Mapping[str, Mapping[str, tuple[float, float]]],
+    ceilings: Mapping[str, Mapping[str, Curve]],
+    limits: Mapping[str, float],
+) -> Figure:
+    """KL against the height of each fence, a panel each: families, paper's point, ceilings.
+
+    Args:
+        curves: fence -> family -> its Pareto front.
+        points: fence -> name -> one systematic, such as the paper's.
+        ceilings: fence -> attack -> what it reaches. One that lies below the panel's heights, such
+            as an attack that leaves the spectrum alone, holds at all of them: a level line.
+        limits: fence -> height at which the search was run; fences without one have no line.
+    """
+    figure = Figure(figsize=(5.2 * len(curves), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    families = list(dict.fromkeys(name for named in curves.values() for name in named))
+    shade = colours(families)
+    for axes, (fence, named) in zip(panels, curves.items(), strict=True):
+        unit = 100 if fence in PERCENT else 1
+        lowest = min((x for curve in named.values() for x, _ in curve), default=0.0)
+        for name, curve in named.items():
+            x, y = np.transpose(sorted(curve))
+            axes.plot(unit * x, y, "o-", color=shade[name], label=pretty(name))
+        for number, (name, curve) in enumerate(ceilings.get(fence, {}).items()):
+            style = {"color": "0.35", "linestyle": ("--", ":", "-.")[number % 3]}
+            _ceiling(axes, unit, curve, lowest, {**style, "label": pretty(name)})
+        for name, (x, y) in points.get(fence, {}).items():
+            axes.plot(unit * x, y, "*", color=CLEAN, markersize=13, label=pretty(name))
+        if fence in limits:
+            axes.axvline(unit * limits[fence], color="0.7", zorder=0, label="fence of the search")
+        axes.set(xscale="log", xlabel=FENCE_LABELS[fence])
+        axes.set_yscale("symlog", linthresh=0.01)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("mean KL(perturbed ‖ clean) [nat]")
+    panels[0].legend(fontsize=8)
+    return figure
+
+
+def _ceiling(
+    axes: Axes, unit: float, curve: Curve, lowest: float, style: Mapping[str, Any]
+) -> None:
+    """A level line for what lies below all heights, else a line through its points."""
+    x, y = np.transpose(sorted(curve))
+    if x.max() < lowest:
+        axes.axhline(y.max(), **style)
+    else:
+        axes.plot(unit * x, y, marker="s", **style)

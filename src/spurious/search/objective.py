@@ -1,151 +1,186 @@
-"""How strong a logistic systematic is and how much power it changes, with exact gradients.
-
-The search moves in a cube [0, 1]^3 that maps linearly to (log a, log transition, asinh beta), where
-transition = -b / a is the density at which the systematic switches. So the switch does not move
-when the slope changes, what spans decades is searched by decade (half of all pixels lie below a
-density of 60 counts, the densest reach 1000), and beta may have either sign.
-"""
+"""How much a systematic of a family fools a posterior, and what else it changes, with gradients."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from spurious import spectra
-from spurious.config import Bounds
 from spurious.inference.distributions import kl
 from spurious.inference.posterior import Posterior
-from spurious.perturbations.systematics import Logistic
+from spurious.perturbations.base import possible
+from spurious.search.families import Family
+from spurious.search.fences import FenceValue, Observed, build_fences
+from spurious.search.goals import Goal, MeanKL
 
-COORDINATES = ("a", "transition", "asinh_beta")
-
-
-@dataclass(frozen=True)
-class Cube:
-    """The cube [0, 1]^3 and what its corners stand for.
-
-    Raises:
-        ValueError: a bound of a or of the transition is not positive.
-    """
-
-    bounds: Bounds
-
-    def __post_init__(self) -> None:
-        if min(self.bounds.a.low, self.bounds.transition.low) <= 0:
-            raise ValueError(
-                "a and transition are searched in their logarithms: bounds must be > 0"
-            )
-
-    @property
-    def low(self) -> np.ndarray:
-        """(log a, log transition, asinh beta) at the corner (0, 0, 0)."""
-        b = self.bounds
-        return np.array([np.log(b.a.low), np.log(b.transition.low), np.arcsinh(b.beta.low)])
-
-    @property
-    def high(self) -> np.ndarray:
-        """(log a, log transition, asinh beta) at the corner (1, 1, 1)."""
-        b = self.bounds
-        return np.array([np.log(b.a.high), np.log(b.transition.high), np.arcsinh(b.beta.high)])
-
-    def systematic(self, point: Any) -> Logistic:
-        """The systematic at a point (3,) of the cube; a tensor gives one with tensors."""
-        if tf.is_tensor(point):
-            low, width = (tf.constant(v, point.dtype) for v in (self.low, self.high - self.low))
-            log_a, log_transition, asinh_beta = tf.unstack(low + point * width)
-            b = -tf.exp(log_a + log_transition)
-            return Logistic(tf.exp(log_a), b, tf.sinh(asinh_beta))
-        log_a, log_transition, asinh_beta = self.low + np.asarray(point) * (self.high - self.low)
-        b = -float(np.exp(log_a + log_transition))
-        return Logistic(float(np.exp(log_a)), b, float(np.sinh(asinh_beta)))
-
-    def point(self, systematic: Logistic) -> np.ndarray:
-        """The point (3,) of a systematic; outside [0, 1] if it is out of bounds."""
-        log_a, log_transition = np.log(systematic.a), np.log(-systematic.b / systematic.a)
-        place = np.array([log_a, log_transition, np.arcsinh(systematic.beta)])
-        return (place - self.low) / (self.high - self.low)
+FORWARD, BACKWARD = 1, 2  # network work of a pass over all maps
 
 
 class Evaluation(NamedTuple):
-    """One systematic on the search's maps; gradients are by the coordinates of the cube.
+    """One point on the search's maps; derivatives are by the d coordinates of the cube.
 
     Attributes:
-        kl: mean KL(q(. | perturbed) || q(. | clean)), nats.
-        kl_gradient: (3,).
-        change: relative change of the mean contrast spectrum, <P'> / <P> - 1, (n_bins,).
-        change_jacobian: (n_bins, 3).
+        value: the goal as the optimiser climbs it.
+        gradient: of the value, (d,); None where only values were asked for.
+        kl: mean KL(q(. | perturbed) || q(. | clean)) in nats, whatever the goal.
+        fences: name -> what the fence says.
         least_density: smallest density before clipping at zero, counts.
+        reported: the goal as it is told; differs from `value` only where that is smoothed.
+        quadratic: whether the value is quadratic in a small change, see `Goal`.
     """
 
+    value: float
+    gradient: np.ndarray | None
     kl: float
-    kl_gradient: np.ndarray
-    change: np.ndarray
-    change_jacobian: np.ndarray
+    fences: dict[str, FenceValue]
     least_density: float
+    reported: float = np.nan
+    quadratic: bool = True
 
     @property
     def is_finite(self) -> bool:
-        """False where the posterior or the spectrum overflows."""
-        return bool(np.isfinite(self.kl) and np.all(np.isfinite(self.change)))
+        """False where the posterior or a fence overflows, or has a gradient that does."""
+        numbers = [np.atleast_1d(self.value), np.atleast_1d(self.kl)]
+        numbers += [part for fence in self.fences.values() for part in (fence.values,)]
+        derivatives = [self.gradient, *(fence.jacobian for fence in self.fences.values())]
+        numbers += [part for part in derivatives if part is not None]
+        return all(bool(np.all(np.isfinite(part))) for part in numbers)
 
-    @property
-    def max_change(self) -> float:
-        """What the fence limits: the largest |change| over the bins."""
-        return float(np.abs(self.change).max())
+    def excess(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """Height minus limit of each fence that has a limit; feasible where <= 0."""
+        return {name: self.fences[name].height - limit for name, limit in limits.items()}
 
-    @property
-    def max_change_gradient(self) -> np.ndarray:
-        """Gradient of `max_change`, (3,): that of the bin that sets it."""
-        worst = int(np.abs(self.change).argmax())
-        return np.sign(self.change[worst]) * self.change_jacobian[worst]
+    def is_feasible(self, limits: Mapping[str, float]) -> bool:
+        """Whether it is finite and within every limit."""
+        return self.is_finite and all(excess <= 0 for excess in self.excess(limits).values())
 
 
 class Objective:
-    """Evaluates points of the cube on a fixed set of maps, all of them in memory at once.
+    """Evaluates points of a family's cube on a fixed set of maps, all of them in memory at once.
 
-    The fence is on the density contrast, because a constant offset, which no raw bin sees, is a
-    change of every mode of the contrast. Densities are clipped at zero before anything is measured.
+    Densities are clipped at zero before anything is measured: negative ones cannot be.
 
     Args:
         maps: (n, N, N) in counts.
         posterior: what is to be fooled.
         box_size: side of a map, Mpc/h.
-        cube: the coordinates.
+        family: what the coordinates mean.
+        goal: what is maximised; by default the mean KL.
+        fences: names of what is limited or otherwise wanted, see `spurious.search.fences`.
+
+    Attributes:
+        work: network work so far, in forward passes over all maps: a backward pass counts two, and
+            the pass over the clean maps, which all competitors need, is left out. Fences need no
+            network.
     """
 
-    def __init__(self, maps: Any, posterior: Posterior, box_size: float, cube: Cube) -> None:
-        self.cube = cube
-        self._maps = tf.constant(maps, tf.float32)
+    def __init__(
+        self,
+        maps: Any,
+        posterior: Posterior,
+        box_size: float,
+        family: Family,
+        goal: Goal | None = None,
+        fences: Sequence[str] = ("power",),
+    ) -> None:
+        self.family = family
+        self.goal = goal or MeanKL()
+        self.work = 0
+        self._fences = build_fences(fences)
         self._posterior = posterior
         self._box_size = box_size
+        self._maps = tf.constant(maps, tf.float32)
         self._clean = posterior(self._maps)
-        self._clean_power = self._mean_power(self._maps)
-        self._compiled = tf.function(self._evaluate)
+        self._observed = Observed(self._maps, box_size)
+        # Also computes what the fences need of the clean maps, before any graph is built.
+        sizes = [len(fence.values(self._observed, self._observed)) for fence in self._fences]
+        self._ends = np.cumsum(sizes)[:-1]
+        self._with_gradients = tf.function(self._evaluate)
+        self._values_only = tf.function(self._values)
+        self._fences_alone = tf.function(self._fences_at)
 
     def __call__(self, point: np.ndarray) -> Evaluation:
-        """Evaluate one point (3,)."""
-        tensors = self._compiled(tf.constant(point, tf.float32))
-        value, gradient, change, jacobian, least = (t.numpy().astype(np.float64) for t in tensors)
-        return Evaluation(float(value), gradient, change, jacobian, float(least))
+        """Evaluate one point (d,) with all gradients."""
+        self.work += FORWARD + BACKWARD
+        goal, fences = self._with_gradients(tf.constant(point, tf.float32))
+        return self._evaluation(goal, fences)
 
-    def _evaluate(self, point: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The KL's gradient by one backward pass; the bins' by one forward pass a coordinate."""
+    def value_only(self, point: np.ndarray) -> Evaluation:
+        """Evaluate one point (d,) without gradients: a third of the network work."""
+        self.work += FORWARD
+        goal, fences = self._values_only(tf.constant(point, tf.float32))
+        return self._evaluation(goal, fences)
+
+    def fences(self, point: np.ndarray) -> dict[str, FenceValue]:
+        """The fences alone at one point (d,), with gradients: no network work."""
+        values, jacobian = self._fences_alone(tf.constant(point, tf.float32))
+        return self._split(_array(values), _array(jacobian))
+
+    def _evaluate(self, point: tf.Tensor) -> tuple[Any, Any]:
+        """The goal's gradient by one backward pass; the fences' by one forward pass a coordinate.
+
+        The fences never touch the network, so only the goal's pass is network work.
+        """
         with tf.GradientTape() as tape:
             tape.watch(point)
-            systematic = self.cube.systematic(point)
-            perturbed = self._posterior(systematic(self._maps))
-            value = tf.reduce_mean(kl(perturbed, self._clean))
-        columns = []
-        for tangent in tf.unstack(tf.eye(3, dtype=point.dtype)):
-            with tf.autodiff.ForwardAccumulator(point, tangent) as forward:
-                power = self._mean_power(self.cube.systematic(point)(self._maps))
-                change = power / self._clean_power - 1
-            columns.append(forward.jvp(change))
-        least = tf.reduce_min(systematic.unclipped(self._maps))
-        return value, tape.gradient(value, point), change, tf.stack(columns, axis=1), least
+            value, others = self._goal_at(point)
+        zero = tf.UnconnectedGradients.ZERO
+        gradient = tape.gradient(value, point, unconnected_gradients=zero)
+        return (value, gradient, *others), self._fences_at(point)
 
-    def _mean_power(self, maps: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(spectra.power(maps, self._box_size, contrast=True), axis=0)
+    def _goal_at(self, point: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        unclipped = self.family.effect(point).unclipped(self._maps)
+        perturbed = self._posterior(possible(unclipped))
+        value = self.goal(perturbed, self._clean)
+        if self.goal == MeanKL():
+            return value, (value, value, tf.reduce_min(unclipped))
+        divergence = tf.reduce_mean(kl(perturbed, self._clean))
+        reported = self.goal.reported(perturbed, self._clean)
+        return value, (divergence, reported, tf.reduce_min(unclipped))
+
+    def _fences_at(self, point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Values of all fences one after the other, (m,), and their Jacobian, (m, d)."""
+        columns = []
+        for tangent in tf.unstack(tf.eye(self.family.dimension, dtype=point.dtype)):
+            with tf.autodiff.ForwardAccumulator(point, tangent) as forward:
+                values = self._fence_values(point)
+            zero = tf.UnconnectedGradients.ZERO
+            columns.append(forward.jvp(values, unconnected_gradients=zero))
+        return values, tf.stack(columns, axis=1)
+
+    def _fence_values(self, point: tf.Tensor) -> tf.Tensor:
+        observed = Observed(self.family.effect(point)(self._maps), self._box_size)
+        return tf.concat([f.values(observed, self._observed) for f in self._fences], axis=0)
+
+    def _values(self, point: tf.Tensor) -> tuple[Any, Any]:
+        value, others = self._goal_at(point)
+        return (value, None, *others), (self._fence_values(point), None)
+
+    def _evaluation(self, goal: Any, fences: Any) -> Evaluation:
+        value, gradient, divergence, reported, least = (_array(one) for one in goal)
+        return Evaluation(
+            value=float(value),
+            gradient=gradient,
+            kl=float(divergence),
+            fences=self._split(*(_array(one) for one in fences)),
+            least_density=float(least),
+            reported=float(reported),
+            quadratic=self.goal.quadratic,
+        )
+
+    def _split(self, values: np.ndarray, jacobian: np.ndarray | None) -> dict[str, FenceValue]:
+        parts = np.split(values, self._ends)
+        nothing = [None] * len(parts)
+        rows = nothing if jacobian is None else np.split(jacobian, self._ends)
+        names = [fence.name for fence in self._fences]
+        return {
+            name: FenceValue.of(part, block)
+            for name, part, block in zip(names, parts, rows, strict=True)
+        }
+
+
+def _array(tensor: Any) -> Any:
+    """In double precision; None stays None."""
+    return None if tensor is None else tensor.numpy().astype(np.float64)

@@ -1,294 +1,304 @@
-"""The search: an Optuna study whose every proposal is refined by gradients.
+"""The search of one family: an Optuna study whose every proposal is refined by gradients.
 
-One start is two trials. A systematic is proposed, evaluated and told to the study; SLSQP climbs
-from there, and the best it found enters the study as a trial of its own, so that the sampler learns
-from both and optuna-dashboard shows both. The first proposal is the paper's systematic. Then odd
-starts are the sampler's (TPE), which digs where refinements ended best, and even ones are points of
-a scrambled Sobol sequence, which covers the bounds: there are several local optima, and TPE alone
-stays with the first good one.
+One start is two trials. A systematic is proposed and evaluated; SLSQP climbs from there, and the
+best it found enters the study as a trial of its own, with its true parameters, so that the sampler
+learns from both and optuna-dashboard shows both. The first proposals are what is known of the
+family, such as the paper's systematic. Then odd starts are those of the sampler that learns from
+gradients (`spurious.search.sampler`), and even ones points of a scrambled Sobol sequence, which
+covers the bounds. A climb that is hopeless (`spurious.search.pruning`) ends early, and its proposal
+is a pruned trial.
 
-The study lives in its own SQLite file and can be resumed: a start's sampler is seeded by the root
-seed and the start's number and sees only finished trials, so a start that was interrupted is
-proposed again just as before. One process at a time may work on a study. A file can hold several
-studies, named by what they depend on: another network or other maps begin a new one.
+A study can be resumed: a start's draws are seeded by the root seed and its number, and only
+finished trials decide what is proposed, so a start that was interrupted runs again just as before.
+Several workers may share it (`spurious.search.claims`); then what a start proposes depends on which
+others have ended. A storage holds several studies, named by what they depend on: another network,
+other maps or other settings, except the number of starts, begin a new one.
 
 =======================  ===========================================================================
 attribute of a trial     meaning
 =======================  ===========================================================================
 `start`, `kind`          number of the start; "proposal" or "refined"
-`a`, `b`, `beta`         the systematic, Eq. 3 (1/count, -, count)
-`max_power_change`       largest |<P'> / <P> - 1| of the contrast over bins
+`parameters`             as the family reports them; those of the logistic are attributes, too
+`kl`                     mean KL(perturbed || clean), nats
+`reported`               the goal as it is told, where that is not the value, which is climbed
+`fences`                 name -> height
+`excess`                 largest height over its limit, less 1
 `least_density`          smallest density before clipping at zero, counts
-`kl_gradient`            gradient of the KL by (log a, log transition, asinh beta)
-`power_change_gradient`  that of `max_power_change`
+`gradients`              "value", "excess" and each fence -> gradient by the cube's coordinates
 `refined_from`           number of the proposal's trial (refined trials only)
 `evaluations`            points evaluated on the way (refined trials only)
-constraint               `power_change`: max_power_change - limit, feasible when <= 0
+`pruned`                 true for both trials of a start that was ended early
+`value`                  that of a pruned proposal; Optuna has that of the last step
+`given_up`               why a start has no value
+constraints              fence -> height less limit, feasible when <= 0
+intermediate values      of a proposal: what each step of its climb promises
 =======================  ===========================================================================
 
-The study's own attribute `best_feasible` names the best trial within the fence.
+The study's own attribute `best_feasible` names the best trial within the fences.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc
-from sqlalchemy.exc import DatabaseError
+from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
-from spurious import seeds
-from spurious.config import Search
-from spurious.errors import UserError
+from spurious import config
 from spurious.inference.posterior import Posterior
-from spurious.perturbations.systematics import Logistic
-from spurious.search.objective import COORDINATES, Cube, Evaluation, Objective
+from spurious.search.claims import ENDED, GIVEN_UP, Claims, start_of
+from spurious.search.families import Family
+from spurious.search.goals import build_goal
+from spurious.search.objective import Objective
+from spurious.search.pruning import hopeless, promise
 from spurious.search.refine import Path, Step, refine
-from spurious.search.result import Found, Result
+from spurious.search.result import Result
+from spurious.search.sampler import GradientSampler, covering, distributions, params
+from spurious.search.storage import HEARTBEAT, Heartbeat, explained, open_study
 
-PAPER = Logistic(0.25, -15.0, 3.0)
-CONSTRAINT = "power_change"
+APART = 0.05  # a climb would end where one from the nearest known point did
 DASHBOARD_CONSTRAINTS = "constraints"  # where optuna-dashboard 0.21 looks for them
-RANDOM_TRIALS = 8  # before TPE has enough to learn from
+
+
+def build_objective(
+    settings: config.Search, family: Family, maps: np.ndarray, posterior: Posterior, box_size: float
+) -> Objective:
+    """The goal of the settings, with all fences that they limit or draw a front along."""
+    goal = build_goal(settings.goal, posterior.names)
+    along = [name for name in type(settings.front).model_fields if getattr(settings.front, name)]
+    # The change of the power is always told, whatever is limited.
+    names = dict.fromkeys([*settings.fences.limits, *along, "power"])
+    return Objective(maps, posterior, box_size, family, goal, tuple(names))
 
 
 def run(
-    settings: Search,
-    maps: np.ndarray,
-    posterior: Posterior,
-    box_size: float,
-    storage: FilePath,
+    settings: config.Search,
+    objective: Objective,
+    storage: str | FilePath,
     root_seed: int,
     fingerprint: str = "",
+    *,
+    heartbeat: Heartbeat = HEARTBEAT,
+    progress: bool = True,
 ) -> Result:
-    """Search until `settings.starts` starts are in the study, counting those of earlier calls.
+    """Search until `settings.starts` starts have ended, counting those of earlier calls.
+
+    Returns when all have, also those that other workers are working on.
 
     Args:
-        settings: starts, refinement, fence and bounds; `settings.maps` is the caller's business.
-        maps: (n, N, N) in counts, all of them in memory at once.
-        posterior: what is to be fooled.
-        box_size: side of a map, Mpc/h.
-        storage: SQLite file; made if missing.
+        settings: starts, refinement, fences.
+        objective: what is maximised, see `build_objective`.
+        storage: where the study is, see `spurious.search.storage`.
         root_seed: root of the sampler's draws.
-        fingerprint: what identifies the posterior, such as the MD5 of its file.
+        fingerprint: what identifies the maps and the posterior, such as the MD5 of their files.
+        heartbeat: when another worker counts as dead.
+        progress: show a bar.
 
     Raises:
-        UserError: `storage` is no Optuna database.
+        UserError: `storage` cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open(storage, _study_name(settings, maps, box_size, root_seed, fingerprint))
-    _forget_interrupted(study)
-    cube = Cube(settings.bounds)
-    todo = [start for start in range(settings.starts) if not _is_done(study, start, settings)]
-    if todo:
-        objective = Objective(maps, posterior, box_size, cube)
-        with tqdm(total=settings.starts, initial=settings.starts - len(todo), desc="search") as bar:
-            for start in todo:
-                _one_start(study, objective, cube, settings, root_seed, start)
-                _name_best(study)
-                bar.set_postfix_str(result(study, settings).headline())
-                bar.update()
-    return result(study, settings)
-
-
-def result(study: optuna.Study, settings: Search) -> Result:
-    """All finished trials of the first `settings.starts` starts, in order."""
-    limit = settings.max_power_change
-    trials = [t for t in _finished(study) if t.user_attrs["start"] < settings.starts]
-    found = [Found.of_trial(t.values[0], t.user_attrs, limit) for t in trials]
-    return Result(study.study_name, limit, tuple(sorted(found, key=lambda f: (f.start, f.kind))))
-
-
-def _one_start(
-    study: optuna.Study,
-    objective: Callable[[np.ndarray], Evaluation],
-    cube: Cube,
-    settings: Search,
-    root_seed: int,
-    start: int,
-) -> None:
-    """Propose, unless an interrupted call has; then refine."""
-    path = Path(objective)
-    proposal = _trial(study, start, "proposal")
-    if proposal is None:
-        proposal = _propose(study, path, cube, settings, root_seed, start)
-    if settings.refine_steps and proposal.state == TrialState.COMPLETE:
-        point = cube.point(_systematic(proposal.params))
-        refine(path, point, settings.max_power_change, settings.refine_steps)
-        _add_refined(study, path, cube, settings, proposal)
-
-
-def _propose(
-    study: optuna.Study, path: Path, cube: Cube, settings: Search, root_seed: int, start: int
-) -> FrozenTrial:
-    """Ask the sampler, evaluate, tell; a proposal without finite values has failed."""
-    study.sampler = optuna.samplers.TPESampler(
-        seed=seeds.integer(root_seed, "search", start) % 2**32,
-        n_startup_trials=RANDOM_TRIALS,
-        constant_liar=False,  # only finished trials count, so that an interruption leaves no trace
+    family = objective.family
+    name = study_name(settings, family, root_seed, fingerprint)
+    study = open_study(storage, name, heartbeat=heartbeat)
+    study.sampler = GradientSampler(
+        root_seed, family.coordinates, root=objective.goal.quadratic, apart=APART
     )
-    if start % 2 == 0:
-        _enqueue(study, cube, settings, root_seed, start)
-    trial = study.ask(dict(_distributions(settings)))
-    systematic = _systematic(trial.params)
-    evaluation = path(cube.point(systematic))
-    if not evaluation.is_finite:
-        return study.tell(trial, state=TrialState.FAIL)
-    for name, value in _attributes(start, "proposal", systematic, evaluation, cube).items():
-        trial.set_user_attr(name, value)
-    excess = evaluation.max_change - settings.max_power_change
-    trial.set_constraint(CONSTRAINT, excess)
-    trial.storage.set_trial_system_attr(trial._trial_id, DASHBOARD_CONSTRAINTS, [excess])
-    return study.tell(trial, evaluation.kl)
+    with explained(storage):
+        search = _Search(study, settings, objective, root_seed)
+        claims = Claims(study, settings.starts, search.given, heartbeat)
+        with tqdm(total=settings.starts, desc=f"search {family.name}", disable=not progress) as bar:
+            while True:
+                bar.n = claims.settled
+                bar.set_postfix_str(search.result().headline())
+                trial = claims.next()
+                if trial is None:
+                    break
+                with claims.alive(trial):
+                    search.work(trial, claims)
+            bar.n = settings.starts
+            bar.set_postfix_str(search.result().headline())
+        return search.result()
 
 
-def _add_refined(
-    study: optuna.Study, path: Path, cube: Cube, settings: Search, proposal: FrozenTrial
-) -> None:
-    """The best point of the path as a trial."""
-    best: Step = path.best(settings.max_power_change)
-    systematic, start = cube.systematic(best.point), proposal.user_attrs["start"]
-    excess = best.evaluation.max_change - settings.max_power_change
-    attributes = _attributes(start, "refined", systematic, best.evaluation, cube)
-    more = {"refined_from": proposal.number, "evaluations": len(path.steps)}
-    study.add_trial(
-        optuna.trial.create_trial(
-            params=_params(systematic, settings),
-            distributions=dict(_distributions(settings)),
-            value=best.evaluation.kl,
-            user_attrs=attributes | more,
-            constraints={CONSTRAINT: excess},
-            system_attrs={DASHBOARD_CONSTRAINTS: [excess]},
+class _Search:
+    """The work on one start of a study."""
+
+    def __init__(
+        self, study: optuna.Study, settings: config.Search, objective: Objective, root_seed: int
+    ) -> None:
+        self.study = study
+        self.root_seed = root_seed
+        self.settings = settings
+        self.objective = objective
+        self.family = objective.family
+        self.limits = settings.fences.limits
+        self.space = distributions(self.family.coordinates)
+        known = [self.family.point(one) for one in self.family.known]
+        self.known = [point for point in known if np.all((point >= 0) & (point <= 1))]
+
+    def given(self, start: int) -> dict[str, float]:
+        """Parameters of the starts that are not the sampler's: known ones, and even ones."""
+        coordinates = self.family.coordinates
+        if start < len(self.known):
+            return params(coordinates, self.known[start])
+        if start % 2 and start > 2:
+            return {}
+        number = start // 2 + start % 2
+        return params(coordinates, covering(self.root_seed, "cover", len(coordinates), number))
+
+    def work(self, trial: Trial, claims: Claims) -> None:
+        """Evaluate the proposal, climb from it, and tell the study of both."""
+        start = start_of(trial)
+        coordinates = {
+            name: trial.suggest_float(name, one.low, one.high, log=one.log)
+            for name, one in self.space.items()
+        }
+        path = Path(self.objective)
+        first = path.step(np.clip(self.family.from_coordinates(coordinates), 0, 1))
+        if not first.evaluation.is_finite:
+            trial.set_user_attr(GIVEN_UP, "what was proposed overflows")
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        self._tell_proposal(trial, first, start)
+        # A worker may have died after it added the refined trial.
+        refined = self._trials(start, "refined")
+        pruned = refined[0].user_attrs.get("pruned", False) if refined else False
+        if self.settings.refine_steps and not refined:
+            pruned = self._climb(trial, path, first)
+            if not claims.owned(trial):
+                return
+            self._add_refined(trial, path, start, pruned)
+        if pruned:
+            trial.set_user_attr("pruned", True)
+            trial.set_user_attr("value", first.evaluation.value)
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, first.evaluation.value)
+        self._name_best()
+
+    def result(self) -> Result:
+        """All finished trials of the starts that were asked for."""
+        trials = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.user_attrs.get("start", self.settings.starts) < self.settings.starts
+        ]
+        ended = [trial for trial in trials if trial.state in ENDED]
+        done = {start_of(trial) for trial in ended}
+        lost = {start_of(trial) for trial in trials if trial.state == TrialState.FAIL} - done
+        return Result.of_trials(self.study.study_name, self.family.name, self.limits, ended, lost)
+
+    def _climb(self, trial: Trial, path: Path, first: Step) -> bool:
+        """Refine, reporting each step; true if it was given up as hopeless."""
+        best = self.result().best
+        to_beat = -np.inf if best is None else best.value
+        if self.objective.goal.quadratic:
+            to_beat = np.sqrt(max(to_beat, 0.0))
+        promises: list[float] = []
+
+        def on_step(number: int, step: Step) -> bool:
+            here = promise(step.evaluation, self.limits)
+            if not np.isfinite(here):
+                return False
+            promises.append(max([here, *promises[-1:]]))
+            trial.report(promises[-1], number)
+            return hopeless(promises, to_beat, self.family.dimension)
+
+        refine(path, first.point, self.limits, self.settings.refine_steps, on_step)
+        return hopeless(promises, to_beat, self.family.dimension)
+
+    def _tell_proposal(self, trial: Trial, step: Step, start: int) -> None:
+        for name, value in self._attributes(step, start, "proposal").items():
+            if name not in trial.user_attrs:  # a retried trial has them, and each is a transaction
+                trial.set_user_attr(name, value)
+        excess = step.evaluation.excess(self.limits)
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
+        self.study._storage.set_trial_system_attr(
+            trial._trial_id, DASHBOARD_CONSTRAINTS, list(excess.values())
         )
-    )
 
+    def _add_refined(self, proposal: Trial, path: Path, start: int, pruned: bool) -> None:
+        """The best point of the path as a trial."""
+        best = path.best(self.limits)
+        excess = best.evaluation.excess(self.limits)
+        more = {"refined_from": proposal.number, "evaluations": len(path.steps)}
+        if pruned:
+            more["pruned"] = True
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                params=params(self.family.coordinates, best.point),
+                distributions={**self.space},
+                value=best.evaluation.value,
+                user_attrs=self._attributes(best, start, "refined") | more,
+                constraints=excess,
+                system_attrs={DASHBOARD_CONSTRAINTS: list(excess.values())},
+            )
+        )
 
-def _name_best(study: optuna.Study) -> None:
-    """Say on the study which trial is best: optuna-dashboard's own card ignores constraints."""
-    try:
-        best = study.best_trial
-    except ValueError:  # nothing feasible
+    def _attributes(self, step: Step, start: int, kind: str) -> dict[str, Any]:
+        """What a trial tells beside its value; see the top of the module."""
+        parameters = self.family.parameters(step.point)
+        evaluation = step.evaluation
+        fences = {name: evaluation.fences[name] for name in sorted(evaluation.fences)}
+        relative = {name: fences[name].height / limit - 1 for name, limit in self.limits.items()}
+        worst = max(relative, key=relative.__getitem__)
+        gradients = {"value": _listed(evaluation.gradient)}
+        gradients["excess"] = _listed(fences[worst].gradient, self.limits[worst])
+        gradients |= {name: _listed(fence.gradient) for name, fence in fences.items()}
+        attributes = {
+            "start": start,
+            "kind": kind,
+            "parameters": parameters,
+            "kl": evaluation.kl,
+            "fences": {name: fence.height for name, fence in fences.items()},
+            "excess": relative[worst],
+            "least_density": evaluation.least_density,
+            "gradients": gradients,
+        }
+        if evaluation.reported != evaluation.value:
+            attributes["reported"] = evaluation.reported
+        if parameters.keys() != self.space.keys():
+            attributes |= parameters
+        return attributes
+
+    def _trials(self, start: int | None, kind: str) -> list[FrozenTrial]:
+        """The ended trials of a kind, of one start or of all."""
+        return [
+            trial
+            for trial in self.study.get_trials(deepcopy=False, states=ENDED)
+            if trial.user_attrs["kind"] == kind and start in (None, start_of(trial))
+        ]
+
+    def _name_best(self) -> None:
+        """Say on the study which trial is best: optuna-dashboard's card ignores constraints."""
+        best = self.result().best
         text = "none yet"
-    else:
-        a, b, beta = (best.user_attrs[name] for name in ("a", "b", "beta"))
-        text = (
-            f"trial {best.number}: KL {best.value:.4g} nats, {a = :.4g}, {b = :.4g}, {beta = :.4g}"
-        )
-    study.set_user_attr("best_feasible", text)
+        if best is not None:
+            shown = ", ".join(f"{name} = {value:.4g}" for name, value in best.parameters.items())
+            text = f"trial {best.trial}: value {best.value:.4g}, {shown}"
+        self.study.set_user_attr("best_feasible", text)
 
 
-def _enqueue(study: optuna.Study, cube: Cube, settings: Search, root_seed: int, start: int) -> None:
-    """Queue the paper's systematic first, if the bounds allow it; then the next Sobol point.
-
-    An interrupted call may have queued it already.
-    """
-    if study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-        return
-    sobol = qmc.Sobol(len(COORDINATES), rng=seeds.generator(root_seed, "sobol"))
-    systematic = cube.systematic(sobol.fast_forward(start // 2 + 1).random(1)[0])
-    paper = cube.point(PAPER)
-    if start == 0 and np.all((paper >= 0) & (paper <= 1)):
-        systematic = PAPER
-    study.enqueue_trial(_params(systematic, settings))
-
-
-def _distributions(settings: Search) -> dict[str, FloatDistribution]:
-    bounds = settings.bounds
-    low, high = (float(np.arcsinh(x)) for x in (bounds.beta.low, bounds.beta.high))
-    kinds = (
-        FloatDistribution(bounds.a.low, bounds.a.high, log=True),
-        FloatDistribution(bounds.transition.low, bounds.transition.high, log=True),
-        FloatDistribution(low, high),
-    )
-    return dict(zip(COORDINATES, kinds, strict=True))
-
-
-def _coordinates(systematic: Logistic) -> tuple[float, float, float]:
-    """(a, transition, asinh beta)."""
-    return systematic.a, -systematic.b / systematic.a, float(np.arcsinh(systematic.beta))
-
-
-def _params(systematic: Logistic, settings: Search) -> dict[str, float]:
-    """The study's parameters; rounding must not push a bound's own value over it."""
-    params = {}
-    values = zip(_distributions(settings).items(), _coordinates(systematic), strict=True)
-    for (name, distribution), value in values:
-        params[name] = float(np.clip(value, distribution.low, distribution.high))
-    return params
-
-
-def _systematic(params: dict[str, float]) -> Logistic:
-    a, transition, asinh_beta = (params[name] for name in COORDINATES)
-    return Logistic(a, -a * transition, float(np.sinh(asinh_beta)))
-
-
-def _attributes(
-    start: int, kind: str, systematic: Logistic, evaluation: Evaluation, cube: Cube
-) -> dict[str, Any]:
-    """What a trial tells beside its value; see the top of the module."""
-    width = cube.high - cube.low
-    return {
-        "start": start,
-        "kind": kind,
-        "a": systematic.a,
-        "b": systematic.b,
-        "beta": systematic.beta,
-        "max_power_change": evaluation.max_change,
-        "least_density": evaluation.least_density,
-        "kl_gradient": (evaluation.kl_gradient / width).tolist(),
-        "power_change_gradient": (evaluation.max_change_gradient / width).tolist(),
-    }
-
-
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-
-
-def _trial(study: optuna.Study, start: int, kind: str) -> FrozenTrial | None:
-    """The finished trial of a start, if there is one."""
-    for trial in _finished(study):
-        if (trial.user_attrs["start"], trial.user_attrs["kind"]) == (start, kind):
-            return trial
-    return None
-
-
-def _is_done(study: optuna.Study, start: int, settings: Search) -> bool:
-    return _trial(study, start, "refined" if settings.refine_steps else "proposal") is not None
-
-
-def _forget_interrupted(study: optuna.Study) -> None:
-    """Mark trials that a killed process left running as failed; their starts come again."""
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _study_name(
-    settings: Search, maps: np.ndarray, box_size: float, root_seed: int, fingerprint: str
-) -> str:
+def study_name(settings: config.Search, family: Family, root_seed: int, fingerprint: str) -> str:
     """A name that two searches share only if one goes on where the other stopped."""
-    kept = settings.model_dump_json(exclude={"starts"})
+    kept = settings.model_dump_json(exclude={"starts", "families", "front"})
+    own = settings.families[family.name].model_dump_json()
+    digest = hashlib.sha256(f"{kept} {own} {root_seed} {fingerprint}".encode())
+    return f"{family.name}-{digest.hexdigest()[:12]}"
+
+
+def maps_fingerprint(maps: np.ndarray, box_size: float) -> str:
+    """What tells maps (n, N, N) from others."""
     digest = hashlib.sha256(np.ascontiguousarray(maps, np.float32).tobytes())
-    digest.update(f"{kept} {box_size} {root_seed} {fingerprint}".encode())
-    return f"systematics-{digest.hexdigest()[:12]}"
+    digest.update(f"{box_size}".encode())
+    return digest.hexdigest()
 
 
-def _open(storage: FilePath, name: str) -> optuna.Study:
-    storage = FilePath(storage).resolve()
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.create_study(
-            storage=f"sqlite:///{storage}",
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except (DatabaseError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{storage} is damaged or is no Optuna study: {reason}") from error
+def _listed(gradient: np.ndarray | None, limit: float = 1.0) -> list[float] | None:
+    return None if gradient is None else (np.asarray(gradient) / limit).tolist()

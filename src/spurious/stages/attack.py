@@ -21,11 +21,10 @@ from spurious.config.quantities import parts
 from spurious.damage import Damage, measure, posterior_change
 from spurious.errors import UserError
 from spurious.files import read_json, write_json
-from spurious.inference.posterior import Ensemble, Posterior, Remembered
+from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.stages import examples
-from spurious.stages.inputs import bystanders, files, test_set, training_set
-from spurious.stages.inputs import posterior as load
+from spurious.stages.inputs import Posteriors, bystanders, files, test_set, training_set
 from spurious.stages.layout import Layout
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
@@ -40,7 +39,7 @@ class Scene:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._posteriors: dict[str, Posterior] = {}
+        self.posterior = Posteriors(config)
 
     @cached_property
     def test(self) -> MapSet:
@@ -56,17 +55,6 @@ class Scene:
     def target(self) -> Posterior:
         """What is attacked."""
         return self.posterior(self.config.run.target)
-
-    def posterior(self, name: str) -> Posterior:
-        """Any posterior by name; an ensemble shares its members with the others."""
-        if name not in self._posteriors:
-            members = self.config.ensembles.get(name)
-            self._posteriors[name] = (
-                Ensemble([self.posterior(member) for member in members])
-                if members
-                else Remembered(load(self.config, name))
-            )
-        return self._posteriors[name]
 
 
 def run(config: Config, names: Sequence[str]) -> None:

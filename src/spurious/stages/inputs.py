@@ -11,7 +11,7 @@ from spurious import maps, splitting
 from spurious.config import Config
 from spurious.files import read_json
 from spurious.inference import posterior as inference
-from spurious.inference.posterior import Ensemble, Posterior
+from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import MapSet
 from spurious.splitting import Split
 from spurious.stages.layout import Layout
@@ -59,6 +59,25 @@ def posterior(config: Config, name: str) -> Posterior:
     """A trained posterior, or an ensemble of them."""
     members = [inference.load(path) for path in files(config, name)]
     return members[0] if name not in config.ensembles else Ensemble(members)
+
+
+class Posteriors:
+    """Trained posteriors by name, each loaded when it is first needed and asked once a batch."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._loaded: dict[str, Posterior] = {}
+
+    def __call__(self, name: str) -> Posterior:
+        """Any posterior; an ensemble shares its members with the others."""
+        if name not in self._loaded:
+            members = self._config.ensembles.get(name)
+            self._loaded[name] = (
+                Ensemble([self(member) for member in members])
+                if members
+                else Remembered(posterior(self._config, name))
+            )
+        return self._loaded[name]
 
 
 def target(config: Config) -> Posterior:

@@ -1,0 +1,239 @@
+"""Security curves: damage against budget (Biggio & Roli 2018, arXiv:1712.03141, Section 3.3).
+
+Each attack is made once per budget, on the target, and its maps are shown to every posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from spurious.audit.attacks import Attacks
+from spurious.audit.response import Listener, Response, Size, measure
+from spurious.bootstrap import bootstrap_weights, mean_interval
+from spurious.config.audit import Audit
+
+TARGET = "target"
+UNITS = {"linf": "count", "l2": "count", "cosmic": "cosmic_variance"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One attack at one budget.
+
+    Attributes:
+        budget: in the unit of its family: counts, or fractions of the cosmic variance.
+        responses: of each posterior that was shown the maps, by name; always of `TARGET`.
+        size: of the change.
+    """
+
+    budget: float
+    responses: Mapping[str, Response]
+    size: Size
+
+    @property
+    def target(self) -> Response:
+        """The response of what was attacked."""
+        return self.responses[TARGET]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One attack at rising budgets.
+
+    Attributes:
+        name: of the attack.
+        family: what its budget limits: "linf", "l2" or "cosmic".
+        control: whether it knows nothing of the posterior.
+        points: smallest budget first.
+        rms: of a curve of the family "cosmic": largest RMS change, counts.
+    """
+
+    name: str
+    family: str
+    control: bool
+    points: tuple[Point, ...]
+    rms: float | None = None
+
+    @property
+    def budgets(self) -> np.ndarray:
+        """The budgets, (points,)."""
+        return np.array([point.budget for point in self.points])
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Mean rise of -log q(truth) of what was attacked at each budget, nats: (points,)."""
+        return np.array([point.target.loss.mean() for point in self.points])
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All curves over the same maps.
+
+    Attributes:
+        curves: one an attack.
+        weights: of the maps' bootstrap resamples, (resamples, n).
+        std: standard deviation of a pixel in the target's eyes, counts.
+        sigmas: shift of the mean beyond which a map counts as moved.
+    """
+
+    curves: tuple[Curve, ...]
+    weights: np.ndarray
+    std: float
+    sigmas: float
+
+    def __getitem__(self, name: str) -> Curve:
+        """The curve of an attack."""
+        return next(curve for curve in self.curves if curve.name == name)
+
+    def family(self, family: str) -> list[Curve]:
+        """The curves whose budget limits the same."""
+        return [curve for curve in self.curves if curve.family == family]
+
+    def as_json(self) -> dict[str, Any]:
+        """Every point with its intervals, in the order of the curves.
+
+        `budget` is in `unit`, and in `std` for counts; `responses` holds for each posterior the
+        mean KL(perturbed || clean) in nats and the fraction of maps moved, none where a posterior
+        gave no number.
+        """
+        return {
+            "std_counts": self.std,
+            "sigmas": self.sigmas,
+            "curves": [self._curve(curve) for curve in self.curves],
+        }
+
+    def _curve(self, curve: Curve) -> dict[str, Any]:
+        return {
+            "name": curve.name,
+            "family": curve.family,
+            "control": curve.control,
+            "unit": UNITS[curve.family],
+            **({} if curve.rms is None else {"rms_counts": curve.rms}),
+            "points": [self._point(curve, point) for point in curve.points],
+        }
+
+    def _point(self, curve: Curve, point: Point) -> dict[str, Any]:
+        counts = {} if curve.family == "cosmic" else {"std": point.budget / self.std}
+        return {
+            "budget": point.budget,
+            **counts,
+            "rms_counts": float(point.size.rms.mean()),
+            "responses": {name: self._response(r) for name, r in point.responses.items()},
+        }
+
+    def _response(self, response: Response) -> dict[str, Any]:
+        moved = response.shift > self.sigmas
+        return {
+            "kl_perturbed_clean": _finite(mean_interval(response.kl, self.weights)),
+            "moved": _finite(mean_interval(moved, self.weights)),
+        }
+
+
+def _finite(interval: dict[str, float]) -> dict[str, float | None]:
+    """What is not finite as none, which JSON can say."""
+    return {key: value if np.isfinite(value) else None for key, value in interval.items()}
+
+
+@dataclass(frozen=True)
+class Audience:
+    """The clean maps, and all posteriors that are shown what attacks make of them.
+
+    Args:
+        maps: (n, N, N) in counts.
+        truth: their true parameters, (n, p).
+        box_size: side of a map, Mpc/h.
+        target: what is attacked.
+        others: other posteriors, by name.
+    """
+
+    maps: np.ndarray
+    truth: np.ndarray
+    box_size: float
+    target: Listener
+    others: Mapping[str, Listener]
+
+    def point(self, budget: float, perturbed: Any, *, control: bool = False) -> Point:
+        """All responses to the perturbed maps; to a control, only the target's."""
+        listeners = {TARGET: self.target, **({} if control else self.others)}
+        responses = {name: listener(perturbed) for name, listener in listeners.items()}
+        return Point(budget, responses, measure(self.maps, perturbed, self.box_size))
+
+
+def audience(
+    attacks: Attacks,
+    maps: np.ndarray,
+    truth: np.ndarray,
+    box_size: float,
+    others: Mapping[str, Any] | None = None,
+) -> Audience:
+    """The target's and the other posteriors' ears on these maps; arguments as of `security`."""
+    listeners = {name: Listener(one, maps, truth) for name, one in (others or {}).items()}
+    return Audience(maps, truth, box_size, Listener(attacks.posterior, maps, truth), listeners)
+
+
+def security(
+    attacks: Attacks,
+    heard: Audience,
+    settings: Audit,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Curves:
+    """Damage against budget, for each attack and control.
+
+    Args:
+        attacks: on the target.
+        heard: the maps and the posteriors that are shown them.
+        settings: budgets; those in standard deviations are of the target's standardiser.
+        seed: draws the bootstrap's resamples.
+        groups: number of the simulation that each map is of, (n,).
+    """
+    std = attacks.posterior.standardiser.std
+    rms = settings.cosmic_rms.counts(std)
+    makers = _makers(attacks, heard, rms)
+    budgets = {
+        "linf": settings.linf.counts(std),
+        "l2": settings.l2.counts(std),
+        "cosmic": list(settings.cosmic.values),
+    }
+    budgets |= {"bim": [settings.epsilon.counts(std)], "phase_only": [0.0]}
+    work = sum(len(budgets.get(name, budgets[one.family])) for name, one in makers.items())
+    curves = []
+    with tqdm(total=work, desc="curves", unit="attack", delay=2, leave=False) as bar:
+        for name, (family, control, make) in makers.items():
+            points = []
+            for budget in budgets.get(name, budgets[family]):
+                points.append(heard.point(budget, make(budget), control=control))
+                bar.update()
+            limit = rms if family == "cosmic" else None
+            curves.append(Curve(name, family, control, tuple(points), limit))
+    weights = bootstrap_weights(len(heard.maps), seed, groups)
+    return Curves(tuple(curves), weights, std, settings.thresholds.sigmas)
+
+
+class _Maker(NamedTuple):
+    family: str
+    control: bool
+    make: Callable[[float], Any]
+
+
+def _makers(attacks: Attacks, heard: Audience, rms: float) -> dict[str, _Maker]:
+    """What makes the maps of a budget, by name of the attack."""
+    maps, truth = heard.maps, heard.truth
+    return {
+        "pgd": _Maker("linf", False, lambda size: attacks.pgd(maps, truth, size)),
+        "bim": _Maker("linf", False, lambda size: attacks.bim(maps, truth, size)),
+        "fgsm": _Maker("linf", False, lambda size: attacks.fgsm(maps, truth, size)),
+        "random_sign": _Maker("linf", True, lambda size: attacks.random_sign(maps, size)),
+        "pgd_l2": _Maker("l2", False, lambda size: attacks.pgd_l2(maps, truth, size)),
+        "noise": _Maker("l2", True, lambda size: attacks.noise(maps, size)),
+        "bounded": _Maker("cosmic", False, lambda part: attacks.bounded(maps, truth, rms, part)),
+        "bounded_noise": _Maker(
+            "cosmic", True, lambda part: attacks.bounded_noise(maps, rms, part)
+        ),
+        "phase_only": _Maker("cosmic", False, lambda _: attacks.phase_only(maps, truth, rms)),
+    }

@@ -1,0 +1,107 @@
+"""Stage `audit`: damage against budget, and checks that tell when not to believe a damage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spurious import figures, report, seeds, tracking
+from spurious.audit import checks
+from spurious.audit.curves import TARGET
+from spurious.audit.verdicts import Check
+from spurious.config import Config
+from spurious.files import write_json
+from spurious.maps import MapSet
+from spurious.stages.inputs import bystanders, files, posterior, target, test_set
+from spurious.stages.layout import Layout
+from spurious.stages.output import save_figures
+
+MARKS = {True: "ok", False: "FAILED", None: "-"}
+
+
+def run(config: Config) -> None:
+    """Attack some test maps with every budget; write curves, checks and a figure; print checks."""
+    # Every attack is a graph of its own: TensorFlow would warn of that.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    layout, settings = Layout(config.scale), config.audit
+    test = chosen(test_set(config), settings.maps, config.seed)
+    others = {name: posterior(config, name) for name in bystanders(config)}
+    inputs = [layout.maps, *files(config, config.run.target)]
+    with tracking.start("audit", config.scale, inputs=inputs) as log:
+        log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
+        log.dataset(test, layout.maps, context="test")
+        found = checks.run(
+            target(config),
+            test.maps,
+            test.labels,
+            box_size=test.box_size,
+            settings=settings,
+            seed=config.seed,
+            groups=test.index,
+            others=others,
+        )
+        curves = {"target": config.run.target, "n_maps": len(test), **found.curves.as_json()}
+        write_json(layout.result("curves.json"), {"run_id": log.id, **curves})
+        write_json(layout.result("audit.json"), {"run_id": log.id, **verdicts(found.checks)})
+        drawn = figures.security_curves(curves, report.PAPER_KL)
+        save_figures(layout, log, {"security_curves": drawn})
+        track(log, curves, found.checks)
+    print(told(found.checks))
+
+
+def chosen(test: MapSet, count: int, seed: int) -> MapSet:
+    """Some of the maps, drawn once for all; all of them if there are no more."""
+    drawn = seeds.generator(seed, "audit maps").permutation(len(test))[:count]
+    return test.take(np.sort(drawn))
+
+
+def verdicts(found: Sequence[Check]) -> dict[str, Any]:
+    """The metrics file: how many checks failed, and each by name."""
+    named = {check.name: check.as_json() for check in found}
+    for check in named.values():
+        del check["name"]
+    return {"failed": sum(check.passed is False for check in found), "checks": named}
+
+
+def track(log: tracking.Run, curves: Mapping[str, Any], found: Sequence[Check]) -> None:
+    """One run a perturbation and budget, below the stage's; curves and checks on the stage's."""
+    series: dict[str, list[float]] = {}
+    for curve in curves["curves"]:
+        about = {key: curve[key] for key in ("name", "family", "control", "unit")}
+        for point in curve["points"]:
+            name = f"{curve['name']} {point['budget']:.3g} {curve['unit']}"
+            with log.child(name, {"attack": curve["name"]}) as one:
+                one.params({**about, "budget": point["budget"], "std": point.get("std")})
+                one.metrics(_metrics(point))
+            for who, response in point["responses"].items():
+                of = curve["name"] if who == TARGET else f"{curve['name']}.on_{who}"
+                for key, value in response.items():
+                    series.setdefault(f"{of}.{key}", []).append(value["mean"])
+    log.series({key: values for key, values in series.items() if None not in values})
+    log.metrics({f"check.{check.name}": check.value for check in found if check.value is not None})
+    log.metrics({"checks_failed": sum(check.passed is False for check in found)})
+
+
+def told(found: Sequence[Check]) -> str:
+    """The checks for a terminal: verdict, name, value, threshold, what was found."""
+    width = max(len(check.name) for check in found)
+    lines = []
+    for check in found:
+        value = "-" if check.value is None else f"{check.value:.3g}"
+        about = f"{check.name:{width}s}  {value:>9s} ({check.threshold:g})  {check.sentence}"
+        lines.append(f"{MARKS[check.passed]:6s}  {about}")
+        if check.passed is False:
+            lines.append(f"{'':8s}see {check.page}")
+    return "\n".join(lines)
+
+
+def _metrics(point: Mapping[str, Any]) -> dict[str, float]:
+    """Damage at one budget; of other posteriors with their name first."""
+    metrics = {"rms_counts": point["rms_counts"]}
+    for who, response in point["responses"].items():
+        prefix = "" if who == TARGET else f"{who}."
+        metrics |= {f"{prefix}{k}": v for k, v in tracking.numbers(response).items()}
+    return {key: value for key, value in metrics.items() if value is not None}

@@ -1,0 +1,119 @@
+"""Small maps, a posterior known in closed form, and short budgets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from spurious.audit.attacks import Attacks
+from spurious.config.audit import Audit, Budgets, Fractions
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What another posterior says of maps rounded to `step` counts: its gradient is zero."""
+
+    inner: object
+    step: float = 2.0
+
+    @property
+    def names(self):
+        return self.inner.names
+
+    @property
+    def standardiser(self):
+        return self.inner.standardiser
+
+    def __call__(self, maps):
+        maps = tf.convert_to_tensor(maps)
+        return self.inner(tf.stop_gradient(tf.round(maps / self.step) * self.step) + 0 * maps)
+
+
+@dataclass(frozen=True)
+class Mistaken:
+    """Another posterior, with gradients that are a factor off."""
+
+    inner: object
+    factor: float
+
+    @property
+    def names(self):
+        return self.inner.names
+
+    @property
+    def standardiser(self):
+        return self.inner.standardiser
+
+    def __call__(self, maps):
+        maps = tf.convert_to_tensor(maps)
+        return self.inner(self.factor * maps + tf.stop_gradient((1 - self.factor) * maps))
+
+
+@dataclass(frozen=True)
+class Blind(Attacks):
+    """Noise in place of every attack, `excess` times as large as allowed."""
+
+    excess: float = 1.0
+
+    def _moved(self, maps, size):
+        return self.random_sign(maps, self.excess * size)
+
+    def bim(self, maps, truth, epsilon):
+        return self._moved(maps, epsilon)
+
+    def pgd(self, maps, truth, epsilon, steps=None):
+        return self._moved(maps, epsilon)
+
+    def fgsm(self, maps, truth, epsilon):
+        return self._moved(maps, epsilon)
+
+    def pgd_l2(self, maps, truth, epsilon):
+        return self._moved(maps, epsilon)
+
+    def bounded(self, maps, truth, epsilon, fraction):
+        return self._moved(maps, epsilon)
+
+    def phase_only(self, maps, truth, epsilon):
+        return self._moved(maps, epsilon)
+
+    def ends(self, maps, truth, epsilon):
+        return tf.stack([self._moved(maps, epsilon * i) for i in range(self.restarts)], axis=1)
+
+
+@pytest.fixture(scope="session")
+def settings():
+    return Audit(
+        steps=4,
+        restarts=2,
+        linf=Budgets(values=(0.003, 0.03, 0.3), unit="std"),
+        l2=Budgets(values=(0.01, 0.1), unit="std"),
+        cosmic=Fractions(values=(0.0, 0.1), unit="cosmic_variance"),
+    )
+
+
+@pytest.fixture(scope="session")
+def maps(make_maps):
+    return make_maps(6, 16) + 10
+
+
+@pytest.fixture(scope="session")
+def truth(linear_posterior, maps):
+    """Beside the posterior's means, so that there is one way up and not two."""
+    noise = np.random.default_rng(1).uniform(2, 4, size=(len(maps), 2))
+    return linear_posterior.means(maps) + linear_posterior.scale * noise
+
+
+@pytest.fixture(scope="session")
+def rounded():
+    return Rounded
+
+
+@pytest.fixture(scope="session")
+def mistaken():
+    return Mistaken
+
+
+@pytest.fixture(scope="session")
+def blind_attacks():
+    return Blind

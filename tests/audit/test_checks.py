@@ -1,0 +1,116 @@
+"""The whole audit: an honest posterior passes it, broken ones and broken attacks do not."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spurious.audit import checks
+from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.posterior import NetworkPosterior
+from spurious.inference.presets import compact
+from spurious.maps import MapSet, Standardiser, write_maps
+
+BOX = 64.0
+PAGES = Path(__file__).parents[2] / "docs" / "checks"
+
+
+def run(posterior, maps, truth, settings, **more):
+    found = checks.run(posterior, maps, truth, box_size=BOX, settings=settings, seed=3, **more)
+    return {check.name: check for check in found.checks}
+
+
+@pytest.fixture(scope="module")
+def honest(linear_posterior, maps, truth, settings):
+    other = replace(linear_posterior, weights=linear_posterior.weights[:, ::-1])
+    return run(linear_posterior, maps, truth, settings, others={"other": other})
+
+
+@pytest.fixture(scope="module")
+def masked(linear_posterior, rounded, maps, truth, settings):
+    """The gradient is hidden, the weakness is still there: the original's attack shows it."""
+    others = {"original": linear_posterior}
+    return run(rounded(linear_posterior), maps, truth, settings, others=others)
+
+
+@pytest.fixture(scope="module")
+def blind(linear_posterior, blind_attacks, maps, truth, settings):
+    attacks = blind_attacks(linear_posterior, settings.steps, settings.restarts, seed=3, excess=1.5)
+    return run(linear_posterior, maps, truth, settings, attacks=attacks)
+
+
+def test_an_honest_posterior_passes_every_check(honest):
+    assert [name for name, check in honest.items() if check.passed is not True] == []
+
+
+def test_finite_differences_confirm_it_to_float32(honest):
+    assert honest["gradient_agrees"].values["largest error"] < 0.01
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "iterative_beats_single",  # nothing to compare
+        "monotone",
+        "saturates",
+        "full_damage",
+        "beats_noise",
+        "beats_transfer",
+        "gradient_agrees",
+        "gradient_not_zero",
+    ],
+)
+def test_a_hidden_gradient_fails(masked, name):
+    assert masked[name].passed is False
+
+
+@pytest.mark.parametrize(
+    "name", ["beats_noise", "restarts_agree", "budget_respected", "planted_found"]
+)
+def test_an_attack_that_is_noise_and_too_large_fails(blind, name):
+    assert blind[name].passed is False
+
+
+def test_the_excess_is_told(blind):
+    assert blind["budget_respected"].values["pgd"] == pytest.approx(1.5, rel=0.01)
+
+
+def test_without_others_transfer_is_left_out(blind):
+    assert blind["beats_transfer"].passed is None
+
+
+def test_failures_are_named_and_no_exception(
+    linear_posterior, blind_attacks, maps, truth, settings
+):
+    broken = replace(linear_posterior, offset=np.array([np.nan, 0.8]))
+    attacks = blind_attacks(broken, settings.steps, settings.restarts)
+    found = checks.run(broken, maps, truth, box_size=BOX, settings=settings, attacks=attacks)
+    assert {"monotone", "full_damage", "planted_found"} <= set(found.failed)
+
+
+def test_every_check_has_a_page_and_the_index_names_it(honest):
+    names = set(honest)
+    assert {page.stem for page in PAGES.glob("*.md")} - {"README"} == names
+    index = (PAGES / "README.md").read_text()
+    assert set(re.findall(r"\((\w+)\.md\)", index)) == names
+    for name, check in honest.items():
+        text = (PAGES / f"{name}.md").read_text()
+        assert check.page == f"docs/checks/{name}.md"
+        for heading in ("## What it means", "## How it is computed", "## When it fails"):
+            assert heading in text, f"{name}: {heading}"
+
+
+def test_the_example_of_the_index_runs(maps, truth, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    n = np.arange(len(maps))
+    data = MapSet(maps, truth.astype(np.float32), n, n, np.full(len(n), 2, np.int8), BOX)
+    write_maps(Path("data/pilot/maps.h5"), data)
+    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    units = Standardiser(64.0, 39.0)
+    network = compact(n=16, head=head, standardiser=units, seed=1)
+    NetworkPosterior(network).save(Path("models/pilot/compact.keras"))
+    (code,) = re.findall(r"```python\n(.*?)```", (PAGES / "README.md").read_text(), re.DOTALL)
+    exec(code, {})
+    assert "beats_transfer None left out" in capsys.readouterr().out

@@ -1,0 +1,196 @@
+"""Each check passes on good numbers and fails on numbers that something broken would give."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spurious.audit import verdicts
+from spurious.audit.curves import TARGET, Curve, Curves, Point
+from spurious.audit.gradients import Agreement
+from spurious.audit.response import Response, Size
+from spurious.config.audit import Thresholds
+
+LIMITS = Thresholds()
+STD = 30.0
+N = 4
+FAMILIES = {
+    "pgd": "linf", "fgsm": "linf", "random_sign": "linf", "bim": "linf",
+    "pgd_l2": "l2", "noise": "l2",
+    "bounded": "cosmic", "bounded_noise": "cosmic", "phase_only": "cosmic",
+}  # fmt: skip
+GOOD = {
+    "pgd": (0.1, 1.0, 30.0), "fgsm": (0.1, 0.9, 10.0), "random_sign": (0.0, 0.01, 1.0),
+    "bim": (0.9,), "pgd_l2": (0.2, 2.0), "noise": (0.0, 0.02), "bounded": (0.0, 1.0, 1.2),
+    "bounded_noise": (0.0, 0.1, 0.1), "phase_only": (0.1,),
+}  # fmt: skip
+
+
+def curve(name, losses):
+    """Budgets 1, 2, ... counts (or hundredths of the cosmic variance), fully used by every map."""
+    family, points = FAMILIES[name], []
+    for i, loss in enumerate(losses, start=1):
+        budget = i / 100 if family == "cosmic" else float(i)
+        loss = np.full(N, float(loss))
+        used = np.full(N, 3.0 if family == "cosmic" else budget)
+        power = np.full(N, budget if family == "cosmic" else 9.0)
+        size = Size(used, used, np.zeros(N), power, np.full(N, 1e-5))
+        points.append(Point(budget, {TARGET: Response(loss, np.sqrt(2 * abs(loss)), loss)}, size))
+    control = name in ("random_sign", "noise", "bounded_noise")
+    rms = 3.0 if family == "cosmic" else None
+    return Curve(name, family, control, tuple(points), rms)
+
+
+def made(**losses):
+    """Good curves, some of them replaced."""
+    curves = tuple(curve(name, values) for name, values in {**GOOD, **losses}.items())
+    return Curves(curves, np.full((10, N), 1 / N), STD, LIMITS.sigmas)
+
+
+def with_size(name, **changes):
+    """Good curves; the last point of one has another size."""
+    curves = made()
+    old = curves[name]
+    last = replace(old.points[-1], size=replace(old.points[-1].size, **changes))
+    new = replace(old, points=(*old.points[:-1], last))
+    return replace(curves, curves=tuple(new if c is old else c for c in curves.curves))
+
+
+def agreement(errors, zeros):
+    return Agreement(np.array(errors, float), np.array(zeros, float))
+
+
+OF_CURVES = {
+    "iterative_beats_single": verdicts.iterative_beats_single,
+    "monotone": verdicts.monotone,
+    "full_damage": verdicts.full_damage,
+    "beats_noise": verdicts.beats_noise,
+    "budget_respected": verdicts.budget_respected,
+}
+
+
+@pytest.mark.parametrize("name", OF_CURVES)
+def test_good_curves_pass(name):
+    check = OF_CURVES[name](made(), LIMITS)
+    assert check.passed is True and check.name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "curves", "value"),
+    [
+        ("iterative_beats_single", made(fgsm=(0.1, 1.25, 10)), -0.2),
+        ("iterative_beats_single", made(pgd=(0.1, 1.0, 5)), -0.5),
+        ("iterative_beats_single", made(pgd=(-0.1, 1.0, 30)), -2.0),
+        ("iterative_beats_single", made(pgd=(0, 0, 0), fgsm=(0, 0, 0)), None),
+        ("iterative_beats_single", made(fgsm=(0.1, np.nan, 10)), None),
+        ("monotone", made(pgd=(0.1, 40.0, 30.0)), 0.25),
+        ("monotone", made(bounded=(0.0, 1.2, 1.08)), 0.1),
+        ("monotone", made(pgd_l2=(0.2, np.inf)), None),
+        ("full_damage", made(pgd=(0.1, 1.0, 1.9)), 0.0),
+        ("full_damage", made(pgd=(0.1, 1.0, np.nan)), 0.0),
+        ("full_damage", made(pgd=(0.1, 1.0, np.inf)), 1.0),
+        ("beats_noise", made(random_sign=(0.0, 0.01, 31.0)), 30 / 31 - 1),
+        ("beats_noise", made(noise=(0.2, 0.02)), 0.0),
+        ("beats_noise", made(bounded=(0, 0, 0), bounded_noise=(0, 0.1, 0.1)), -1.0),
+        ("budget_respected", with_size("pgd", linf=np.array([3, 3, 3, 3.3])), 1.1),
+        ("budget_respected", with_size("pgd_l2", rms=np.array([2, 4, 2, 2])), 2.0),
+        ("budget_respected", with_size("pgd", least=np.array([0, 0, -0.5, 0])), 1.5),
+        ("budget_respected", with_size("bounded", cosmic=np.full(N, 0.1)), 2.0),
+        ("budget_respected", with_size("phase_only", rms=np.full(N, 6.0)), 2.0),
+        ("budget_respected", with_size("fgsm", linf=np.array([3, np.nan, 3, 3])), None),
+    ],
+)
+def test_bad_curves_fail(name, curves, value):
+    check = OF_CURVES[name](curves, LIMITS)
+    assert check.passed is False
+    assert check.value == (None if value is None else pytest.approx(value, abs=1e-3))
+    json.dumps(check.as_json(), allow_nan=False)
+
+
+def test_budgets_that_allow_no_damage_are_not_compared():
+    # At fraction 0 a posterior of P(k) alone cannot be moved; what is left there is rounding.
+    curves = made(bounded=(1e-6, 1.0, 1.2), bounded_noise=(5e-6, 0.1, 0.1))
+    assert verdicts.beats_noise(curves, LIMITS).passed
+    assert verdicts.monotone(made(bounded=(2e-6, 1e-6, 1.2)), LIMITS).passed
+
+
+def test_rounding_is_no_excess():
+    tight = with_size("pgd", linf=np.full(N, 3.00001), rounding=np.full(N, 1e-4))
+    assert verdicts.budget_respected(tight, LIMITS).passed
+    assert not verdicts.budget_respected(with_size("pgd", linf=np.full(N, 3.001)), LIMITS).passed
+
+
+@pytest.mark.parametrize(
+    ("losses", "passed"),
+    [
+        ({4: 8.0, 8: 9.0, 16: 9.1}, True),
+        ({4: 2.0, 8: 4.0, 16: 8.0}, False),  # steps too few or too small
+        ({4: 8.0, 8: 9.0, 16: 5.0}, False),  # it oscillates
+        ({4: 0.0, 8: 0.0, 16: 0.0}, False),
+        ({4: 1.0, 8: 1.0, 16: np.nan}, False),
+    ],
+)
+def test_saturation_is_judged_by_the_last_doubling(losses, passed):
+    by_steps = {steps: np.full(N, loss) for steps, loss in losses.items()}
+    assert verdicts.saturates(by_steps, LIMITS).passed is passed
+
+
+def test_a_transferred_attack_must_do_less():
+    white = np.full(N, 5.0)
+    assert verdicts.beats_transfer(white, {"second": np.full(N, 3.0)}, LIMITS).passed is True
+    both = {"second": np.full(N, 3.0), "third": np.full(N, 6.0)}
+    check = verdicts.beats_transfer(white, both, LIMITS)
+    assert check.passed is False and check.value == pytest.approx(-1 / 6)
+    assert check.values["second"] == pytest.approx(0.4)
+
+
+def test_without_other_posteriors_transfer_is_left_out():
+    check = verdicts.beats_transfer(np.full(N, 5.0), {}, LIMITS)
+    assert check.passed is None and check.value is None and "left out" in check.sentence
+
+
+@pytest.mark.parametrize(
+    ("errors", "passed"),
+    [([0.01] * 10, True), ([0.01] * 9 + [1.0], True), ([0.01] * 8 + [1.0] * 2, False),
+     ([np.inf] * 10, False), ([np.nan] * 10, False)],
+)  # fmt: skip
+def test_gradients_are_counted_map_by_map(errors, passed):
+    assert verdicts.gradient_agrees(agreement(errors, errors), LIMITS).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("zeros", "passed"), [([0, 0.4], True), ([0, 0.6], False), ([0, 1.0], False)]
+)
+def test_one_map_without_gradient_is_one_too_many(zeros, passed):
+    check = verdicts.gradient_not_zero(agreement([0, 0], zeros), LIMITS)
+    assert check.passed is passed and check.value == max(zeros)
+
+
+@pytest.mark.parametrize(
+    ("losses", "passed", "spread"),
+    [
+        ([[1.0, 10.0], [1.05, 9.9]], True, (0.05 / 1.05 + 0.01) / 2),
+        ([[1.0, 10.0], [2.0, 10.0]], False, 0.25),  # the same mean would hide it
+        ([[1.0, 2.0], [2.0, 1.0]], False, 0.5),
+        ([[0.0, 0.0], [0.0, 0.0]], False, None),
+        ([[1.0, np.nan], [1.0, 1.0]], False, None),
+    ],
+)
+def test_starts_are_compared_map_by_map(losses, passed, spread):
+    check = verdicts.restarts_agree(np.array(losses), LIMITS)
+    assert check.passed is passed
+    assert check.value == (None if spread is None else pytest.approx(spread))
+
+
+@pytest.mark.parametrize(
+    ("reached", "passed"), [([95, 120], True), ([95, 60], False), ([np.nan, np.nan], False)]
+)
+def test_the_planted_damage_must_be_reached_on_most_maps(reached, passed):
+    check = verdicts.planted_found(np.full(2, 100.0), np.array(reached, float), LIMITS)
+    assert check.passed is passed
+
+
+def test_thresholds_can_be_set():
+    loose = Thresholds(tolerance=0.5)
+    assert verdicts.monotone(made(pgd=(0.1, 40.0, 30.0)), loose).passed

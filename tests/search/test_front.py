@@ -1,0 +1,89 @@
+"""The Pareto front: monotone, no worse than starts from cold, and right where it is known."""
+
+import numpy as np
+import pytest
+
+from spurious import config
+from spurious.search.families import build_families
+from spurious.search.front import front
+from spurious.search.objective import Objective
+from spurious.search.refine import Path, refine
+
+HEIGHTS = [0.003, 0.02, 0.1]
+LIMITS = {"power": 0.05, "mean_shift": 0.05}
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def objective(make_maps, linear_posterior):
+    family = {"kind": "calibration", "knots": [0, 20, 60, 150, 400]}
+    search = config.Search.model_validate({"fences": LIMITS, "families": {"one": family}})
+    built = build_families(search)["one"]
+    return Objective(make_maps(8, 16), linear_posterior, 128.0, built, fences=tuple(LIMITS))
+
+
+@pytest.fixture(scope="module")
+def starts():
+    return np.random.default_rng(3).uniform(0.3, 0.7, size=(2, 4))
+
+
+@pytest.fixture(scope="module")
+def points(objective, starts):
+    return front(objective, starts, "power", HEIGHTS[::-1], LIMITS, STEPS)
+
+
+def test_the_front_never_falls_and_keeps_within_every_fence(points):
+    assert [point.height for point in points] == HEIGHTS
+    values = [point.value for point in points]
+    assert values == sorted(values)
+    assert values[-1] > 2 * values[0] > 0
+    for point in points:
+        assert point.feasible
+        assert point.fence == "power"
+        assert point.heights["power"] <= point.height
+        assert point.heights["mean_shift"] <= LIMITS["mean_shift"]
+
+
+def test_parameters_are_those_of_the_values(objective, points):
+    for point in points:
+        found = objective(objective.family.point(point.parameters))
+        assert found.kl == pytest.approx(point.kl, rel=1e-3)
+        assert found.fences["power"].height == pytest.approx(point.heights["power"], rel=1e-2)
+
+
+def test_a_warm_start_is_never_worse_than_a_cold_one(objective, starts, points):
+    for point in points:
+        limits = LIMITS | {"power": point.height}
+        for start in starts:
+            path = Path(objective)
+            refine(path, start, limits, STEPS)
+            cold = path.best(limits).evaluation
+            # The order of float32 sums may differ from call to call.
+            assert not cold.is_feasible(limits) or cold.value <= point.value * (1 + 1e-4)
+
+
+def test_a_front_that_is_known(linear_posterior, make_maps):
+    """Stripes have KL = c h^2 at the height h of the RMS fence."""
+    search = config.Search.model_validate(
+        {"fences": {"rms": 1.0}, "families": {"one": {"kind": "stripes", "stripes": 4}}}
+    )
+    maps, family = make_maps(4, 16) + np.float32(30), build_families(search)["one"]
+    objective = Objective(maps, linear_posterior, 128.0, family, fences=("rms",))
+    found = front(objective, [np.array([0.6])], "rms", [0.5, 1.0, 2.0], {}, STEPS)
+    np.testing.assert_allclose([one.value / found[0].value for one in found], [1, 4, 16], rtol=1e-2)
+
+
+def test_what_cannot_keep_within_a_fence_is_said_so(linear_posterior, make_maps):
+    family = {"kind": "stripes", "stripes": 4, "amplitude": {"low": 2.0, "high": 9.0}}
+    search = config.Search.model_validate({"fences": {"rms": 1.0}, "families": {"one": family}})
+    built = build_families(search)["one"]
+    maps = make_maps(4, 16) + np.float32(30)
+    objective = Objective(maps, linear_posterior, 128.0, built, fences=("rms",))
+    low, high = front(objective, [np.array([0.6])], "rms", [1.0, 4.0], {}, STEPS)
+    assert (low.feasible, high.feasible) == (False, True)
+    assert low.parameters["amplitude"] == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_front_without_a_start_is_refused(objective):
+    with pytest.raises(ValueError, match="at least one start"):
+        front(objective, [], "power", HEIGHTS, LIMITS, STEPS)
