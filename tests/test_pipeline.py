@@ -46,7 +46,25 @@ SMALL = {
         "box_size": {"value": 64.0, "unit": "Mpc/h"},
         "scale_factors": {"start": 0.1, "stop": 1.0, "stages": 4},
     },
-    "search": {"maps": 6, "refine_steps": 3, "max_power_change": 0.2},
+    "search": {
+        "maps": 6,
+        "refine_steps": 3,
+        "fences": {"power": 0.2, "mean_shift": 0.2},
+        "families": {
+            "logistic": {"kind": "logistic"},
+            "saturation": {"kind": "saturation", "sharpness": 4.0},
+        },
+        "front": {"power": [0.05, 0.2], "cosmic": [0.1, 0.5]},
+    },
+    "audit": {
+        "maps": 6,
+        "steps": 3,
+        "restarts": 2,
+        "transfer": 1,
+        "linf": {"values": [0.01, 0.1], "unit": "std"},
+        "l2": {"values": [0.01, 0.1], "unit": "std"},
+        "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},
+    },
     "report": {"examples": 2},
     "profiles": {
         "pilot": {
@@ -70,7 +88,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():
-        raw[section] = values if section == "profiles" else raw[section] | values
+        raw[section] = values if section == "profiles" else raw.get(section, {}) | values
     for group, names in FEW.items():
         raw["attacks"][group] = {name: raw["attacks"][group][name] for name in names}
     raw["attacks"]["white_box"]["initial_conditions"] |= {"maps": 2, "steps": 2}
@@ -362,11 +380,50 @@ def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
     }  # fmt: skip
     assert metrics["transfer"]["likelihood"]["n_maps"] == 21
     assert metrics["transfer"]["held_out"]["split"] == "held_out"
-    study = read("study.json")
-    assert (study["history"][0]["a"], study["history"][0]["b"]) == (0.25, -15.0)
+    studies = read("study.json")
+    assert list(studies) == list(metrics["families"]) == ["logistic", "saturation"]
+    first = studies["logistic"]["history"][0]["parameters"]
+    assert first == pytest.approx({"a": 0.25, "b": -15.0, "beta": 3.0})
     storage = "sqlite:///mlruns/optuna.db"
-    trials = optuna.load_study(study_name=study["study"], storage=storage).trials
-    assert len(trials) == len(study["history"]) == 4
+    for study in studies.values():
+        trials = optuna.load_study(study_name=study["study"], storage=storage).trials
+        assert len(trials) == len(study["history"]) == 4
+
+
+def test_the_winner_of_every_family_keeps_its_fences_or_is_told_not_to(searched):
+    families, studies = read("search.json")["families"], read("study.json")
+    for name, family in families.items():
+        within = all(family["fences"][f] <= limit for f, limit in family["limits"].items())
+        assert family["feasible"] == within
+        feasible = [one for one in studies[name]["history"] if one["feasible"]]
+        assert not feasible or family["kl"] == max(one["kl"] for one in feasible)
+        confirmed = family["kl_confirmed"]
+        assert confirmed["low"] <= confirmed["mean"] <= confirmed["high"]
+    front = read("search.json")["front"]
+    assert set(front) <= {"power", "cosmic"}
+    for curve in (curve for named in front.values() for curve in named.values()):
+        assert curve["kl"] == sorted(curve["kl"])
+
+
+def test_a_study_is_a_run_and_so_are_the_trials_worth_keeping(searched):
+    client = MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name("pilot").experiment_id
+    parent = read("search.json")["run_id"]
+    studies = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'")
+    assert sorted(run.info.run_name for run in studies) == ["study logistic", "study saturation"]
+    assert {a.path for a in client.list_artifacts(parent)} >= {"search.json", "pareto.png"}
+
+
+def test_the_audit_has_curves_checks_and_a_run_for_each_budget(audited):
+    curves, found = read("curves.json"), read("audit.json")
+    assert curves["target"] == "compact" and curves["n_maps"] == 6
+    assert {"gradient_agrees", "budget_respected", "planted_found"} <= set(found["checks"])
+    assert found["checks"]["budget_respected"]["passed"]
+    assert all((ROOT / check["page"]).is_file() for check in found["checks"].values())
+    client = MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name("pilot").experiment_id
+    below = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{found['run_id']}'")
+    assert len(below) == sum(len(curve["points"]) for curve in curves["curves"])
 
 
 class _External(HTMLParser):

@@ -4,14 +4,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from spurious.audit import checks
 from spurious.inference.heads import HEAD, MixtureHead
 from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import compact
-from spurious.maps import MapSet, Standardiser, write_maps
+from spurious.inference.presets import STANDARDISE
+from spurious.maps import MapSet, write_maps
 
 BOX = 64.0
 PAGES = Path(__file__).parents[2] / "docs" / "checks"
@@ -108,8 +109,10 @@ def test_the_example_of_the_index_runs(maps, truth, tmp_path, monkeypatch, capsy
     data = MapSet(maps, truth.astype(np.float32), n, n, np.full(len(n), 2, np.int8), BOX)
     write_maps(Path("data/pilot/maps.h5"), data)
     head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
-    units = Standardiser(64.0, 39.0)
-    network = compact(n=16, head=head, standardiser=units, seed=1)
+    inputs = keras.Input((16, 16))
+    units = keras.layers.Normalization(None, mean=64.0, variance=39.0**2, name=STANDARDISE)
+    flat = keras.layers.Flatten()(units(inputs))
+    network = keras.Model(inputs, head(keras.layers.Dense(head.n_features)(flat)))
     NetworkPosterior(network).save(Path("models/pilot/compact.keras"))
     (code,) = re.findall(r"```python\n(.*?)```", (PAGES / "README.md").read_text(), re.DOTALL)
     exec(code, {})

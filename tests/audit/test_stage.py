@@ -59,7 +59,7 @@ def test_every_perturbation_and_budget_is_a_run_below_the_stage(curves, settings
     points = {curve["name"]: len(curve["points"]) for curve in curves["curves"]}
     assert len(log.children) == sum(points.values())
     one = log.children["bounded 0.1 cosmic_variance"].logged
-    assert one["attack"] if "attack" in one else one["name"] == "bounded"
+    assert one["name"] == "bounded" and one["family"] == "cosmic"
     assert one["budget"] == 0.1 and one["kl_perturbed_clean"] > 0
     assert one["second_network.kl_perturbed_clean"] == one["kl_perturbed_clean"]
     assert len(log.curves["pgd.kl_perturbed_clean"]) == len(settings.linf.values)

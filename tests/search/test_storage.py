@@ -67,7 +67,6 @@ def test_a_password_among_the_options_is_hidden_too():
 
 
 def test_a_driver_that_is_missing_is_named():
-    pytest.importorskip("sqlalchemy")
     with pytest.raises(UserError, match="driver is not installed; pip install pymysql"):
         open_study("mysql://user:s3cret@127.0.0.1/name", "one")
 
@@ -85,8 +84,9 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch):
     port = free_port()
     with pytest.raises(UserError, match=f"grpc://127.0.0.1:{port} does not answer"):
         open_study(f"grpc://127.0.0.1:{port}", "one")
-    with pytest.raises(UserError, match="must be grpc://HOST:PORT"):
-        open_study("grpc://127.0.0.1", "one")
+    for url in ("grpc://127.0.0.1", "grpc://127.0.0.1:port"):
+        with pytest.raises(UserError, match="must be grpc://HOST:PORT"):
+            open_study(url, "one")
 
 
 def test_the_command_line_goes_before_the_environment(monkeypatch):

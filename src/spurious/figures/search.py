@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from spurious.figures.style import CLEAN, PALETTE, colours, pretty
 
@@ -85,12 +86,14 @@ def fronts(
     """
     figure = Figure(figsize=(5.2 * len(curves), 4.6), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    families = list(dict.fromkeys(name for named in curves.values() for name in named))
+    families = list(dict.fromkeys(name for found in curves.values() for name in found))
     shade = colours(families)
-    for axes, (fence, named) in zip(panels, curves.items(), strict=True):
+    for axes, (fence, found) in zip(panels, curves.items(), strict=True):
         unit = 100 if fence in PERCENT else 1
-        lowest = min((x for curve in named.values() for x, _ in curve), default=0.0)
-        for name, curve in named.items():
+        lowest = min((x for curve in found.values() for x, _ in curve), default=0.0)
+        for name, curve in found.items():
+            if not curve:
+                continue
             x, y = np.transpose(sorted(curve))
             axes.plot(unit * x, y, "o-", color=shade[name], label=pretty(name))
         for number, (name, curve) in enumerate(ceilings.get(fence, {}).items()):
@@ -101,11 +104,17 @@ def fronts(
         if fence in limits:
             axes.axvline(unit * limits[fence], color="0.7", zorder=0, label="fence of the search")
         axes.set(xscale="log", xlabel=FENCE_LABELS[fence])
-        axes.set_yscale("symlog", linthresh=0.01)
-        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.grid(alpha=0.3)
+    panels[0].set_yscale("symlog", linthresh=0.001)  # shared
+    panels[0].set_ylim(0, 2 * panels[0].get_ylim()[1])
+    panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panels[0].set_ylabel("mean KL(perturbed ‖ clean) [nat]")
-    panels[0].legend(fontsize=8)
+    named: dict[str, Any] = {}
+    for axes in panels:
+        handles, names = axes.get_legend_handles_labels()
+        named |= dict(zip(names, handles, strict=True))
+    figure.legend(named.values(), named, loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 

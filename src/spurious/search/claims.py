@@ -1,23 +1,33 @@
 """Who works on what: several workers share the starts of a study, and none is run twice.
 
-A start waits in the study as a trial that carries its number. A worker claims it by setting that
-trial's state to running, which a storage lets only one do. Two workers may at the same moment put
-the same number into the queue; the trial with the lower number is the start then, and the other is
-dropped. A worker that dies is noticed by its process being gone, if it was on the same machine, or
-else by its heartbeat; its trial then has failed, and one with the same parameters waits instead.
+A worker claims a start by adding a running trial that carries the start's number and the worker's
+name. Two workers may do so at the same moment: then the trial with the lower number holds the
+start, and the other is dropped, which both of them see alike, because every storage numbers trials
+one after the other. (To let a waiting trial run, as Optuna's own queue does, is not safe: on SQLite
+two workers can do it at once.)
 
-=================  =================================================================================
-system attribute   meaning
-=================  =================================================================================
-`worker`           machine, process and when it began
-`pulse`            counts the seconds of work, where the storage keeps no heartbeats (gRPC)
-=================  =================================================================================
+A worker that dies is noticed by its process being gone, if it was on the same machine, or else by
+its heartbeat. Its trial then has failed, and whoever claims the start again takes the parameters
+over.
+
+==================  ================================================================================
+attribute           meaning
+==================  ================================================================================
+`worker` (1)        machine, process and when it began
+`pulse` (1)         that the worker's heart beats; with gRPC, how often it did
+`failed_trial` (1)  number of the trial whose parameters this one took over
+`dropped` (2)       another trial held the start already
+`given_up` (2)      why a start ended without a value; it is not tried again
+==================  ================================================================================
+
+(1) system attributes, (2) user attributes.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import random
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,13 +42,13 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from spurious.search.storage import HEARTBEAT, RETRIES, Heartbeat, retry
+from spurious.search.storage import HEARTBEAT, Heartbeat
 
 CLOCK = 2.0  # seconds by which two looks at when a process began may differ
 POLL = 0.5  # seconds between looks at what other workers do
+RETRIES = 10  # of a start whose worker died; perhaps it is the start that kills
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-PENDING = (TrialState.WAITING, TrialState.RUNNING)
-GIVEN_UP = "given_up"  # why a start ended without a value; it is not tried again
+GIVEN_UP = "given_up"
 
 
 class Claims:
@@ -68,33 +78,31 @@ class Claims:
     @property
     def settled(self) -> int:
         """How many starts have ended."""
-        return len(self._settled(self._trials()))
+        return len(_settled(self._trials()))
 
     def next(self) -> Trial | None:
         """Claim a start; wait while others work on the last ones; None when all have ended."""
+        lost = False
         while True:
-            self._retry_dead()
+            self._fail_dead()
             trials = self._trials()
-            settled = self._settled(trials)
+            settled = _settled(trials)
             if len(settled) == self._starts:
                 return None
-            taken = settled | {start_of(t) for t in trials if t.state in PENDING}
+            taken = settled | {start_of(t) for t in trials if t.state == TrialState.RUNNING}
             free = [start for start in range(self._starts) if start not in taken]
-            waiting = [t for t in trials if t.state == TrialState.WAITING]
-            if free and not waiting:
-                start = free[0]
-                attributes = {"start": start, "kind": "proposal"}
-                self._study.enqueue_trial(self._fixed(start), user_attrs=attributes)
-            elif waiting:
-                trial = self._pop(min(waiting, key=lambda t: (start_of(t), t.number)))
-                if trial is not None:
-                    return trial
-            else:
+            if not free:
                 time.sleep(POLL)
+                continue
+            # In order, unless another worker just did the same.
+            trial = self._claim(random.choice(free) if lost else free[0], trials)
+            if trial is not None:
+                return trial
+            lost = True
 
     @contextmanager
     def alive(self, trial: Trial) -> Iterator[None]:
-        """Say so while working on a trial; hand it back if the work is interrupted."""
+        """Say so while working on a trial; give the start back if the work is interrupted."""
         stop = Event()
         pulse = Thread(target=self._beat, args=(trial._trial_id, stop), daemon=True)
         pulse.start()
@@ -102,7 +110,7 @@ class Claims:
             yield
         except BaseException:
             with suppress(Exception):  # of the storage; the first exception is what matters
-                self._retry(self._storage.get_trial(trial._trial_id), count=False)
+                self._fail(trial._trial_id)
             raise
         finally:
             stop.set()
@@ -113,70 +121,75 @@ class Claims:
         return bool(self._storage.get_trial(trial._trial_id).state == TrialState.RUNNING)
 
     def _trials(self) -> list[FrozenTrial]:
-        """The proposals of our starts."""
+        """The proposals of our starts that count."""
         return [
             trial
             for trial in self._study.get_trials(deepcopy=False)
-            if trial.user_attrs.get("kind") == "proposal" and start_of(trial) < self._starts
+            if trial.user_attrs.get("kind") == "proposal"
+            and start_of(trial) < self._starts
+            and "dropped" not in trial.user_attrs
         ]
 
-    def _settled(self, trials: list[FrozenTrial]) -> set[int]:
-        """Starts that need no more work: ended, or given up, or too often retried."""
-        failed = [t for t in trials if t.state == TrialState.FAIL]
-        pending = {start_of(t) for t in trials if t.state in PENDING}
-        hopeless = {
-            start_of(t) for t in failed if GIVEN_UP in t.user_attrs or _retries(t) > RETRIES
-        }
-        return {start_of(t) for t in trials if t.state in ENDED} | (hopeless - pending)
-
-    def _pop(self, waiting: FrozenTrial) -> Trial | None:
-        """Claim this trial; None if another was faster or has the same start already."""
-        identity = waiting._trial_id
-        try:
-            if not self._storage.set_trial_state_values(identity, state=TrialState.RUNNING):
-                return None
-        except UpdateFinishedTrialError:
-            return None
-        self._storage.set_trial_system_attr(identity, "worker", worker())
+    def _claim(self, start: int, trials: list[FrozenTrial]) -> Trial | None:
+        """Add a running trial; None if another one holds the start."""
+        failed = [t for t in trials if start_of(t) == start and t.params]
+        system: dict[str, Any] = {"worker": worker(), "fixed_params": self._fixed(start)}
+        if failed:
+            system["failed_trial"] = failed[-1].number
+        added = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=failed[-1].params if failed else {},
+            distributions=failed[-1].distributions if failed else {},
+            user_attrs={"start": start, "kind": "proposal"},
+            system_attrs=system,
+        )
+        identity = self._storage.create_new_trial(self._study._study_id, template_trial=added)
         self._record(identity, 0)
-        alive = (*ENDED, *PENDING)
-        same = [t for t in self._trials() if start_of(t) == start_of(waiting) and t.state in alive]
-        if min(t.number for t in same) < waiting.number:
-            self._storage.set_trial_state_values(identity, state=TrialState.FAIL)
-            return None
+        own = self._storage.get_trial(identity)
+        for other in self._trials():
+            if start_of(other) == start and other.number < own.number and _holds(other):
+                self._storage.set_trial_user_attr(identity, "dropped", True)
+                self._fail(identity)
+                return None
         return Trial(self._study, identity)
 
-    def _retry_dead(self) -> None:
-        """Put the starts of dead workers back into the queue."""
+    def _fail_dead(self) -> None:
+        """Let the trials of dead workers have failed, so that their starts are free."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(self._study)
         for trial in self._trials():
             if trial.state == TrialState.RUNNING and (_is_gone(trial) or self._is_silent(trial)):
-                self._retry(trial)
+                self._fail(trial._trial_id)
 
     def _is_silent(self, trial: FrozenTrial) -> bool:
-        """Whether a trial without heartbeats did not change for longer than the grace."""
-        token = [trial.system_attrs.get(key) for key in ("worker", "pulse")]
-        if hasattr(self._storage, "record_heartbeat") and token[0] is not None:
-            return False  # its heartbeats have been looked at
-        last, since = self._seen.get(trial.number, (None, 0.0))
+        """Whether a trial did not change for longer than the grace, if nobody else looks at it.
+
+        Optuna looks at those whose heartbeats the storage keeps, once there is one.
+        """
+        pulse = trial.system_attrs.get("pulse")
+        if self._keeps_heartbeats and pulse is not None:
+            return False
+        last, since = self._seen.get(trial.number, (-1, 0.0))
         now = time.monotonic()
-        if last != token:
-            self._seen[trial.number] = (token, now)
+        if last != pulse:
+            self._seen[trial.number] = (pulse, now)
             return False
         return now - since > self._heartbeat.grace
 
-    def _retry(self, trial: FrozenTrial, count: bool = True) -> None:
-        """Mark as failed and queue one with the same parameters; of several, one does it."""
-        with suppress(UpdateFinishedTrialError):
-            self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-            retry(self._study, trial, count)
+    def _fail(self, identity: int) -> None:
+        with suppress(UpdateFinishedTrialError):  # another worker did
+            self._storage.set_trial_state_values(identity, state=TrialState.FAIL)
+
+    @property
+    def _keeps_heartbeats(self) -> bool:
+        return hasattr(self._storage, "record_heartbeat")
 
     def _record(self, identity: int, count: int) -> None:
-        if hasattr(self._storage, "record_heartbeat"):
-            self._storage.record_heartbeat(identity)
-        else:
+        keeper = getattr(self._storage, "record_heartbeat", None)
+        if keeper is not None:
+            keeper(identity)
+        if keeper is None or count == 0:
             self._storage.set_trial_system_attr(identity, "pulse", count)
 
     def _beat(self, identity: int, stop: Event) -> None:
@@ -185,6 +198,21 @@ class Claims:
             count += 1
             with suppress(Exception):  # a storage that is away for a moment, or a trial just ended
                 self._record(identity, count)
+
+
+def _holds(trial: FrozenTrial) -> bool:
+    """Whether a trial holds its start."""
+    return trial.state == TrialState.RUNNING or trial.state in ENDED
+
+
+def _settled(trials: list[FrozenTrial]) -> set[int]:
+    """Starts that need no more work: ended, given up, or too often retried."""
+    running = {start_of(t) for t in trials if t.state == TrialState.RUNNING}
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    given_up = {start_of(t) for t in failed if GIVEN_UP in t.user_attrs}
+    counts = {start: sum(start_of(t) == start for t in failed) for start in map(start_of, failed)}
+    killing = {start for start, count in counts.items() if count > RETRIES}
+    return {start_of(t) for t in trials if t.state in ENDED} | given_up | (killing - running)
 
 
 def start_of(trial: FrozenTrial | Trial) -> int:
@@ -220,7 +248,3 @@ def _is_gone(trial: FrozenTrial) -> bool:
         return other or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def _retries(trial: FrozenTrial) -> int:
-    return len(trial.system_attrs.get("retry_history", [])) + 1

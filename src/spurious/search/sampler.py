@@ -19,7 +19,7 @@ cube [0, 1]^d in which the sampler works:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,8 @@ class GradientSampler(BaseSampler):
         first: trials to come from the Sobol sequence.
         apart: how far from all known points a proposal must be, in the cube. Where the best place
             is nearer, the proposal is where least is known that may be feasible.
+        project: takes what would be proposed, a point (d,), to what is, such as the nearest point
+            within constraints that cost little. Not asked where a parameter is fixed.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class GradientSampler(BaseSampler):
         root: bool = False,
         first: int = FIRST_TRIALS,
         apart: float = APART,
+        project: Callable[[np.ndarray], np.ndarray] = lambda point: point,
     ) -> None:
         self._seed = seed
         self._coordinates = None if coordinates is None else tuple(coordinates)
         self._root = root
         self._first = first
         self._apart = apart
+        self._project = project
         self._shared = IntersectionSearchSpace()
 
     def infer_relative_search_space(
@@ -110,7 +114,8 @@ class GradientSampler(BaseSampler):
         history = self._history(study, coordinates)
         if len(history.points) < self._first:
             number = _number(trial)
-            return params(coordinates, covering(self._seed, "first", len(coordinates), number))
+            point = covering(self._seed, "first", len(coordinates), number)
+            return params(coordinates, self._project(point))
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         fixed = {
             i: float(np.clip(one.place(given[one.name]), 0, 1))
@@ -119,7 +124,8 @@ class GradientSampler(BaseSampler):
         }
         running = _running(study, coordinates, trial)
         rng = seeds.generator(self._seed, "proposal", _number(trial))
-        return params(coordinates, propose(history, running, fixed, rng, self._apart))
+        point = propose(history, running, fixed, rng, self._apart)
+        return params(coordinates, point if fixed else self._project(point))
 
     def sample_independent(
         self,

@@ -20,7 +20,6 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
-from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -33,12 +32,10 @@ from sqlalchemy.exc import (
 from spurious.errors import UserError
 
 VARIABLE = "SPURIOUS_STORAGE"
-KEPT = ("fixed_params",)  # system attributes of a trial that its retry has too
 DRIVERS = {"postgres": "psycopg", "postgresql": "psycopg", "mysql": "pymysql"}
 PATIENCE = 10  # seconds for a server to answer
 LOCKED = 60  # seconds for another process to end its transaction on a SQLite file
 ATTEMPTS = 5  # to make the tables: two processes that do it at once get into each other's way
-RETRIES = 10  # of a trial whose worker died; perhaps it is the trial that kills
 
 
 class Heartbeat(NamedTuple):
@@ -66,8 +63,7 @@ def open_study(
         name: of the study; a storage holds many.
         direction: of the value.
         pruner: when to end a trial early.
-        heartbeat: when a trial's worker counts as dead. Such a trial has failed, and one with the
-            same parameters waits to be run again, at most `RETRIES` times.
+        heartbeat: when a trial's worker counts as dead, see `spurious.search.claims`.
 
     Raises:
         UserError: the file is damaged, the server does not answer, or there is no driver for it.
@@ -109,32 +105,6 @@ def shown(storage: str | Path) -> str:
     return _scrubbed(str(storage), str(storage))
 
 
-def retry(study: optuna.Study, trial: FrozenTrial, count: bool = True) -> None:
-    """Queue a trial with the parameters and the user attributes of one whose worker is gone.
-
-    As Optuna's own callback does it, but without what the worker said of itself.
-
-    Args:
-        study: the study.
-        trial: has failed.
-        count: as one of the `RETRIES` that a trial has; not where it was only interrupted.
-    """
-    history = [*trial.system_attrs.get("retry_history", []), *([trial.number] if count else [])]
-    if len(history) > RETRIES:
-        return
-    about = {"failed_trial": trial.system_attrs.get("failed_trial", trial.number)}
-    fixed = {key: trial.system_attrs[key] for key in KEPT if key in trial.system_attrs}
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=trial.user_attrs,
-            system_attrs=about | fixed | {"retry_history": history},
-        )
-    )
-
-
 def _is_url(storage: str | Path) -> bool:
     return isinstance(storage, str) and "://" in storage
 
@@ -151,7 +121,6 @@ def _storage(storage: str | Path, heartbeat: Heartbeat) -> BaseStorage:
                     engine_kwargs={"connect_args": _patience(storage)},
                     heartbeat_interval=heartbeat.interval,
                     grace_period=heartbeat.grace,
-                    heartbeat_stale_trial_callback=retry,
                 )
             except (ProgrammingError, IntegrityError, OperationalError) as error:
                 if not left or not _made_by_another(error):
@@ -168,11 +137,15 @@ def _made_by_another(error: SQLAlchemyError) -> bool:
 
 def _proxy(storage: str) -> GrpcStorageProxy:
     parts = urlsplit(storage)
-    if parts.hostname is None or parts.port is None:
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is no number
+        host, port = None, None
+    if host is None or port is None:
         raise UserError(f"{shown(storage)}: must be grpc://HOST:PORT")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        proxy = GrpcStorageProxy(host=parts.hostname, port=parts.port)
+        proxy = GrpcStorageProxy(host=host, port=port)
     proxy.wait_server_ready(timeout=PATIENCE)
     return proxy
 
@@ -184,10 +157,14 @@ def _url(storage: str | Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{path}"
     scheme, rest = str(storage).split("://", 1)
-    if scheme not in DRIVERS:
-        return str(storage)
-    dialect = "postgresql" if scheme == "postgres" else scheme
-    return f"{dialect}+{DRIVERS[scheme]}://{rest}"
+    if scheme in DRIVERS:
+        dialect = "postgresql" if scheme == "postgres" else scheme
+        storage = f"{dialect}+{DRIVERS[scheme]}://{rest}"
+    try:
+        make_url(str(storage))
+    except (ArgumentError, ValueError) as error:
+        raise UserError(_told(storage, ArgumentError())) from _without_secrets(error)
+    return str(storage)
 
 
 def _patience(storage: str | Path) -> dict[str, int]:
@@ -222,8 +199,8 @@ def _told(storage: str | Path, error: Exception) -> str:
 
 
 def _without_secrets(error: Exception) -> Exception | None:
-    """An ArgumentError quotes the URL."""
-    return None if isinstance(error, ArgumentError) else error
+    """What SQLAlchemy says of a URL quotes it."""
+    return None if isinstance(error, ArgumentError | ValueError) else error
 
 
 def _scrubbed(text: str, url: str) -> str:

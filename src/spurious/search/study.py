@@ -59,6 +59,7 @@ from spurious.search.refine import Path, Step, refine
 from spurious.search.result import Result
 from spurious.search.sampler import GradientSampler, covering, distributions, params
 from spurious.search.storage import HEARTBEAT, Heartbeat, explained, open_study
+from spurious.search.within import nearest_within
 
 APART = 0.05  # a climb would end where one from the nearest known point did
 DASHBOARD_CONSTRAINTS = "constraints"  # where optuna-dashboard 0.21 looks for them
@@ -105,11 +106,15 @@ def run(
     family = objective.family
     name = study_name(settings, family, root_seed, fingerprint)
     study = open_study(storage, name, heartbeat=heartbeat)
+    search = _Search(study, settings, objective, root_seed)
     study.sampler = GradientSampler(
-        root_seed, family.coordinates, root=objective.goal.quadratic, apart=APART
+        root_seed,
+        family.coordinates,
+        root=objective.goal.quadratic,
+        apart=APART,
+        project=search.inside,
     )
     with explained(storage):
-        search = _Search(study, settings, objective, root_seed)
         claims = Claims(study, settings.starts, search.given, heartbeat)
         with tqdm(total=settings.starts, desc=f"search {family.name}", disable=not progress) as bar:
             while True:
@@ -149,7 +154,14 @@ class _Search:
         if start % 2 and start > 2:
             return {}
         number = start // 2 + start % 2
-        return params(coordinates, covering(self.root_seed, "cover", len(coordinates), number))
+        point = covering(self.root_seed, "cover", len(coordinates), number)
+        return params(coordinates, self.inside(point))
+
+    def inside(self, point: np.ndarray) -> np.ndarray:
+        """The nearest point within the fences: a climb begins there, and no network is asked."""
+        if not self.settings.refine_steps:
+            return point
+        return nearest_within(self.objective.fences, point, self.limits)
 
     def work(self, trial: Trial, claims: Claims) -> None:
         """Evaluate the proposal, climb from it, and tell the study of both."""

@@ -74,7 +74,7 @@ def track(log: tracking.Run, curves: Mapping[str, Any], found: Sequence[Check]) 
         for point in curve["points"]:
             name = f"{curve['name']} {point['budget']:.3g} {curve['unit']}"
             with log.child(name, {"attack": curve["name"]}) as one:
-                one.params({**about, "budget": point["budget"], "std": point.get("std")})
+                one.params(about | {key: point[key] for key in ("budget", "std") if key in point})
                 one.metrics(_metrics(point))
             for who, response in point["responses"].items():
                 of = curve["name"] if who == TARGET else f"{curve['name']}.on_{who}"

@@ -1,0 +1,264 @@
+"""Several worker processes on one study: in a file, on a PostgreSQL server, and behind a proxy."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+
+from spurious.search.claims import ENDED
+from spurious.search.storage import open_study
+
+HERE = Path(__file__).parent
+STARTS = 16
+HEARTBEAT = (1, 3)
+
+
+def binaries():
+    """PostgreSQL's programs: Debian keeps them out of the path."""
+    found = shutil.which("initdb")
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    return Path(found).parent if found else (folders or [None])[-1]
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """URL of a database on a private PostgreSQL server, which lives in a folder of its own."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="spurious-pg-"))
+    (folder / "password").write_text("s3cret\n")
+    if owner:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, **owner)
+    port = free_port()
+
+    def program(name, *arguments):
+        subprocess.run(
+            [programs / name, *arguments], check=True, cwd=folder, capture_output=True, **owner
+        )
+
+    data = ("-D", folder / "data")
+    settings = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
+    program(
+        "initdb", *data, "-A", "scram-sha-256", "-U", "spurious", "--no-sync",
+        f"--pwfile={folder / 'password'}",
+    )  # fmt: skip
+    try:
+        program(
+            "pg_ctl", "-D", folder / "data", "-o", settings, "-l", folder / "log", "-w", "start"
+        )
+        yield f"postgresql://spurious:s3cret@127.0.0.1:{port}/postgres"
+        program("pg_ctl", *data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+PROXY = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from optuna.storages import get_storage, run_grpc_proxy_server
+run_grpc_proxy_server(get_storage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def proxy(server):
+    """URL of Optuna's gRPC proxy before that server."""
+    port = free_port()
+    url = server.replace("postgresql:", "postgresql+psycopg:")
+    process = subprocess.Popen([sys.executable, "-c", PROXY, url, str(port)])
+    yield f"grpc://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=["file", "server", "proxy"])
+def storage(request, tmp_path):
+    return (
+        str(tmp_path / "study.db")
+        if request.param == "file"
+        else request.getfixturevalue(request.param)
+    )
+
+
+def start(script, *arguments):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": f"{HERE}:{HERE.parent}"}
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment)
+
+
+def ended(workers):
+    for worker in workers:
+        assert worker.wait(timeout=60) == 0
+
+
+def appears(path, seconds=40):
+    """Wait until a worker has made this file."""
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path.name} did not appear"
+        time.sleep(0.02)
+
+
+CLAIMING = """
+import sys, time
+from pathlib import Path
+import optuna
+from spurious.search import claims
+from spurious.search.storage import Heartbeat, open_study
+
+storage, name, starts, folder, stalls, machine = sys.argv[1:]
+folder = Path(folder)
+if machine:
+    claims._machine = lambda: machine
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+heartbeat = Heartbeat(1, 3)
+own = claims.Claims(
+    open_study(storage, name, heartbeat=heartbeat), int(starts), lambda start: {}, heartbeat
+)
+(folder / f"ready {time.monotonic_ns()}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.001)
+while (trial := own.next()) is not None:
+    with own.alive(trial):
+        x = trial.suggest_float("x", 0, 1)
+        if stalls:
+            (folder / "stalled").write_text(f"{trial.number} {claims.start_of(trial)} {x}")
+            time.sleep(600)
+        own._study.tell(trial, x)
+"""
+
+
+def claiming(storage, name, folder, workers, stalls="", machine=""):
+    return [start(CLAIMING, storage, name, STARTS, folder, stalls, machine) for _ in range(workers)]
+
+
+def all_ready(folder, workers):
+    until = time.monotonic() + 40
+    while len(list(folder.glob("ready *"))) < workers:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_every_start_is_run_once_however_many_claim_at_the_same_moment(storage, tmp_path):
+    workers = claiming(storage, "claims", tmp_path, 4)
+    all_ready(tmp_path, 4)
+    (tmp_path / "go").touch()
+    ended(workers)
+    study = open_study(storage, "claims")
+    finished = Counter(t.user_attrs["start"] for t in study.trials if t.state in ENDED)
+    assert finished == dict.fromkeys(range(STARTS), 1)
+    assert {t.state.name for t in study.trials} <= {"COMPLETE", "FAIL"}
+    assert all("dropped" in t.user_attrs for t in study.trials if t.state not in ENDED)
+    assert len({t.system_attrs["worker"] for t in study.trials}) == 4
+    # What is asked for again is there already.
+    ended(claiming(storage, "claims", tmp_path, 1))
+    assert len(open_study(storage, "claims").trials) == len(study.trials)
+    optuna.delete_study(study_name="claims", storage=study._storage)
+
+
+@pytest.mark.parametrize("machine", ["", "elsewhere"])
+def test_the_start_of_a_killed_worker_is_retried_with_the_same_parameters(
+    storage, tmp_path, machine
+):
+    """Its process is gone, or, on another machine, its heartbeat."""
+    (doomed,) = claiming(storage, "killed", tmp_path, 1, stalls="yes", machine=machine)
+    (tmp_path / "go").touch()
+    appears(tmp_path / "stalled")
+    (other,) = claiming(storage, "killed", tmp_path, 1)
+    doomed.send_signal(signal.SIGKILL)
+    doomed.wait()
+    ended([other])
+    number, first, x = (tmp_path / "stalled").read_text().split()
+    study = open_study(storage, "killed")
+    trials = study.trials
+    assert trials[int(number)].state.name == "FAIL"
+    (retried,) = [t for t in trials if t.system_attrs.get("failed_trial") == int(number)]
+    assert retried.params == {"x": float(x)}
+    assert retried.user_attrs["start"] == int(first)
+    finished = Counter(t.user_attrs["start"] for t in trials if t.state in ENDED)
+    assert finished == dict.fromkeys(range(STARTS), 1)
+    optuna.delete_study(study_name="killed", storage=study._storage)
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import conftest
+import test_study as t
+from spurious.search import study as search
+from spurious.search.families import build_families
+from spurious.search.objective import Objective
+from spurious.search.storage import Heartbeat
+
+storage, folder, stalls = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+evaluate, left = Objective.__call__, [4]
+
+def stalling(self, point):
+    left[0] -= 1
+    if left[0] == 0:
+        (folder / "stalled").touch()
+        time.sleep(600)
+    return evaluate(self, point)
+
+if stalls == "yes":
+    Objective.__call__ = stalling
+wanted = t.settings(6)
+(family,) = build_families(wanted, t.BOX).values()
+maps, posterior = conftest.density_maps(12, 16), t.posterior(conftest)
+objective = search.build_objective(wanted, family, maps, posterior, t.BOX)
+objective(np.full(3, 0.5))
+objective.fences(np.full(3, 0.5))
+(folder / f"ready {time.monotonic_ns()}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+search.run(wanted, objective, storage, 7, "one", heartbeat=Heartbeat(1, 3), progress=False)
+"""
+
+
+def test_real_searches_share_a_server_and_one_is_killed_in_mid_climb(server, tmp_path):
+    workers = [start(WORKER, server, tmp_path, stalls) for stalls in ("yes", "no")]
+    all_ready(tmp_path, 2)
+    (tmp_path / "go").touch()
+    appears(tmp_path / "stalled")
+    workers[0].send_signal(signal.SIGKILL)
+    workers[0].wait()
+    ended(workers[1:])
+    (name,) = [n for n in names(server) if n.startswith("logistic-")]
+    study = open_study(server, name)
+    trials = study.trials
+    assert {t.state.name for t in trials} <= {"COMPLETE", "PRUNED", "FAIL"}
+    for kind in ("proposal", "refined"):
+        found = Counter(
+            t.user_attrs["start"]
+            for t in trials
+            if t.state in ENDED and t.user_attrs["kind"] == kind
+        )
+        assert found == dict.fromkeys(range(6), 1)
+    (dead,) = [t for t in trials if t.state.name == "FAIL" and "kl" in t.user_attrs]
+    (retried,) = [t for t in trials if t.system_attrs.get("failed_trial") == dead.number]
+    assert retried.params == dead.params
+    assert retried.state in ENDED
+    assert study.best_trial.user_attrs["excess"] <= 0
+
+
+def names(server):
+    return optuna.get_all_study_names(server.replace("postgresql:", "postgresql+psycopg:"))
