@@ -70,6 +70,7 @@ def test_a_wrong_parameter_is_one_line_with_status_2_and_writes_nothing(tmp_path
         (["assess"], "data/pilot/maps.h5 is missing"),
         (["attack", "bim"], "data/pilot/maps.h5 is missing"),
         (["attack", "bom"], "attack = 'bom': must be a group, paper, white_box"),
+        (["audit"], "data/pilot/maps.h5 is missing"),
         (["search"], "data/pilot/maps.h5 is missing"),
         (["compare"], "data/pilot/maps.h5 is missing"),
     ],

@@ -106,10 +106,10 @@ def start(script, *arguments):
 
 def ended(workers):
     for worker in workers:
-        assert worker.wait(timeout=60) == 0
+        assert worker.wait(timeout=120) == 0
 
 
-def appears(path, seconds=40):
+def appears(path, seconds=120):
     """Wait until a worker has made this file."""
     until = time.monotonic() + seconds
     while not path.exists():
@@ -151,7 +151,7 @@ def claiming(storage, name, folder, workers, stalls="", machine=""):
 
 
 def all_ready(folder, workers):
-    until = time.monotonic() + 40
+    until = time.monotonic() + 120
     while len(list(folder.glob("ready *"))) < workers:
         assert time.monotonic() < until
         time.sleep(0.02)

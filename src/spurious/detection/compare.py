@@ -108,7 +108,9 @@ class Detector:
             direction = two_sample.discriminant(clean[~held], changed[~held])
             parts.append((held, clean[held] @ direction, changed[held] @ direction))
         return interval(
-            lambda w: np.mean([two_sample.auroc(c, p, w[:, h]) for h, c, p in parts], axis=0),
+            lambda w: np.mean(
+                [two_sample.auroc(c, p, _filled(w[:, h])) for h, c, p in parts], axis=0
+            ),
             self.weights,
         )
 
@@ -116,6 +118,11 @@ class Detector:
         """Perturbed maps of one half and clean maps of the other, a mean vector a simulation."""
         index, half = self.test.index, self.half
         return _means(changed[half], index[half]), _means(clean[~half], index[~half])
+
+
+def _filled(weights: np.ndarray) -> np.ndarray:
+    """Equal weights in resamples that hold none of these maps, which happens to very few."""
+    return np.where(weights.sum(axis=1, keepdims=True) == 0, 1.0, weights)
 
 
 def _half(index: np.ndarray, seed: int) -> np.ndarray:

@@ -101,11 +101,12 @@ def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
 
 def _run_group(scene: Scene, group: str, names: Sequence[str]) -> None:
     config, layout = scene.config, Layout(scene.config.scale)
+    test, _ = scene.test, scene.target  # missing files are named before a run is opened
     inputs = [layout.maps, *files(config, config.run.target)]
     metrics = layout.result(f"attacks/{group}.json")
     with tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log:
         log.params({"attacks": ",".join(names), "target": config.run.target, "seed": config.seed})
-        log.dataset(scene.test, layout.maps, context="test")
+        log.dataset(test, layout.maps, context="test")
         rows = read_json(metrics) if metrics.exists() else {}
         rows = {name: row for name, row in rows.items() if name in config.attacks[group]}
         for name in tqdm(names, desc=group, unit="attack", delay=2, leave=False):
