@@ -17,8 +17,7 @@ from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
 
 PICTURES = (
-    "figure_1", "figure_2", "damage", "spectra", "detection", "security_curves", "search_history",
-    "pareto", "posteriors",
+    "figure_1", "figure_2", "damage", "spectra", "detection", "security_curves", "posteriors",
 )  # fmt: skip
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
@@ -43,6 +42,8 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
     folder = layout.result(f"posteriors/{config.run.target}")
     paths = {name: layout.result(f"{name}.png") for name in PICTURES}
     paths |= {name: folder / f"{name}.png" for name in OF_TARGET}
+    paths["pareto"] = layout.result("pareto.png")
+    paths |= {f"search_{n}": layout.result(f"search/{n}.png") for n in config.search.families}
     return {
         name: path.read_bytes() for name, path in paths.items() if name in PICTURES or path.exists()
     }

@@ -95,6 +95,8 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             log.metrics({f"transfer.{name}.{k}": v for k, v in tracking.numbers(row).items()})
         for name in ("study.json", "search.json"):
             log.artifact(layout.result(name))
+        histories = {name: _history(one.result) for name, one in searched.items()}
+        save_figures(layout, log, histories, "search")
         save_figures(layout, log, drawn(config, searched, metrics))
     for name, family in families.items():
         print(told(name, family))
@@ -234,7 +236,7 @@ def _illustrate(witnesses: Witnesses, searched: Searched, storage: str | Path) -
 def drawn(
     config: Config, searched: Mapping[str, Searched], metrics: Mapping[str, Any]
 ) -> dict[str, Figure]:
-    """The figures of this stage."""
+    """The Pareto front of every family."""
     limits = config.search.fences.limits
     curves = _curves(searched)
     shown = {
@@ -247,13 +249,7 @@ def drawn(
         for fence in shown
     }
     above = {fence: ceilings(config, rows, fence) for fence in shown}
-    named = {
-        f"search_history_{name}" if i else "search_history": _history(one.result)
-        for i, (name, one) in enumerate(searched.items())
-    }
-    if shown:
-        named["pareto"] = figures.fronts(shown, paper, above, limits)
-    return named
+    return {"pareto": figures.fronts(shown, paper, above, limits)} if shown else {}
 
 
 def _history(result: Result) -> Figure:
