@@ -51,7 +51,7 @@ def test_a_posterior_narrower_than_the_grid_can_be_drawn():
 def test_a_search_without_feasible_trials_can_be_drawn():
     values, changes = np.array([1.0, 2.0]), np.array([0.5, 0.6])
     draw(figures.search_history(values, changes, 0.05))
-    draw(figures.pareto(values, changes, [], 0.05, {}))
+    draw(figures.fronts({"power": {}}, {}, {}, {"power": 0.05}))
 
 
 def test_coverage_of_honest_posteriors_is_the_diagonal():

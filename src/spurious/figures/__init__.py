@@ -12,7 +12,7 @@ from spurious.figures.inference import (
     predicted_versus_true,
 )
 from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
-from spurious.figures.search import fronts, pareto, search_history
+from spurious.figures.search import fronts, search_history
 from spurious.figures.style import colours, pretty
 from spurious.figures.tuning import tuning_history, tuning_importances
 
@@ -28,7 +28,6 @@ __all__ = [
     "extremes",
     "fronts",
     "learning_curve",
-    "pareto",
     "pit_histogram",
     "posterior_bars",
     "predicted_versus_true",
