@@ -140,7 +140,8 @@ def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch)
     row = json.loads(Path("results/own/mine/attacks/fgsm.json").read_text())
     logged = runs.set_index("run_id").loc[row["run_id"]]
     assert logged["metrics.kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
-    assert logged["params.model"] == "mine.keras" and len(logged["params.maps_md5"]) == 32
+    parent = runs.set_index("run_id").loc[logged["tags.mlflow.parentRunId"]]
+    assert parent["params.model"] == "mine.keras" and len(parent["params.maps_md5"]) == 32
 
 
 def test_a_model_of_this_package_needs_no_scaling(folder):
