@@ -25,6 +25,7 @@ NAMES = (
     "batch",
     "training",
     "attacks",
+    "suite",
     "search",
 )
 

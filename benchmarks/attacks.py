@@ -52,7 +52,7 @@ def attack(n: int, count: int) -> tuple[Programs, Facts]:
 
     from spurious.perturbations.gradient import BIM
 
-    posterior, maps, truth = _network(n), tf.constant(_maps(n, count)), _truth(count)
+    posterior, maps, truth = network(n), tf.constant(random_maps(n, count)), _truth(count)
     bim = BIM(posterior, alpha=0.38, steps=STEPS, batch_size=count)
 
     @tf.function
@@ -78,7 +78,7 @@ def spectra(n: int, count: int) -> tuple[Programs, Facts]:
 
     from spurious import spectra as own
 
-    maps = _maps(n, count)
+    maps = random_maps(n, count)
     bins = own.bins(n, BOX)
     edges = (np.arange(len(bins.k) + 1) + 0.5) * 2 * np.pi / BOX
 
@@ -118,7 +118,7 @@ def damage(n: int, count: int) -> tuple[Programs, Facts]:
 
     from spurious.damage import measure
 
-    posterior, maps = _network(n), _maps(n, count)
+    posterior, maps = network(n), random_maps(n, count)
     perturbed = maps + np.float32(1)
     posterior(maps[:1])
     return (
@@ -127,7 +127,7 @@ def damage(n: int, count: int) -> tuple[Programs, Facts]:
     )
 
 
-def _network(n: int) -> Any:
+def network(n: int) -> Any:
     """The compact preset; what its weights are changes no time."""
     from spurious.inference.heads import HEAD, MixtureHead
     from spurious.inference.posterior import NetworkPosterior
@@ -138,7 +138,7 @@ def _network(n: int) -> Any:
     return NetworkPosterior(compact(n, head, Standardiser(64.0, 38.0), seed=1))
 
 
-def _maps(n: int, count: int) -> np.ndarray:
+def random_maps(n: int, count: int) -> np.ndarray:
     return np.random.default_rng(0).gamma(2.7, n / 2.7, (count, n, n)).astype(np.float32)
 
 

@@ -106,6 +106,26 @@ def test_the_table_of_a_model_of_ones_own(folder):
     assert (attacked.box_size, attacked.unit) == (25.0, "1e10 Msun/h")
 
 
+def test_the_audit_of_a_model_of_ones_own(folder):
+    raw = yaml.safe_load((folder / "params.yaml").read_text())
+    raw["audit"] = {
+        "maps": 5,
+        "steps": 2,
+        "restarts": 2,
+        "linf": {"values": [0.01, 0.1], "unit": "std"},
+        "l2": {"values": [0.01, 0.1], "unit": "std"},
+        "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw))
+    done = spurious("audit", *OWN[1:], "--scaling", "scaling.yaml", "--out", "out")
+    assert done.exit_code == 0, done.output
+    found = json.loads((folder / "out/audit.json").read_text())["checks"]
+    assert found["budget_respected"]["passed"]
+    assert found["beats_transfer"]["passed"] is None  # there is no other posterior
+    assert f"{found['gradient_agrees']['sentence']}" in done.output
+    assert (folder / "out/curves.json").is_file() and (folder / "out/security_curves.png").is_file()
+
+
 def test_an_attack_raises_the_likelihood_loss_of_the_truth(folder):
     """The truth reaches the attack in the model's order: the loss rises for every map."""
     from spurious.inference.external import from_keras

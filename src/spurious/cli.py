@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,8 @@ def main() -> None:
     folder. `dvc repro` runs them all, in this order:
 
     verify, simulate, train (once for each posterior), assess, attack (once for each group), audit,
-    compare, search, report. `tune` and `attack --model` stand beside it.
+    compare, search, report. `tune`, `attack --model` and `audit --model` stand
+    beside it.
     """
 
 
@@ -161,21 +162,45 @@ def assess(config: Config) -> None:
     module.run(config)
 
 
+def own_model(function: Callable[..., None]) -> Callable[..., None]:
+    """Options for a model and maps that this package did not make."""
+    for option in (
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="With --model: folder of the results.  [default: results/own/MODEL]",
+        ),
+        click.option(
+            "--scaling",
+            type=FILE,
+            help="With --model: YAML that says in which units it was trained; a model of this "
+            "package needs none.",
+        ),
+        click.option("--maps", type=FILE, help="With --model: the maps to attack."),
+        click.option("--model", type=FILE, help="A model of your own, a .keras file."),
+    ):
+        function = option(function)
+    return function
+
+
+def _without_model(own: Mapping[str, Path | None]) -> None:
+    from spurious.errors import UserError
+
+    for option in (name for name, value in own.items() if value is not None):
+        raise UserError(f"--{option} {own[option]}: only goes with --model")
+
+
+def _maps_of(model: Path, own: Mapping[str, Path | None]) -> Path:
+    from spurious.errors import UserError
+
+    if own["maps"] is None:
+        raise UserError(f"--maps is missing: the maps on which {model} is attacked")
+    return own["maps"]
+
+
 @stage()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--model", type=FILE, help="A model of your own, a .keras file.")
-@click.option("--maps", type=FILE, help="With --model: the maps to attack, all of this file.")
-@click.option(
-    "--scaling",
-    type=FILE,
-    help="With --model: YAML that says in which units it was trained; a model of this package "
-    "needs none.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="With --model: folder of the results.  [default: results/own/MODEL]",
-)
+@own_model
 def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Path | None) -> None:
     """Perturb all test maps as `attacks` in params.yaml says; measure the damage.
 
@@ -188,8 +213,7 @@ def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Pa
     from spurious.stages import attack as module
 
     if model is None:
-        for option in (name for name, value in own.items() if value is not None):
-            raise UserError(f"--{option} {own[option]}: only goes with --model")
+        _without_model(own)
         if not names:
             raise UserError(
                 f"attack: give a NAME, such as the group {config.run.attacks[0]}, or --model and "
@@ -197,22 +221,28 @@ def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Pa
             )
         module.run(config, names)
         return
-    if own["maps"] is None:
-        raise UserError(f"--maps is missing: the maps on which {model} is attacked")
     from spurious.stages import own as table
 
-    table.run(config, model, own["maps"], own["scaling"], own["out"], names)
+    table.run(config, model, _maps_of(model, own), own["scaling"], own["out"], names)
 
 
 @stage()
-def audit(config: Config) -> None:
+@own_model
+def audit(config: Config, model: Path | None, **own: Path | None) -> None:
     """Damage against budget, and the checks that say how far to believe any damage.
 
-    A failing check is printed and written down; it does not stop the pipeline.
+    A failing check is printed and written down; it does not stop the pipeline. With --model and
+    --maps, the same for a model of your own.
     """
-    from spurious.stages import audit as module
+    if model is None:
+        from spurious.stages import audit as module
 
-    module.run(config)
+        _without_model(own)
+        module.run(config)
+        return
+    from spurious.stages import own as other
+
+    other.audit(config, model, _maps_of(model, own), own["scaling"], own["out"])
 
 
 @stage()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spurious import config
+from spurious import config, figures
 from spurious.search.families import build_families
 from spurious.search.front import front
 from spurious.search.objective import Objective
@@ -87,3 +87,18 @@ def test_what_cannot_keep_within_a_fence_is_said_so(linear_posterior, make_maps)
 def test_a_front_without_a_start_is_refused(objective):
     with pytest.raises(ValueError, match="at least one start"):
         front(objective, [], "power", HEIGHTS, LIMITS, STEPS)
+
+
+def test_the_figure_shows_families_ceilings_and_the_fence():
+    curves = {"power": {"one": [(0.1, 3.0), (0.01, 1.0)], "none": []}, "cosmic": {"one": [(1, 2)]}}
+    ceilings = {"power": {"bim": [(0.01, 5.0), (0.1, 9.0)], "phase_only": [(0.0, 2.5)]}}
+    figure = figures.fronts(curves, {"power": {"paper": (0.12, 0.4)}}, ceilings, {"power": 0.05})
+    power, cosmic = figure.axes
+    lines = {line.get_label(): line for line in power.get_lines()}
+    np.testing.assert_allclose(lines["one"].get_xdata(), [1.0, 10.0])  # in per cent, in order
+    np.testing.assert_allclose(lines["one"].get_ydata(), [1.0, 3.0])
+    assert "none" not in lines
+    assert lines["phase only"].get_ydata() == [2.5, 2.5]
+    np.testing.assert_allclose(lines["fence of the search"].get_xdata(), 5.0)
+    assert [line.get_xdata()[0] for line in cosmic.get_lines()] == [1.0]
+    assert power.get_xscale() == "log"

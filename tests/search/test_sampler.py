@@ -256,6 +256,19 @@ def test_fixed_parameters_are_kept_and_the_others_chosen_for_them():
     assert free[0] == pytest.approx(0.3)
 
 
+def test_exploring_goes_where_little_is_known():
+    """Farther from all known points than the largest expected improvement is."""
+    study = search(GradientSampler(3, COORDINATES), 12)
+    history = study.sampler._history(study, COORDINATES)
+    ends = [
+        propose(history, np.empty((0, 4)), {}, np.random.default_rng(0), explore=explore)
+        for explore in (True, False)
+    ]
+    gaps = [np.linalg.norm(history.points - end, axis=1).min() for end in ends]
+    assert gaps[0] > 2 * gaps[1]
+    assert bump(ends[0])[2] < 0.5
+
+
 def test_other_parameters_are_drawn_independently():
     study = optuna.create_study(sampler=GradientSampler(0))
     for _ in range(8):

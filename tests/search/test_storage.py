@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages._heartbeat import is_heartbeat_enabled
 
 from spurious.errors import UserError
 from spurious.search.storage import VARIABLE, chosen, open_study, shown
@@ -22,7 +23,7 @@ def test_a_file_is_made_with_its_folder_and_opened_again(tmp_path):
 def test_heartbeats_are_on(tmp_path):
     storage = open_study(tmp_path / "s.db", "one")._storage
     assert storage.get_heartbeat_interval() == 15
-    assert storage.get_heartbeat_stale_trial_callback() is not None
+    assert is_heartbeat_enabled(storage)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def propose(
     fixed: Mapping[int, float],
     rng: np.random.Generator,
     apart: float = APART,
+    explore: bool = False,
 ) -> np.ndarray:
     """The point (d,) of largest expected feasible improvement.
 
@@ -105,13 +106,14 @@ def propose(
         fixed: coordinates that must keep their value, by index.
         rng: draws the candidates.
         apart: from all known points.
+        explore: instead, the point where least is known of the value and that may be feasible.
     """
     known = np.vstack([history.points, running])
     with threadpool_limits(1, "blas"):  # matrices of a few hundred rows: threads cost more
         value, fence = _learned(history.chosen(), running)
         acquisition = _Acquisition(value, fence, history.best)
         candidates = _candidates(history, fixed, rng)
-        for end in acquisition.climbed(candidates, fixed):
+        for end in [] if explore else acquisition.climbed(candidates, fixed):
             if _distances(end[None], known)[0] >= apart:
                 return end
         return candidates[np.argmax(acquisition.ignorance(candidates))]

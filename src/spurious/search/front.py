@@ -70,20 +70,19 @@ def front(
     starts, heights = [np.asarray(start) for start in starts], sorted(heights)
     if not starts:
         raise ValueError("a front needs at least one start")
-    others = {name: limit for name, limit in limits.items() if name != fence}
     pool = Path(objective)
     bar = tqdm(total=2 * len(heights) - 1, desc=f"front of {objective.family.name}", leave=False)
     with bar:
         for i, height in enumerate(heights):
-            here = {**others, fence: height}
-            below = [] if i == 0 else [pool.best({**others, fence: heights[i - 1]}).point]
+            here = {**limits, fence: height}
+            below = [] if i == 0 else [pool.best({**limits, fence: heights[i - 1]}).point]
             _climb(pool, [*below, *starts], here, steps)
             bar.update()
         for lower, upper in reversed(list(pairwise(heights))):
-            above = pool.best({**others, fence: upper}).point
-            _climb(pool, [above], {**others, fence: lower}, steps)
+            above = pool.best({**limits, fence: upper}).point
+            _climb(pool, [above], {**limits, fence: lower}, steps)
             bar.update()
-    limits_of = {height: {**others, fence: height} for height in heights}
+    limits_of = {height: {**limits, fence: height} for height in heights}
     return [
         _told(objective, pool.best(limits_of[height]), fence, height, limits_of[height])
         for height in heights

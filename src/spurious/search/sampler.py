@@ -77,6 +77,9 @@ class GradientSampler(BaseSampler):
             is nearer, the proposal is where least is known that may be feasible.
         project: takes what would be proposed, a point (d,), to what is, such as the nearest point
             within constraints that cost little. Not asked where a parameter is fixed.
+        explore: propose where least is known of the value and that may be feasible. For trials from
+            which a climb begins: it goes to the top of its hill by itself, and what is expected to
+            be best lies on the hill that is known.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class GradientSampler(BaseSampler):
         first: int = FIRST_TRIALS,
         apart: float = APART,
         project: Callable[[np.ndarray], np.ndarray] = lambda point: point,
+        explore: bool = False,
     ) -> None:
         self._seed = seed
         self._coordinates = None if coordinates is None else tuple(coordinates)
@@ -95,6 +99,7 @@ class GradientSampler(BaseSampler):
         self._first = first
         self._apart = apart
         self._project = project
+        self._explore = explore
         self._shared = IntersectionSearchSpace()
 
     def infer_relative_search_space(
@@ -124,7 +129,7 @@ class GradientSampler(BaseSampler):
         }
         running = _running(study, coordinates, trial)
         rng = seeds.generator(self._seed, "proposal", _number(trial))
-        point = propose(history, running, fixed, rng, self._apart)
+        point = propose(history, running, fixed, rng, self._apart, self._explore)
         return params(coordinates, point if fixed else self._project(point))
 
     def sample_independent(

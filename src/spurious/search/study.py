@@ -113,6 +113,7 @@ def run(
         root=objective.goal.quadratic,
         apart=APART,
         project=search.inside,
+        explore=settings.refine_steps > 0,
     )
     with explained(storage):
         claims = Claims(study, settings.starts, search.given, heartbeat)

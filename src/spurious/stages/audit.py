@@ -14,6 +14,7 @@ from spurious.audit.curves import TARGET
 from spurious.audit.verdicts import Check
 from spurious.config import Config
 from spurious.files import write_json
+from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 from spurious.stages.inputs import bystanders, files, posterior, target, test_set
 from spurious.stages.layout import Layout
@@ -26,29 +27,46 @@ def run(config: Config) -> None:
     """Attack some test maps with every budget; write curves, checks and a figure; print checks."""
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    layout, settings = Layout(config.scale), config.audit
-    test = chosen(test_set(config), settings.maps, config.seed)
-    others = {name: posterior(config, name) for name in bystanders(config)}
-    inputs = [layout.maps, *files(config, config.run.target)]
+    layout, name = Layout(config.scale), config.run.target
+    test = chosen(test_set(config), config.audit.maps, config.seed)
+    others = {other: posterior(config, other) for other in bystanders(config)}
+    inputs = [layout.maps, *files(config, name)]
     with tracking.start("audit", config.scale, inputs=inputs) as log:
-        log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
         log.dataset(test, layout.maps, context="test")
-        found = checks.run(
-            target(config),
-            test.maps,
-            test.labels,
-            box_size=test.box_size,
-            settings=settings,
-            seed=config.seed,
-            groups=test.index,
-            others=others,
-        )
-        curves = {"target": config.run.target, "n_maps": len(test), **found.curves.as_json()}
-        write_json(layout.result("curves.json"), {"run_id": log.id, **curves})
-        write_json(layout.result("audit.json"), {"run_id": log.id, **verdicts(found.checks)})
-        drawn = figures.security_curves(curves, report.PAPER_KL)
-        save_figures(layout, log, {"security_curves": drawn})
-        track(log, curves, found.checks)
+        examine(config, layout, log, name, target(config), test, others)
+
+
+def examine(
+    config: Config,
+    layout: Layout,
+    log: tracking.Run,
+    name: str,
+    attacked: Posterior,
+    test: MapSet,
+    others: Mapping[str, Posterior],
+) -> None:
+    """Curves and checks of a posterior called `name` on these maps: write, log, print.
+
+    `others` are the posteriors that see what is made on it, and on which attacks are made that
+    are transferred to it.
+    """
+    log.params(config.audit.model_dump() | {"seed": config.seed, "target": name})
+    found = checks.run(
+        attacked,
+        test.maps,
+        test.labels,
+        box_size=test.box_size,
+        settings=config.audit,
+        seed=config.seed,
+        groups=test.index,
+        others=others,
+    )
+    curves = {"target": name, "n_maps": len(test), **found.curves.as_json()}
+    write_json(layout.result("curves.json"), {"run_id": log.id, **curves})
+    write_json(layout.result("audit.json"), {"run_id": log.id, **verdicts(found.checks)})
+    drawn = figures.security_curves(curves, report.PAPER_KL)
+    save_figures(layout, log, {"security_curves": drawn})
+    track(log, curves, found.checks)
     print(told(found.checks))
 
 

@@ -1,4 +1,4 @@
-"""The table of attacks on a model of one's own, over maps of one's own: no stage of dvc.yaml."""
+"""Attacks on a model of one's own, over maps of one's own, and their audit: not in dvc.yaml."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from spurious.inference.external import KerasPosterior, has_head
 from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
 from spurious.maps import MapSet, read_maps, write_maps
+from spurious.stages import audit as stage
 from spurious.stages.attack import chosen, series
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
@@ -86,6 +87,22 @@ def run(
         log.artifact(layout.result("attacks.csv"))
         save_figures(layout, log, drawn(rows, {}))
     print(told(rows))
+    print(f"written to {layout.folder}")
+
+
+def audit(
+    config: Config, model: Path, maps: Path, scaling: Path | None = None, out: Path | None = None
+) -> None:
+    """Curves and checks of damage to that model; arguments and errors are those of `run`."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    posterior = opened(model, scaling)
+    test = tested(read_maps(maps), posterior, maps)
+    test = stage.chosen(test, config.audit.maps, config.seed)
+    layout = Own(model.stem, out or Path("results/own") / model.stem)
+    with tracking.start("audit", layout.scale) as log:
+        log.params(_inputs(model, maps))
+        log.dataset(test, maps, context="test")
+        stage.examine(config, layout, log, model.stem, posterior, test, {})
     print(f"written to {layout.folder}")
 
 
