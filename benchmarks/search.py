@@ -139,7 +139,7 @@ def _competitors(work: int) -> Mapping[str, Callable[[Any, int], None]]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", module="optuna")
     samplers: dict[str, Callable[[int], Any]] = {
         "TPE": lambda seed: optuna.samplers.TPESampler(seed=seed),
         "CMA-ES": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
