@@ -75,9 +75,9 @@ def _inputs(count: int, quick: bool) -> tuple[Posterior, np.ndarray]:
     from spurious.maps import read_maps
 
     if quick:
-        from benchmarks.attacks import _maps, _network
+        from benchmarks.attacks import network, random_maps
 
-        return _network(16), _maps(16, count)
+        return network(16), random_maps(16, count)
     data = read_maps(MAPS)
     chosen = np.random.default_rng(1).permutation(len(data.maps))[:count]
     return load(NETWORK), data.maps[chosen]

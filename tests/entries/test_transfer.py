@@ -159,3 +159,16 @@ def test_extras_are_those_of_the_last_call(linear_posterior, data):
     pattern = build(entry("universal"), linear_posterior, data, 5, training=data)
     assert extras(pattern)["pattern"].shape == (16, 16)
     assert extras(PGD(linear_posterior, 1.0)) == {}
+
+
+def test_what_several_entries_build_on_is_made_once(linear_posterior, data):
+    """With a shared memory, and with the same result as without."""
+    bim = {"kind": "bim", **WHITE_BOX["bim"]}
+    noise = entry("gaussian_noise", rms={"match": bim})
+    shuffled, weaker = (entry("shuffled_phases", of={**bim, "steps": steps}) for steps in (3, 2))
+    memory = {}
+    for settings, kept in ((noise, 1), (shuffled, 1), (weaker, 2)):
+        found = apply(build(settings, linear_posterior, data, 5, memory=memory), data)
+        assert len(memory) == kept
+        alone = apply(build(settings, linear_posterior, data, 5), data)
+        np.testing.assert_array_equal(found.maps, alone.maps)

@@ -59,6 +59,7 @@ def build(
     seed: int,
     training: MapSet | None = None,
     others: Others | None = None,
+    memory: dict[bytes, np.ndarray] | None = None,
 ) -> Perturbation:
     """The perturbation that an entry of params.yaml describes, its budgets turned into counts.
 
@@ -70,11 +71,13 @@ def build(
         seed: root of its random draws.
         training: other maps, which kind `universal` needs.
         others: name -> another posterior, which entries with `on` need.
+        memory: a dictionary that builds for the same posteriors and seed may share, so that what
+            several entries build on is made once.
 
     Raises:
         UserError: something of this is missing, does not fit together, or no amplitude matches.
     """
-    return _build(settings, Context(posterior, test, seed, training, others))
+    return _build(settings, Context(posterior, test, seed, training, others, memory))
 
 
 def build_initial_conditions(
@@ -182,14 +185,16 @@ def _value(name: str, given: Any, posterior: Posterior, context: Context) -> Any
     if name == "upper" and given is not None:
         return context.checked_upper(given)
     if name == "of":
-        return _build(given, context)
+        return context.recalled(given, _build(given, context))
     return context.value(given, posterior)
 
 
 def _matched(make: Any, given: dict[str, Any], kind: str, context: Context) -> Effect:
     """An effect whose amplitude changes the test maps as much as another entry does."""
     matching, maps = given[make.AMPLITUDE], context.test.maps
-    perturbed = np.asarray(_build(matching.match, context)(maps, context.test.labels))
+    perturbed = np.asarray(
+        context.recalled(matching.match, _build(matching.match, context))(maps, context.test.labels)
+    )
     mean_square = float(np.mean((perturbed.astype(np.float64) - maps) ** 2))
     # The sign is all that `matched` takes over; 0.01 is possible for every amplitude.
     try:

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from spurious.config import Density, InverseDensity, Length
 from spurious.config import attacks as cfg
-from spurious.config.quantities import Budget
+from spurious.config.quantities import Budget, Section
 from spurious.config.systematics import Angle, Densities
 from spurious.errors import UserError
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 from spurious.perturbations import objectives, spectral
+from spurious.perturbations.base import Perturbation
 from spurious.perturbations.constraints import Constraint
 from spurious.perturbations.objectives import Objective
 
 Others = Callable[[str], Posterior]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A perturbation that is not made again for maps that it has perturbed before.
+
+    Args:
+        of: the perturbation.
+        key: what it is, and of what it is made beside the maps.
+        memory: where its results are kept.
+    """
+
+    of: Perturbation
+    key: str
+    memory: dict[bytes, np.ndarray]
+
+    def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:
+        """See `Perturbation`."""
+        maps = np.asarray(maps)
+        key = hashlib.sha256(self.key.encode() + maps.tobytes()).digest()
+        if key not in self.memory:
+            self.memory[key] = np.asarray(self.of(maps, truth))
+        return tf.constant(self.memory[key])
 
 
 @dataclass(frozen=True)
@@ -34,6 +60,7 @@ class Context:
         seed: root of every draw.
         training: other maps, which kind `universal` needs.
         others: name -> another posterior, for entries with `on`.
+        memory: maps that entries within entries made, for builds that share it; none: forget.
     """
 
     posterior: Posterior
@@ -41,6 +68,13 @@ class Context:
     seed: int
     training: MapSet | None = None
     others: Others | None = None
+    memory: dict[bytes, np.ndarray] | None = None
+
+    def recalled(self, settings: Section, made: Perturbation) -> Perturbation:
+        """A perturbation that another entry builds on, made once for all that do."""
+        if self.memory is None:
+            return made
+        return Recalled(made, settings.model_dump_json(), self.memory)
 
     def box_size(self, kind: str) -> float:
         """Side of a map, Mpc/h.

@@ -40,6 +40,7 @@ class Scene:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.posterior = Posteriors(config)
+        self.memory: dict[bytes, np.ndarray] = {}
 
     @cached_property
     def test(self) -> MapSet:
@@ -168,7 +169,7 @@ def perturb(
     needs = any(isinstance(part, Universal) for part in parts(settings))
     training = scene.training if needs else None
     perturbation = entries.build(
-        settings, scene.target, test, config.seed, training, scene.posterior
+        settings, scene.target, test, config.seed, training, scene.posterior, scene.memory
     )
     perturbed = entries.apply(perturbation, test)
     return test, perturbed, entries.parameters(perturbation), entries.extras(perturbation)
