@@ -92,8 +92,8 @@ def findings(
     lines.append(_escaped(attacks, detection))
     if search["kl_confirmed"] is not None:
         lines.append(
-            f"The worst systematic within {percent(search['max_power_change'])} of the power "
-            f"spectrum of the contrast moves the posterior by a mean KL of "
+            f"The worst systematic of the paper's form within the fences (P(k) of the contrast by "
+            f"{percent(search['max_power_change'])}) moves the posterior by a mean KL of "
             f"{number(search['kl_confirmed'])} nat on maps that the search never saw."
         )
     network = assessed["posteriors"][assessed["target"]]
