@@ -32,7 +32,7 @@ lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.bench ## speed against FlowPM, JaxPM, powerbox and the floor; a quarter of an hour on a quiet machine
+bench: $(VENV)/.bench ## speed against FlowPM, JaxPM, powerbox and the floor; search against other samplers (long)
 	$(BIN)/python -m benchmarks
 
 ui: $(VENV)/.ready ## MLflow on this machine (PORT=5000)

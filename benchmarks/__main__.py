@@ -1,6 +1,6 @@
 """Run benchmarks, print their tables, write benchmarks/results/*.json, figures and the page.
 
-Run it on a machine that does nothing else: `make bench`. About a quarter of an hour on two cores.
+Run it on a machine that does nothing else: `make bench`. It is long; name those that you want.
 """
 
 from __future__ import annotations

@@ -11,11 +11,10 @@ from spurious.config.audit import Audit, Budgets, Fractions
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """What another posterior says of maps rounded to `step` counts: its gradient is zero."""
+class Around:
+    """Another posterior, seen through something."""
 
     inner: object
-    step: float = 2.0
 
     @property
     def names(self):
@@ -24,6 +23,13 @@ class Rounded:
     @property
     def standardiser(self):
         return self.inner.standardiser
+
+
+@dataclass(frozen=True)
+class Rounded(Around):
+    """What another posterior says of maps rounded to `step` counts: its gradient is zero."""
+
+    step: float = 2.0
 
     def __call__(self, maps):
         maps = tf.convert_to_tensor(maps)
@@ -31,19 +37,10 @@ class Rounded:
 
 
 @dataclass(frozen=True)
-class Mistaken:
+class Mistaken(Around):
     """Another posterior, with gradients that are a factor off."""
 
-    inner: object
-    factor: float
-
-    @property
-    def names(self):
-        return self.inner.names
-
-    @property
-    def standardiser(self):
-        return self.inner.standardiser
+    factor: float = 2.0
 
     def __call__(self, maps):
         maps = tf.convert_to_tensor(maps)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from spurious import figures, seeds
 from spurious.config import Config
 from spurious.damage import Damage, measure, posterior_change
-from spurious.inference.posterior import Ensemble, Posterior, Remembered
+from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 from spurious.perturbations.base import Perturbation
 from spurious.perturbations.systematics import Logistic
@@ -22,8 +22,7 @@ from spurious.search.families import PAPER
 from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import build_goal
 from spurious.stages import examples
-from spurious.stages.inputs import bystanders, split_of, test_set
-from spurious.stages.inputs import posterior as load
+from spurious.stages.inputs import Posteriors, bystanders, split_of, test_set
 
 
 class Witnesses:
@@ -33,24 +32,13 @@ class Witnesses:
         self.config = config
         self.test = test_set(config)
         self.searched, self.confirming = halves(config, self.test)
-        self._posteriors: dict[str, Posterior] = {}
+        self.posterior = Posteriors(config)
         self._own: dict[str, MapSet] = {}
 
     @cached_property
     def target(self) -> Posterior:
         """What is fooled."""
         return self.posterior(self.config.run.target)
-
-    def posterior(self, name: str) -> Posterior:
-        """Any posterior by name; an ensemble shares its members with the others."""
-        if name not in self._posteriors:
-            members = self.config.ensembles.get(name)
-            self._posteriors[name] = (
-                Ensemble([self.posterior(member) for member in members])
-                if members
-                else Remembered(load(self.config, name))
-            )
-        return self._posteriors[name]
 
     def maps_for(self, name: str) -> MapSet:
         """Maps that neither the search nor that posterior has seen.
