@@ -15,6 +15,7 @@ from spurious import seeds
 
 LEVEL = 0.95
 RESAMPLES = 1000
+AT_A_TIME = 50  # resamples drawn as integers, which need as much memory as the weights
 
 
 def bootstrap_weights(n: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -35,8 +36,12 @@ def bootstrap_weights(n: int, seed: int, groups: np.ndarray | None = None) -> np
     member = np.unique(group, return_inverse=True)[1]
     count = int(member.max()) + 1
     draw = seeds.generator(seed, "bootstrap")
-    drawn = draw.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)[:, member]
-    return drawn / drawn.sum(axis=1, keepdims=True)
+    weights = np.empty((RESAMPLES, n))
+    for first in range(0, RESAMPLES, AT_A_TIME):
+        part = weights[first : first + AT_A_TIME]
+        part[:] = draw.multinomial(count, np.full(count, 1 / count), size=len(part))[:, member]
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def mean_interval(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:

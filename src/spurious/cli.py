@@ -5,7 +5,9 @@ Heavy libraries are imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +70,12 @@ def _explained() -> Iterator[None]:
         _stop("interrupted; run it again to go on", 130)
 
 
+def _seldom_collect() -> None:
+    """Look for garbage seldom, and not at the exit: TensorFlow's many objects are none."""
+    gc.set_threshold(50_000, 20, 50)
+    atexit.register(gc.freeze)
+
+
 def _stop(message: str, status: int) -> None:
     click.echo(f"error: {message}", err=True)
     sys.exit(status)
@@ -78,6 +86,7 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def call(params: Path, scale: str | None = None, **options: Any) -> None:
+            _seldom_collect()
             with _explained():
                 from spurious.params import load
 

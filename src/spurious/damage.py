@@ -84,7 +84,9 @@ class PosteriorChange:
             groups: number of the simulation that each map is of, (n,); maps of one simulation are
                 resampled together.
         """
-        weights = bootstrap_weights(len(self.shift), seed, groups)
+        return self._row(bootstrap_weights(len(self.shift), seed, groups))
+
+    def _row(self, weights: np.ndarray) -> dict[str, Any]:
         means = {name: mean_interval(values, weights) for name, values in self._scalars().items()}
         return {"n_maps": len(self.shift), **means}
 
@@ -116,10 +118,8 @@ class Damage(PosteriorChange):
     contrast: SpectrumChange
     bins: spectra.Bins
 
-    def row(self, seed: int, groups: np.ndarray | None = None) -> dict[str, Any]:
-        """One table row, as described at the top of the module; arguments as for any posterior."""
-        weights = bootstrap_weights(len(self.shift), seed, groups)
-        row = super().row(seed, groups)
+    def _row(self, weights: np.ndarray) -> dict[str, Any]:
+        row = super()._row(weights)
         for name, spectrum in self._spectra().items():
             row[f"mean_power_change_{name}"] = interval(
                 partial(_largest_mean_change, spectrum), weights

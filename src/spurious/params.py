@@ -12,7 +12,7 @@ from spurious.config import UNKNOWN_KEY, Config, Run
 from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
-PROFILE_SECTIONS = ("simulation", "training", "search")
+PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search")
 
 
 def load(path: Path, scale: str | None = None) -> Config:

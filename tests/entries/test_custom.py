@@ -13,7 +13,10 @@ from spurious.config import Perturbation
 from spurious.config.systematics import ranges
 from spurious.entries import build, class_of, parameters
 from spurious.errors import UserError
-from spurious.maps import MapSet
+from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.posterior import NetworkPosterior
+from spurious.inference.presets import compact
+from spurious.maps import MapSet, Standardiser, write_maps
 from spurious.params import one_line
 
 ENTRY = TypeAdapter(Perturbation)
@@ -122,11 +125,11 @@ def test_the_page_leads_to_a_perturbation(data, linear_posterior):
     assert ENTRY.validate_python(settings.model_dump()) == settings
 
 
-def test_its_last_example_runs(data, linear_posterior, monkeypatch, capsys):
-    import spurious
-
-    monkeypatch.setattr(spurious, "load_posterior", lambda path: linear_posterior, raising=False)
-    monkeypatch.setattr(spurious, "read_maps", lambda path: data, raising=False)
+def test_its_last_example_runs(data, capsys):
+    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    network = compact(data.maps.shape[-1], head, Standardiser(64.0, 39.0), seed=1)
+    NetworkPosterior(network).save(Path("models/pilot/compact.keras"))
+    write_maps(Path("data/pilot/maps.h5"), data)
     exec(BLOCKS[2], {})
     assert "kl_perturbed_clean" in capsys.readouterr().out
 

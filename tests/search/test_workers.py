@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from spurious.search.claims import ENDED
-from spurious.search.storage import open_study
+from spurious.studies import open_study
 
 HERE = Path(__file__).parent
 STARTS = 16
@@ -122,7 +122,7 @@ import sys, time
 from pathlib import Path
 import optuna
 from spurious.search import claims
-from spurious.search.storage import Heartbeat, open_study
+from spurious.studies import Heartbeat, open_study
 
 storage, name, starts, folder, stalls, machine = sys.argv[1:]
 folder = Path(folder)
@@ -207,7 +207,7 @@ import test_study as t
 from spurious.search import study as search
 from spurious.search.families import build_families
 from spurious.search.objective import Objective
-from spurious.search.storage import Heartbeat
+from spurious.studies import Heartbeat
 
 storage, folder, stalls = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 evaluate, left = Objective.__call__, [4]

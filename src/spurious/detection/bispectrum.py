@@ -23,6 +23,7 @@ Triangles = Sequence[tuple[int, int, int]]
 
 BINS = 10  # annuli of a map with 64 pixels or more a side, about
 TINY = 1e-300
+ALL_CORES = -1
 
 
 def edges(n: int) -> np.ndarray:
@@ -83,7 +84,9 @@ def _filtered(fields: np.ndarray, triangles: Triangles) -> dict[int, np.ndarray]
     modes = fft.rfft2(np.asarray(fields, np.float64))
     half = n // 2 + 1
     needed = sorted({i for sides in triangles for i in sides})
-    return {i: fft.irfft2(modes * _masks(n)[i][:, :half], s=(n, n)) for i in needed}
+    return {
+        i: fft.irfft2(modes * _masks(n)[i][:, :half], s=(n, n), workers=ALL_CORES) for i in needed
+    }
 
 
 def _means(filtered: dict[int, np.ndarray], triangles: Triangles) -> np.ndarray:

@@ -28,7 +28,7 @@ PEAK_QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 THRESHOLDS = tuple(np.arange(-2.0, 2.01, 0.5))
 SMOOTHING = 1.0  # pixels
 LOWEST = 1e-3  # densities in units of the mean below this count as this: a logarithm must be finite
-BATCH = 256  # maps at a time
+BATCH = 64  # maps at a time: more would not fit into the processor's caches
 
 
 class Statistic(Protocol):

@@ -6,6 +6,8 @@ Permutation p-values are (1 + number of permutations at least as extreme) / (1 +
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
@@ -95,11 +97,13 @@ def mmd_test(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, f
     return float(values[0]), _p_value(values)
 
 
+@lru_cache(maxsize=4)  # a test of many perturbations of the same maps draws the same
 def _deals(n: int, m: int, seed: int, purpose: str) -> np.ndarray:
     """Which of n + m vectors are in the first sample: first as it is, then at random; float."""
     belongs = np.zeros((1 + PERMUTATIONS, n + m))
     belongs[:, :n] = 1
     seeds.generator(seed, purpose).permuted(belongs[1:], axis=1, out=belongs[1:])
+    belongs.setflags(write=False)
     return belongs
 
 

@@ -37,7 +37,6 @@ import keras
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import DatabaseError
 from tqdm import tqdm
 
 from spurious import config, seeds
@@ -48,6 +47,7 @@ from spurious.inference.outcomes import Result
 from spurious.inference.proposals import Space
 from spurious.maps import MapSet
 from spurious.splitting import Split
+from spurious.studies import open_study
 
 RANDOM_TRIALS = 8  # before TPE has enough to learn from
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -84,7 +84,12 @@ def run(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = Space(settings, base, shared)
-    study = _open(Path(storage), _study_name(space, data, parts, root_seed), settings)
+    study = open_study(
+        Path(storage),
+        _study_name(space, data, parts, root_seed),
+        "minimize",
+        pruner=optuna.pruners.MedianPruner(settings.startup_trials, settings.warmup_epochs),
+    )
     _forget_interrupted(study)
     ended = {trial.user_attrs["index"] for trial in _ended(study)}
     todo = [index for index in range(settings.trials) if index not in ended]
@@ -232,19 +237,3 @@ def _study_name(space: Space, data: MapSet, parts: Split, root_seed: int) -> str
         digest.update(np.ascontiguousarray(data.maps[rows], np.float32).tobytes())
         digest.update(np.ascontiguousarray(data.labels[rows], np.float64).tobytes())
     return f"networks-{digest.hexdigest()[:12]}"
-
-
-def _open(storage: Path, name: str, settings: config.Tune) -> optuna.Study:
-    storage = storage.resolve()
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.create_study(
-            storage=f"sqlite:///{storage}",
-            study_name=name,
-            direction="minimize",
-            pruner=optuna.pruners.MedianPruner(settings.startup_trials, settings.warmup_epochs),
-            load_if_exists=True,
-        )
-    except (DatabaseError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{storage} is damaged or is no Optuna study: {reason}") from error

@@ -42,7 +42,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from spurious.search.storage import HEARTBEAT, Heartbeat
+from spurious.studies import HEARTBEAT, Heartbeat
 
 CLOCK = 2.0  # seconds by which two looks at when a process began may differ
 POLL = 0.5  # seconds between looks at what other workers do

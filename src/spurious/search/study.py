@@ -58,8 +58,8 @@ from spurious.search.pruning import hopeless, promise
 from spurious.search.refine import Path, Step, refine
 from spurious.search.result import Result
 from spurious.search.sampler import GradientSampler, covering, distributions, params
-from spurious.search.storage import HEARTBEAT, Heartbeat, explained, open_study
 from spurious.search.within import nearest_within
+from spurious.studies import HEARTBEAT, Heartbeat, explained, open_study
 
 APART = 0.05  # a climb would end where one from the nearest known point did
 DASHBOARD_CONSTRAINTS = "constraints"  # where optuna-dashboard 0.21 looks for them
@@ -93,7 +93,7 @@ def run(
     Args:
         settings: starts, refinement, fences.
         objective: what is maximised, see `build_objective`.
-        storage: where the study is, see `spurious.search.storage`.
+        storage: where the study is, see `spurious.studies`.
         root_seed: root of the sampler's draws.
         fingerprint: what identifies the maps and the posterior, such as the MD5 of their files.
         heartbeat: when another worker counts as dead.

@@ -19,7 +19,7 @@ from spurious.detection import Detector
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
-from spurious.stages.inputs import attack_rows, files, target, test_set, training_set
+from spurious.stages.inputs import Posteriors, attack_rows, files, test_set, training_set
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
@@ -30,7 +30,7 @@ FEWEST = 4  # simulations with which detection says anything
 def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
     layout, groups = Layout(config.scale), config.attacked
-    test, posterior = test_set(config), target(config)
+    test, posterior = test_set(config), Posteriors(config)(config.run.target)
     rows = attack_rows(config)
     attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
     noticed = detection(test, training_set(config), attacked, config.seed)

@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from spurious.config.quantities import UNKNOWN_KEY, Section
+from spurious.config.quantities import Section
 from spurious.errors import UserError
 from spurious.inference.scaling import Inputs, Scaling
 from spurious.maps import Standardiser
+from spurious.params import one_line
 
 
 class Units(Section):
@@ -42,13 +43,14 @@ def read_scaling(path: Path) -> Scaling:
     Raises:
         UserError: one line that names the key, the value and what is allowed.
     """
+    given = _read(path)
     try:
-        given = ScalingFile.model_validate(_read(path))
+        file = ScalingFile.model_validate(given)
     except ValidationError as error:
-        raise UserError(f"{path}: {_problem(error)}") from None
-    labels = {name: (label.shift, label.scale) for name, label in given.labels.items()}
+        raise UserError(f"{path}: {one_line(error, given)}") from None
+    labels = {name: (label.shift, label.scale) for name, label in file.labels.items()}
     try:
-        return Scaling(Standardiser(given.maps.mean, given.maps.std), labels, given.inputs)
+        return Scaling(Standardiser(file.maps.mean, file.maps.std), labels, file.inputs)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -60,15 +62,3 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path} is missing: see docs/own_model.md for what it says") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _problem(error: ValidationError) -> str:
-    """The first problem, unknown keys before others: a misspelt one is missing too."""
-    problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
-    first = problems[0]
-    key = ".".join(map(str, first["loc"]))
-    if first["type"] == UNKNOWN_KEY:
-        return f"{key}.{first['msg']}" if key else str(first["msg"])
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key} = {first['input']!r}: {first['msg']}" if key else str(first["msg"])

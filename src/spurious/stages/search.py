@@ -18,7 +18,6 @@ from spurious.search.families import Family, build_families
 from spurious.search.front import FrontPoint, front
 from spurious.search.objective import Objective
 from spurious.search.result import Found, Result
-from spurious.search.storage import chosen, open_study
 from spurious.stages.inputs import files
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
@@ -30,6 +29,7 @@ from spurious.stages.winners import (
     pictures,
     transfer,
 )
+from spurious.studies import chosen, open_study
 
 ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
@@ -55,7 +55,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
 
     Args:
         config: the configuration.
-        storage: where the studies are, see `spurious.search.storage`; by default what the
+        storage: where the studies are, see `spurious.studies`; by default what the
             environment says, or a file below `mlruns/`.
         worker: only work on the studies, beside others, and write nothing else.
     """

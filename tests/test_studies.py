@@ -8,7 +8,7 @@ import pytest
 from optuna.storages._heartbeat import is_heartbeat_enabled
 
 from spurious.errors import UserError
-from spurious.search.storage import VARIABLE, chosen, open_study, shown
+from spurious.studies import VARIABLE, chosen, open_study, shown
 
 
 def test_a_file_is_made_with_its_folder_and_opened_again(tmp_path):
@@ -81,7 +81,7 @@ def test_a_url_that_is_none_is_refused_without_its_password(url):
 
 
 def test_a_proxy_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("spurious.search.storage.PATIENCE", 1)
+    monkeypatch.setattr("spurious.studies.PATIENCE", 1)
     port = free_port()
     with pytest.raises(UserError, match=f"grpc://127.0.0.1:{port} does not answer"):
         open_study(f"grpc://127.0.0.1:{port}", "one")

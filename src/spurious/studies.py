@@ -63,7 +63,7 @@ def open_study(
         name: of the study; a storage holds many.
         direction: of the value.
         pruner: when to end a trial early.
-        heartbeat: when a trial's worker counts as dead, see `spurious.search.claims`.
+        heartbeat: when a trial's worker counts as dead.
 
     Raises:
         UserError: the file is damaged, the server does not answer, or there is no driver for it.
