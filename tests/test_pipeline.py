@@ -391,6 +391,18 @@ def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
         assert len(trials) == len(study["history"]) == 4
 
 
+def test_what_is_told_of_transfer_follows_from_the_table(searched):
+    for family in read("search.json")["families"].values():
+        kl = {name: row["kl_perturbed_clean"]["mean"] for name, row in family["transfer"].items()}
+        least = 0.1 * family["confirmed"]["kl"]["mean"]
+        assert family["transfers_to"] == [
+            name for name in ("second", "held_out", "power_spectrum", "likelihood")
+            if kl[name] >= least
+        ]  # fmt: skip
+        heights = family["confirmed"]["fences"]
+        assert family["beyond"] == [n for n in ("power", "mean_shift") if heights[n] > 0.2]
+
+
 def test_the_winner_of_every_family_keeps_its_fences_or_is_told_not_to(searched):
     families, studies = read("search.json")["families"], read("study.json")
     for name, family in families.items():

@@ -120,6 +120,11 @@ def grouped(
     return groups
 
 
+def transfer_columns(families: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The posteriors on which what was found was tried; the same for every family."""
+    return list(next((row["transfer"] for row in families.values() if "transfer" in row), {}))
+
+
 def noticed(
     attacks: Mapping[str, Mapping[str, Any]], detection: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,21 +87,28 @@ class NetworkPosterior(Posterior):
 
     def __call__(self, maps: Any) -> Any:
         """The posterior of each map; the same for the same maps, as in inference mode."""
-        outputs = (self._graph if isinstance(maps, np.ndarray) else self._outputs)(maps)
+        if isinstance(maps, np.ndarray):
+            outputs = self.head(self._features_of(maps.astype(np.float32)))
+        else:
+            outputs = self.model(tf.cast(maps, tf.float32), training=False)
         return self.head.distribution(*(outputs if len(self.model.outputs) > 1 else [outputs]))
 
     @cached_property
-    def _graph(self) -> Callable[[np.ndarray], Any]:
-        """The model as one graph: twice as fast as layer by layer, where no gradient is asked."""
-        return tf.function(self._outputs, reduce_retracing=True)
+    def _below(self) -> keras.Model:
+        return keras.Model(self.model.inputs, self.head.input)
 
-    def _outputs(self, maps: Any) -> Any:
-        return self.model(tf.cast(maps, tf.float32), training=False)
+    @cached_property
+    def _features_of(self) -> Callable[[np.ndarray], tf.Tensor]:
+        """All below the head as one graph: twice as fast as layer by layer, for no gradient.
+
+        Without the head, whose temperature may be set later.
+        """
+        signature = tf.TensorSpec(self.model.inputs[0].shape, tf.float32)
+        return tf.function(partial(self._below, training=False), input_signature=[signature])
 
     def features(self, maps: Any) -> Any:
         """What enters the head, (batch, n_features)."""
-        below = keras.Model(self.model.inputs, self.head.input)
-        return below.predict(maps, batch_size=128, verbose=0)
+        return self._below.predict(maps, batch_size=128, verbose=0)
 
     def recalibrate(self, maps: Any, truth: np.ndarray) -> None:
         """Set the head's temperature to the best for maps that were not trained on.

@@ -150,19 +150,31 @@ class InitialConditions:
             axis: line of sight.
             reference: the clean posterior; by default that of this very map.
         """
-        density = self.engine.density(cosmology, noise)
-        image = project(density, axis)
+        image, value, slope = self._seen(noise, cosmology, truth, axis, reference)
+        return image, value, self._gradient(noise, cosmology, slope, axis)
+
+    def _seen(
+        self, noise: np.ndarray, cosmology: Cosmology, truth: Any, axis: int, reference: Any
+    ) -> tuple[np.ndarray, float, tf.Tensor]:
+        """The map of a universe, its objective, and the gradient in the map."""
+        image = project(self.engine.density(cosmology, noise), axis)
         reference = self.posterior(image[None]) if reference is None else reference
         value, slope = self._of_map(image, reference, truth)
+        return image, value, slope
+
+    def _gradient(
+        self, noise: np.ndarray, cosmology: Cosmology, slope: tf.Tensor, axis: int
+    ) -> np.ndarray:
+        """Gradient in the white noise, given that in the map (N, N)."""
         # A map is the sum along the line of sight: its gradient is every cell's on the line.
-        upstream = tf.broadcast_to(tf.expand_dims(slope, axis), density.shape)
-        gradient = _pulled_back(
+        upstream = tf.broadcast_to(tf.expand_dims(slope, axis), noise.shape)
+        gradient: tf.Tensor = _pulled_back(
             tf.constant(noise),
             self.engine.factors(cosmology),
             upstream,
             self.simulation.force_mesh,
         )
-        return image, value, gradient.numpy()
+        return gradient.numpy()
 
     @cached_property
     def engine(self) -> ParticleMesh:
@@ -177,12 +189,11 @@ class InitialConditions:
         phases = np.zeros(modes.shape)
         noise, reference = clean, None
         for i in range(self.steps + 1):
-            image, value, gradient = self.value_and_gradient(
-                noise, universe, truth, axis, reference
-            )
+            image, value, slope = self._seen(noise, universe, truth, axis, reference)
             yield image, noise, value
             if i == self.steps or self.epsilon == 0:
                 return
+            gradient = self._gradient(noise, universe, slope, axis)
             reference = self.posterior(image[None]) if reference is None else reference
             size = REACH * self.epsilon * 2 * (self.steps - i) / (self.steps * (self.steps + 1))
             if i == 0 and named(self.objective).flat_at_clean:

@@ -27,6 +27,7 @@ from spurious.stages import examples
 from spurious.stages.inputs import Posteriors, bystanders, files, test_set, training_set
 from spurious.stages.layout import Layout
 
+BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of its own
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
     "n_maps", "kl_perturbed_clean", "rms_counts", "mean_power_change_raw",
@@ -126,11 +127,11 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run) -> dict[str,
     settings = config.attacks[group][name]
     log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
     test, perturbed, used, extras = perturb(scene, settings)
-    damage = measure(test.maps, perturbed.maps, scene.target, test.box_size)
+    damage = measure(test.maps, perturbed.maps, scene.target, test.box_size, BATCH)
     row = damage.row(config.seed, test.index)
     row |= {"parameters": used, "target": config.run.target, "group": group}
     row["others"] = {
-        other: posterior_change(test.maps, perturbed.maps, scene.posterior(other)).row(
+        other: posterior_change(test.maps, perturbed.maps, scene.posterior(other), BATCH).row(
             config.seed, test.index
         )
         for other in bystanders(config)

@@ -92,6 +92,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "others": report.others(attacks),
         "n_test": len(test_set(config)),
         "search": search,
+        "transfer_columns": report.transfer_columns(search["families"]),
         "verify": read_json(VERIFY_METRICS),
         "findings": report.findings(attacks, search, assessed, noticed, audit["checks"]),
         "pairs": report.pairs(read_json(layout.result("compare.json"))["kl_symmetrised"]),

@@ -33,6 +33,7 @@ from spurious.studies import chosen, open_study
 
 ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
+HURT = 0.1  # of the target's KL, from where on a systematic counts as transferred
 FRONT_STEPS = 6  # SLSQP iterations of a climb, which begins near its end
 
 
@@ -150,7 +151,8 @@ def outcome(witnesses: Witnesses, searched: Searched) -> dict[str, Any]:
     if one is None:
         return row
     effect = searched.family.effect(searched.family.point(one.parameters))
-    on = confirmed(witnesses, effect)
+    on, others = confirmed(witnesses, effect), transfer(witnesses, effect)
+    beyond = [n for n, limit in result.limits.items() if on["confirmed"]["fences"][n] > limit]
     return row | {
         "parameters": one.parameters,
         "units": {c.name: c.unit for c in searched.family.coordinates},
@@ -161,8 +163,17 @@ def outcome(witnesses: Witnesses, searched: Searched) -> dict[str, Any]:
         "fences": one.fences,
         "searched": on["searched"],
         "confirmed": on["confirmed"],
-        "transfer": transfer(witnesses, effect),
+        "beyond": beyond,
+        "transfer": others,
+        "transfers_to": hurt(witnesses.config, others, on["confirmed"]["kl"]["mean"]),
     }
+
+
+def hurt(config: Config, others: Mapping[str, Mapping[str, Any]], kl: float) -> list[str]:
+    """Posteriors of their own that are hurt at least `HURT` times as much as the target."""
+    means = {name: others[name]["kl_perturbed_clean"]["mean"] for name in others}
+    return [name for name, mean in means.items()
+            if name not in config.ensembles and mean >= HURT * kl]  # fmt: skip
 
 
 def headline(
@@ -304,9 +315,12 @@ def told(name: str, family: Mapping[str, Any]) -> str:
         )
         return f"{name}: no trial stayed within all fences; the closest, {parameters}: {broken}"
     on = family["confirmed"]
-    fences = ", ".join(f"{fence} {on['fences'][fence]:.3g}" for fence in family["limits"])
+    fences = ", ".join(
+        f"{fence} {on['fences'][fence]:.3g} (limit {limit:.3g})"
+        for fence, limit in family["limits"].items()
+    )
     return (
         f"{name}: {parameters}: KL = {family['kl']:.3g} on the search's maps, "
         f"{on['kl']['mean']:.3g} [{on['kl']['low']:.3g}, {on['kl']['high']:.3g}] on others, "
-        f"where {fences}"
+        f"where {fences}; transfers to {', '.join(family['transfers_to']) or 'no other posterior'}"
     )
