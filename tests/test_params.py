@@ -35,7 +35,7 @@ def load_changed(tmp_path, raw, changes, scale=None):
 def test_shipped_file_is_valid_at_both_scales():
     pilot, paper = load(PARAMS), load(PARAMS, "paper")
     assert isinstance(pilot, Config)
-    assert (pilot.scale, pilot.simulation.simulations) == ("pilot", 968)
+    assert (pilot.scale, pilot.simulation.simulations) == ("pilot", 1210)
     assert (paper.scale, paper.simulation.simulations, paper.training.epochs) == (
         "paper",
         10000,
@@ -93,7 +93,7 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ),
         ({"search.fences": {}}, "search.fences"),
         ({"search.fences.powr": 0.1}, "search.fences.powr = 0.1: unknown key, must be one of"),
-        ({"search.maps": 290}, "search.maps: 290 must be less than the 290 test maps"),
+        ({"search.maps": 363}, "search.maps: 363 must be less than the 363 test maps"),
         ({"profiles.pilot.simulation": {"simulations": 2}}, "leaves an empty part"),
         ({"profiles.paper.training.epochs": 0}, "at scale paper: training.epochs = 0"),
         (

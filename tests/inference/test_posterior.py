@@ -44,6 +44,23 @@ def test_posterior_of_a_network(m):
 
 
 @pytest.mark.parametrize("m", [1, 2])
+def test_arrays_and_tensors_have_the_same_posterior_whatever_is_set_later(m):
+    posterior = NetworkPosterior(network(m))
+    for temperature in (1.0, 2.0):
+        posterior.head.temperature = temperature
+        of_array, of_tensor = (posterior(maps) for maps in (counts(3), tf.constant(counts(3))))
+        for one, two in zip(parameters(of_array), parameters(of_tensor), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(posterior(counts(3).astype(float)).mean(), of_array.mean())
+
+
+@pytest.mark.parametrize("kind", [np.asarray, tf.constant])
+def test_maps_of_another_size_are_named(kind):
+    with pytest.raises(ValueError, match="18, 18"):
+        NetworkPosterior(network())(kind(counts(2, n=18)))
+
+
+@pytest.mark.parametrize("m", [1, 2])
 def test_predict_in_batches_equals_all_at_once(m):
     posterior = NetworkPosterior(network(m))
     maps = counts(7)

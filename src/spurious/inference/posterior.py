@@ -87,7 +87,8 @@ class NetworkPosterior(Posterior):
 
     def __call__(self, maps: Any) -> Any:
         """The posterior of each map; the same for the same maps, as in inference mode."""
-        if isinstance(maps, np.ndarray):
+        # What does not fit is left to Keras, which says why.
+        if isinstance(maps, np.ndarray) and maps.shape[1:] == self.model.inputs[0].shape[1:]:
             outputs = self.head(self._features_of(maps.astype(np.float32)))
         else:
             outputs = self.model(tf.cast(maps, tf.float32), training=False)
