@@ -19,6 +19,7 @@ from benchmarks.measure import (
 from benchmarks.result import Claim, Result
 
 STEPS = 10
+AT_A_TIME = 32  # maps whose damage is measured, where memory is scarce
 BOX = 128.0
 WHAT = {
     "bim": f"BIM, {STEPS} steps",
@@ -125,7 +126,7 @@ def damage(n: int, count: int) -> tuple[Programs, Facts]:
     perturbed = maps + np.float32(1)
     posterior(maps[:1])
     return (
-        {"damage": lambda: measure(maps, perturbed, posterior, BOX).row(1)},
+        {"damage": lambda: measure(maps, perturbed, posterior, BOX, AT_A_TIME).row(1)},
         {"peak_gb": peak_memory(os.getpid())},
     )
 
@@ -168,7 +169,13 @@ def _result(
         Claim(f"BIM over {STEPS} bare passes", 1.1, ratio, sense="at most"),
         Claim("P(k): powerbox over ours", 1, timings["powerbox"].median / timings["ours"].median),
         Claim("P(k): NumPy over ours", 1, timings["numpy"].median / timings["ours"].median),
-        Claim(f"peak memory of the damage of {damaged} maps", 1.0, memory, "GB", "at most"),
+        Claim(
+            f"peak memory of the damage of {damaged} maps, {AT_A_TIME} at a time",
+            1.0,
+            memory,
+            "GB",
+            "at most",
+        ),
     ]
     notes = [
         f"{maps} maps of {n} x {n}, preset compact, all cores. The three codes agree on P(k) to "

@@ -132,7 +132,7 @@ class OnMaps(OnPosterior):
 
     upper: Density | None = Field(None, description="largest density; none: any")
     maps: int | None = Field(
-        None, ge=1, description="test maps to attack, the first of them; none: all"
+        None, ge=1, description="test maps to attack, evenly spaced; none: all"
     )
 
 
@@ -233,7 +233,7 @@ class InitialConditions(OnPosterior):
     kind: Literal["initial_conditions"]
     epsilon: NoiseBudget
     steps: int = Field(20, ge=1, le=1000, description="each a simulation with its gradient")
-    maps: int = Field(16, ge=1, description="test maps to attack, the first of them; it is slow")
+    maps: int = Field(16, ge=1, description="test maps to attack, evenly spaced; it is slow")
     objective: Objective = "nll"
 
 

@@ -1,6 +1,6 @@
 """Entries of the section `attacks` of params.yaml, made into perturbations.
 
-`build` makes one; `apply`, `extras`, `first_maps` and `parameters` are what a stage does with it.
+`build` makes one; `apply`, `extras`, `some_maps` and `parameters` are what a stage does with it.
 `spurious.perturb` does the same for arrays in a notebook.
 """
 
@@ -10,8 +10,8 @@ from spurious.entries.build import (
     build_initial_conditions,
     class_of,
     extras,
-    first_maps,
     parameters,
+    some_maps,
 )
 
 __all__ = [
@@ -20,6 +20,6 @@ __all__ = [
     "build_initial_conditions",
     "class_of",
     "extras",
-    "first_maps",
     "parameters",
+    "some_maps",
 ]

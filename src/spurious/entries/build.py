@@ -126,10 +126,15 @@ def extras(perturbation: Any) -> dict[str, np.ndarray]:
     return perturbation.extras() if hasattr(perturbation, "extras") else {}
 
 
-def first_maps(settings: cfg.Perturbation, test: MapSet) -> MapSet:
-    """The maps that an entry is made on: the first `maps`, if it or one it builds on says so."""
+def some_maps(settings: cfg.Perturbation, test: MapSet) -> MapSet:
+    """The maps that an entry is made on: `maps` of them, if it or one it builds on says so.
+
+    They are evenly spaced: in the order of a suite, the first cosmologies are alike.
+    """
     limits = [limit for one in parts(settings) if (limit := getattr(one, "maps", None))]
-    return test.take(np.arange(min(*limits, len(test)))) if limits else test
+    count = min([*limits, len(test)])
+    middles = (2 * np.arange(count) + 1) * len(test) // (2 * count)
+    return test if count == len(test) else test.take(middles)
 
 
 def class_of(settings: Section) -> Callable[..., Perturbation]:

@@ -155,7 +155,7 @@ def perturb(
         The clean maps, the same perturbed, the numbers that describe how, and arrays that the
         perturbation tells beside its maps.
     """
-    config, test = scene.config, entries.first_maps(settings, scene.test)
+    config, test = scene.config, entries.some_maps(settings, scene.test)
     if isinstance(settings, InitialConditions):
         adversary = entries.build_initial_conditions(
             settings,

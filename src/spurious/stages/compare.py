@@ -89,8 +89,9 @@ def detection(
 
 
 def same_maps(test: MapSet, data: MapSet) -> MapSet:
-    """The clean maps of which `data` are the perturbed ones: the first of them, or all."""
-    return test.take(np.arange(len(data)))
+    """The clean maps of which `data` are the perturbed ones."""
+    rows = {key: row for row, key in enumerate(zip(test.index, test.axis, strict=True))}
+    return test.take(np.array([rows[key] for key in zip(data.index, data.axis, strict=True)]))
 
 
 def disagreements(

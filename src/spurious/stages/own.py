@@ -16,7 +16,7 @@ from spurious.config import Config, Perturbation
 from spurious.config.attacks import InitialConditions, WhiteBox
 from spurious.config.quantities import parts
 from spurious.damage import Damage, measure
-from spurious.entries import apply, build, first_maps, parameters
+from spurious.entries import apply, build, parameters, some_maps
 from spurious.errors import UserError
 from spurious.files import md5, write_json
 from spurious.inference.external import KerasPosterior, has_head
@@ -198,7 +198,7 @@ def _attacked(
 ) -> dict[str, Any]:
     """Perturb, measure, write and log: the row of damage of one attack."""
     log.params(settings.model_dump())
-    test = first_maps(settings, test)
+    test = some_maps(settings, test)
     try:
         perturbation = build(settings, posterior, test, seed)
     except (UserError, ValueError) as error:  # no amplitude that matches
