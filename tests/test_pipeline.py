@@ -271,7 +271,13 @@ def test_every_attack_has_its_row_and_its_run(attacked):
         assert kept == {"extremes", "extremes.png"}
         assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
         assert run.data.tags["dvc.models/pilot/compact.keras"]
-        assert set(row["others"]) == {"second", "power_spectrum", "likelihood", "ensemble"}
+        assert set(row["others"]) == {
+            "second",
+            "resnet",
+            "power_spectrum",
+            "likelihood",
+            "ensemble",
+        }
         other = row["others"]["likelihood"]["kl_perturbed_clean"]["mean"]
         assert run.data.metrics["likelihood.kl_perturbed_clean"] == other
         runs[name] = run
@@ -377,7 +383,7 @@ def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
     metrics = read("search.json")
     assert (metrics["n_search"], metrics["n_confirm"]) == (6, 21)
     assert set(metrics["transfer"]) == {
-        "second", "held_out", "power_spectrum", "likelihood", "ensemble",
+        "second", "resnet", "held_out", "power_spectrum", "likelihood", "ensemble",
     }  # fmt: skip
     assert metrics["transfer"]["likelihood"]["n_maps"] == 21
     assert metrics["transfer"]["held_out"]["split"] == "held_out"
@@ -396,7 +402,7 @@ def test_what_is_told_of_transfer_follows_from_the_table(searched):
         kl = {name: row["kl_perturbed_clean"]["mean"] for name, row in family["transfer"].items()}
         least = 0.1 * family["confirmed"]["kl"]["mean"]
         assert family["transfers_to"] == [
-            name for name in ("second", "held_out", "power_spectrum", "likelihood")
+            name for name in ("second", "resnet", "held_out", "power_spectrum", "likelihood")
             if kl[name] >= least
         ]  # fmt: skip
         heights = family["confirmed"]["fences"]
