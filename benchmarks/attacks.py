@@ -179,7 +179,7 @@ def _result(
     ]
     notes = [
         f"{maps} maps of {n} x {n}, preset compact, all cores. The three codes agree on P(k) to "
-        f"1e-3 before they are timed. The process of the damage held {before:.2f} GB, most of it "
-        "TensorFlow, before it began."
+        f"1e-3 before they are timed. Damage is measured {AT_A_TIME} maps at a time; its process "
+        f"held {before:.2f} GB, most of it TensorFlow, before it began."
     ]
     return Result("Attacks and damage", claims, rows, notes)

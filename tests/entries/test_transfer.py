@@ -138,7 +138,7 @@ def test_the_baselines_on_the_power_spectrum_can_be_attacked(baseline, simulated
     assert np.all(loss[0] > loss[1])
 
 
-def test_only_the_some_maps_of_what_is_slow(data):
+def test_what_is_slow_takes_some_maps_spread_over_all(data):
     slow = {"kind": "minimum_norm", **WHITE_BOX["minimum_norm"], "maps": 2}
     assert some_maps(entry("bim"), data) is data
     for settings in (ENTRY.validate_python(slow), entry("shuffled_pixels", of=slow)):
