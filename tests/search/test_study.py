@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from scipy.stats import qmc
 
-from spurious import config
+from spurious import config, seeds
 from spurious.errors import UserError
 from spurious.search import study as search
 from spurious.search.families import build_families
 from spurious.search.objective import Objective
 from spurious.search.pruning import hopeless, promise
 from spurious.search.result import Found, Result
+from spurious.search.screening import most_promising
+from spurious.search.within import nearest_within
 
 BOX = 128.0
 PAPER = {"a": 0.25, "b": -15.0, "beta": 3.0}
@@ -103,11 +106,42 @@ def test_bounds_that_exclude_the_papers_systematic_start_elsewhere(run):
     assert 0.5 <= first.parameters["a"] <= 2.0
 
 
-def test_every_other_start_covers_the_bounds(whole, make_objective):
+def test_every_other_start_covers_the_bounds(run, make_objective):
     """Aligned pairs of a Sobol sequence lie in opposite halves of every coordinate."""
     family = make_objective(settings(1)).family
-    upper = np.array([family.point(one.parameters) > 0.5 for one in proposals(whole[0])])
-    np.testing.assert_array_equal(upper[2], ~upper[1 + 3])
+    found = run(settings(7, refine_steps=0)).history
+    upper = np.array([family.point(one.parameters) > 0.5 for one in found])
+    np.testing.assert_array_equal(upper[1], ~upper[2])
+    np.testing.assert_array_equal(upper[4], ~upper[6])
+
+
+def test_starts_to_climb_from_are_the_most_promising_of_a_few(whole, make_objective):
+    """Promise by hand: the root of the KL, scaled down to the limit where the power exceeds it."""
+    objective = make_objective(settings(1))
+    sobol = qmc.Sobol(3, rng=seeds.generator(7, "cover")).random(64)[1:49].reshape(6, 8, 3)
+    found = [objective.family.point(one.parameters) for one in proposals(whole[0])]
+    for start, number in {1: 1, 2: 2, 4: 3, 6: 4, 8: 5}.items():
+        seen = [objective(point) for point in sobol[number]]
+        shares = [max(one.fences["power"].height / 0.05, 1) for one in seen]
+        wanted = np.argmax(
+            [np.sqrt(one.kl) / share for one, share in zip(seen, shares, strict=True)]
+        )
+        inside = nearest_within(objective.fences, sobol[number, wanted], {"power": 0.05})
+        np.testing.assert_allclose(found[start], inside, atol=1e-6)
+
+
+def test_what_is_not_finite_promises_nothing(make_objective):
+    objective = make_objective(settings(1))
+    points = [np.array([0.5, 0.5, 0.9]), np.array([0.5, 0.5, 0.6]), np.array([0.5, 0.6, 0.6])]
+
+    def evaluate(point):
+        found = objective.value_only(point)
+        return found._replace(value=np.nan) if point[2] == 0.9 else found
+
+    chosen = most_promising(evaluate, points, {"power": 0.05})
+    promises = [promise(objective.value_only(point), {"power": 0.05}) for point in points[1:]]
+    np.testing.assert_array_equal(chosen, points[1 + int(np.argmax(promises))])
+    np.testing.assert_array_equal(most_promising(evaluate, points[:1], {"power": 0.05}), points[0])
 
 
 def test_the_best_is_feasible_and_beats_chance(whole, make_objective):

@@ -52,11 +52,11 @@ def params(coordinates: Sequence[Coordinate], point: np.ndarray) -> dict[str, fl
     }
 
 
-def covering(seed: int, purpose: str, dimension: int, number: int) -> np.ndarray:
-    """A point (d,) of a scrambled Sobol sequence, whose points cover the cube together."""
+def covering(seed: int, purpose: str, dimension: int, first: int, count: int) -> np.ndarray:
+    """Points (count, d) of a scrambled Sobol sequence, which cover the cube together."""
     sobol = qmc.Sobol(dimension, rng=seeds.generator(seed, purpose))
     # To fast-forward by 0 is an error.
-    return sobol.fast_forward(number + 1).random(1)[0]
+    return sobol.fast_forward(first + 1).random(count)
 
 
 class GradientSampler(BaseSampler):
@@ -118,8 +118,7 @@ class GradientSampler(BaseSampler):
         coordinates = self._space(study)
         history = self._history(study, coordinates)
         if len(history.points) < self._first:
-            number = _number(trial)
-            point = covering(self._seed, "first", len(coordinates), number)
+            point = covering(self._seed, "first", len(coordinates), _number(trial), 1)[0]
             return params(coordinates, self._project(point))
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         fixed = {

@@ -4,9 +4,9 @@ One start is two trials. A systematic is proposed and evaluated; SLSQP climbs fr
 best it found enters the study as a trial of its own, with its true parameters, so that the sampler
 learns from both and optuna-dashboard shows both. The first proposals are what is known of the
 family, such as the paper's systematic. Then odd starts are those of the sampler that learns from
-gradients (`spurious.search.sampler`), and even ones points of a scrambled Sobol sequence, which
-covers the bounds. A climb that is hopeless (`spurious.search.pruning`) ends early, and its proposal
-is a pruned trial.
+gradients (`spurious.search.sampler`), and even ones come from a scrambled Sobol sequence, which
+covers the bounds: each is the most promising of its next points (`spurious.search.screening`). A
+climb that is hopeless (`spurious.search.pruning`) ends early, and its proposal is a pruned trial.
 
 A study can be resumed: a start's draws are seeded by the root seed and its number, and only
 finished trials decide what is proposed, so a start that was interrupted runs again just as before.
@@ -58,6 +58,7 @@ from spurious.search.pruning import hopeless, promise
 from spurious.search.refine import Path, Step, refine
 from spurious.search.result import Result
 from spurious.search.sampler import GradientSampler, covering, distributions, params
+from spurious.search.screening import SCREENED, most_promising
 from spurious.search.within import nearest_within
 from spurious.studies import HEARTBEAT, Heartbeat, explained, open_study
 
@@ -154,9 +155,16 @@ class _Search:
             return params(coordinates, self.known[start])
         if start % 2 and start > 2:
             return {}
-        number = start // 2 + start % 2
-        point = covering(self.root_seed, "cover", len(coordinates), number)
-        return params(coordinates, self.inside(point))
+        number = start if start <= 2 else start // 2 + 1
+        return params(coordinates, self.inside(self._covering(number)))
+
+    def _covering(self, number: int) -> np.ndarray:
+        """The next point of a sequence that covers the cube; if climbed from, the best of a few."""
+        draws = SCREENED if self.settings.refine_steps else 1
+        points = covering(self.root_seed, "cover", self.family.dimension, number * draws, draws)
+        if draws == 1:
+            return points[0]
+        return most_promising(self.objective.value_only, list(points), self.limits)
 
     def inside(self, point: np.ndarray) -> np.ndarray:
         """The nearest point within the fences: a climb begins there, and no network is asked."""

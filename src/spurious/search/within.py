@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from spurious.search.fences import FenceValue
 
-MARGIN = 1e-3  # of a limit: SLSQP aims that far inside, because it accepts a little outside
+MARGIN = 2e-4  # of a limit: SLSQP aims that far inside, because it accepts a little outside
 ITERATIONS = 12
 CALLS = 24  # points at which the fences are asked for, at most
 TOLERANCE = 1e-6  # change of the squared distance at which SLSQP stops
