@@ -20,10 +20,12 @@ class Effect(ABC):
         AMPLITUDE: name of the parameter that scales the change; `matching.matched` finds its value.
         LIMITS: what the amplitude can be, both ends included; the ranges that are physically
             plausible are narrower and stand in `spurious.config.systematics`.
+        POINTWISE: whether what is added to a pixel depends on its own density alone.
     """
 
     AMPLITUDE: ClassVar[str] = "amplitude"
     LIMITS: ClassVar[tuple[float, float]] = (-1e30, 1e30)
+    POINTWISE: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(*self.LIMITS, **{self.AMPLITUDE: getattr(self, self.AMPLITUDE)})

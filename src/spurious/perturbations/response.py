@@ -34,6 +34,7 @@ class Logistic(Effect):
     beta: Any
 
     AMPLITUDE: ClassVar[str] = "beta"
+    POINTWISE: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Any number is a possible amplitude here; the paper's formula has no limits."""
@@ -65,6 +66,7 @@ class Saturation(Effect):
 
     AMPLITUDE: ClassVar[str] = "strength"
     LIMITS: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    POINTWISE: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +100,8 @@ class Calibration(Effect):
     amplitude: Any
     knots: tuple[float, ...]
     log_slopes: Any
+
+    POINTWISE: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -97,6 +97,9 @@ class Objective:
         # Also computes what the fences need of the clean maps, before any graph is built.
         sizes = [len(fence.values(self._observed, self._observed)) for fence in self._fences]
         self._ends = np.cumsum(sizes)[:-1]
+        middle = family.effect(np.full(family.dimension, 0.5))
+        # XLA fuses what is done pixel by pixel; its Fourier transforms are slow on CPUs.
+        self._moved = tf.function(self._perturbed, jit_compile=middle.POINTWISE)
         self._with_gradients = tf.function(self._evaluate)
         self._values_only = tf.function(self._values)
         self._fences_alone = tf.function(self._fences_at)
@@ -142,21 +145,33 @@ class Objective:
 
     def _fences_at(self, point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Values of all fences one after the other, (m,), and their Jacobian, (m, d)."""
+        perturbed, derivatives = self._moved(point)
         columns = []
-        for tangent in tf.unstack(tf.eye(self.family.dimension, dtype=point.dtype)):
-            with tf.autodiff.ForwardAccumulator(point, tangent) as forward:
-                values = self._fence_values(point)
+        for derivative in tf.unstack(derivatives):
+            with tf.autodiff.ForwardAccumulator(perturbed, derivative) as forward:
+                values = self._fence_values(perturbed)
             zero = tf.UnconnectedGradients.ZERO
             columns.append(forward.jvp(values, unconnected_gradients=zero))
         return values, tf.stack(columns, axis=1)
 
-    def _fence_values(self, point: tf.Tensor) -> tf.Tensor:
-        observed = Observed(self.family.effect(point)(self._maps), self._box_size)
+    def _perturbed(self, point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The perturbed maps, (n, N, N), and their derivatives by the coordinates, (d, n, N, N)."""
+        derivatives = []
+        for tangent in tf.unstack(tf.eye(self.family.dimension, dtype=point.dtype)):
+            with tf.autodiff.ForwardAccumulator(point, tangent) as forward:
+                perturbed = self.family.effect(point)(self._maps)
+            zero = tf.UnconnectedGradients.ZERO
+            derivatives.append(forward.jvp(perturbed, unconnected_gradients=zero))
+        return perturbed, tf.stack(derivatives)
+
+    def _fence_values(self, perturbed: tf.Tensor) -> tf.Tensor:
+        observed = Observed(perturbed, self._box_size)
         return tf.concat([f.values(observed, self._observed) for f in self._fences], axis=0)
 
     def _values(self, point: tf.Tensor) -> tuple[Any, Any]:
         value, others = self._goal_at(point)
-        return (value, None, *others), (self._fence_values(point), None)
+        perturbed = self.family.effect(point)(self._maps)
+        return (value, None, *others), (self._fence_values(perturbed), None)
 
     def _evaluation(self, goal: Any, fences: Any) -> Evaluation:
         value, gradient, divergence, reported, least = (_array(one) for one in goal)
