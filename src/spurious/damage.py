@@ -41,6 +41,8 @@ from spurious.bootstrap import bootstrap_weights, ends, equal_weights, interval,
 from spurious.inference.distributions import kl
 from spurious.inference.posterior import Posterior
 
+BATCH = 32  # maps in memory at a time, by default: 3000 maps need less than 1 GB in all
+
 
 @dataclass(frozen=True)
 class SpectrumChange:
@@ -164,7 +166,7 @@ def measure(
     perturbed: np.ndarray,
     posterior: Posterior,
     box_size: float,
-    batch_size: int = 128,
+    batch_size: int = BATCH,
 ) -> Damage:
     """Damage that a perturbation did to each map.
 
@@ -190,7 +192,7 @@ def measure(
 
 
 def posterior_change(
-    clean: np.ndarray, perturbed: np.ndarray, posterior: Posterior, batch_size: int = 128
+    clean: np.ndarray, perturbed: np.ndarray, posterior: Posterior, batch_size: int = BATCH
 ) -> PosteriorChange:
     """What a perturbation did to a posterior that it may not have been made for.
 
@@ -205,7 +207,7 @@ def posterior_change(
 
 
 def disagreement(
-    first: np.ndarray, second: np.ndarray, posterior: Posterior, batch_size: int = 128
+    first: np.ndarray, second: np.ndarray, posterior: Posterior, batch_size: int = BATCH
 ) -> np.ndarray:
     """Symmetrised KL between the posteriors of two sets of maps, pair by pair: (n,), in nats.
 

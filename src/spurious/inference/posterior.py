@@ -85,6 +85,8 @@ class NetworkPosterior(Posterior):
         self.names = tuple(self.head.ranges)
         self.standardiser = standardiser or _standardiser(model)
 
+    # Keras needs no AutoGraph, which reads the source of every layer each time a graph is traced.
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, maps: Any) -> Any:
         """The posterior of each map; the same for the same maps, as in inference mode."""
         # What does not fit is left to Keras, which says why.

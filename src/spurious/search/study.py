@@ -5,8 +5,9 @@ best it found enters the study as a trial of its own, with its true parameters, 
 learns from both and optuna-dashboard shows both. The first proposals are what is known of the
 family, such as the paper's systematic. Then odd starts are those of the sampler that learns from
 gradients (`spurious.search.sampler`), and even ones come from a scrambled Sobol sequence, which
-covers the bounds: each is the most promising of its next points (`spurious.search.screening`). A
-climb that is hopeless (`spurious.search.pruning`) ends early, and its proposal is a pruned trial.
+covers the bounds, the first of them as the most promising of several
+(`spurious.search.screening`). A climb that is hopeless (`spurious.search.pruning`) ends early, and
+its proposal is a pruned trial.
 
 A study can be resumed: a start's draws are seeded by the root seed and its number, and only
 finished trials decide what is proposed, so a start that was interrupted runs again just as before.
@@ -40,6 +41,7 @@ The study's own attribute `best_feasible` names the best trial within the fences
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -159,12 +161,14 @@ class _Search:
         return params(coordinates, self.inside(self._covering(number)))
 
     def _covering(self, number: int) -> np.ndarray:
-        """The next point of a sequence that covers the cube; if climbed from, the best of a few."""
-        draws = SCREENED if self.settings.refine_steps else 1
-        points = covering(self.root_seed, "cover", self.family.dimension, number * draws, draws)
-        if draws == 1:
-            return points[0]
-        return most_promising(self.objective.value_only, list(points), self.limits)
+        """A point of a sequence that covers the cube; the first is the most promising of several.
+
+        Only the first: what promises most does not always end highest, so the others must differ.
+        """
+        draw = partial(covering, self.root_seed, "cover", self.family.dimension)
+        if self.settings.refine_steps and number == len(self.known):
+            return most_promising(self.objective.value_only, list(draw(0, SCREENED)), self.limits)
+        return draw(SCREENED + number, 1)[0]
 
     def inside(self, point: np.ndarray) -> np.ndarray:
         """The nearest point within the fences: a climb begins there, and no network is asked."""

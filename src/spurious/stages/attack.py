@@ -24,10 +24,9 @@ from spurious.files import read_json, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.stages import examples
-from spurious.stages.inputs import Posteriors, bystanders, files, test_set, training_set
+from spurious.stages.inputs import BATCH, Posteriors, bystanders, files, test_set, training_set
 from spurious.stages.layout import Layout
 
-BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of its own
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
     "n_maps", "kl_perturbed_clean", "rms_counts", "mean_power_change_raw",

@@ -19,7 +19,7 @@ from spurious.detection import Detector
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
-from spurious.stages.inputs import Posteriors, attack_rows, files, test_set, training_set
+from spurious.stages.inputs import BATCH, Posteriors, attack_rows, files, test_set, training_set
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
@@ -105,7 +105,7 @@ def disagreements(
     whole = [name for name, data in attacked.items() if len(data) == len(test)]
     return {
         f"{one}_and_{other}": mean_interval(
-            disagreement(attacked[one].maps, attacked[other].maps, posterior), weights
+            disagreement(attacked[one].maps, attacked[other].maps, posterior, BATCH), weights
         )
         for one, other in combinations(whole, 2)
     }

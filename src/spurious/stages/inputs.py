@@ -16,6 +16,8 @@ from spurious.maps import MapSet
 from spurious.splitting import Split
 from spurious.stages.layout import Layout
 
+BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of its own
+
 
 def parts(config: Config, data: MapSet, kind: str) -> Split:
     """The split of the data set, `random` or `held_out`; the same in every stage."""

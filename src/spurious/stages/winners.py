@@ -22,7 +22,7 @@ from spurious.search.families import PAPER
 from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import build_goal
 from spurious.stages import examples
-from spurious.stages.inputs import Posteriors, bystanders, split_of, test_set
+from spurious.stages.inputs import BATCH, Posteriors, bystanders, split_of, test_set
 
 
 class Witnesses:
@@ -69,7 +69,7 @@ def unseen(test: MapSet, searched: MapSet) -> MapSet:
 def damaged(witnesses: Witnesses, perturbation: Perturbation, data: MapSet) -> Damage:
     """What a perturbation does to the target on some maps."""
     perturbed = np.asarray(perturbation(data.maps))
-    return measure(data.maps, perturbed, witnesses.target, data.box_size)
+    return measure(data.maps, perturbed, witnesses.target, data.box_size, BATCH)
 
 
 def confirmed(witnesses: Witnesses, perturbation: Perturbation) -> dict[str, dict[str, Any]]:
@@ -111,7 +111,7 @@ def transfer(witnesses: Witnesses, perturbation: Perturbation) -> dict[str, dict
             continue
         data = witnesses.maps_for(name)
         perturbed = np.asarray(perturbation(data.maps))
-        change = posterior_change(data.maps, perturbed, witnesses.posterior(name))
+        change = posterior_change(data.maps, perturbed, witnesses.posterior(name), BATCH)
         rows[name] = change.row(config.seed, data.index) | {"split": split_of(config, name)}
     return rows
 
