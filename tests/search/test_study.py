@@ -162,6 +162,7 @@ def test_optuna_sees_the_constraints_and_agrees_on_the_best(whole):
     assert study.best_value == result.best.value
     assert study.best_trial.number == result.best.trial
     assert study.user_attrs["best_feasible"].startswith(f"trial {study.best_trial.number}: value ")
+    assert study.user_attrs["fences"] == {"power": {"limit": 0.05, "tolerance": 1e-5}}
     for trial in study.trials:
         excess = trial.user_attrs["fences"]["power"] - 0.05
         assert trial.constraints["power"] == pytest.approx(excess)

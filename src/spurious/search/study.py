@@ -35,12 +35,14 @@ constraints              fence -> height less limit, feasible when <= 0
 intermediate values      of a proposal: what each step of its climb promises
 =======================  ===========================================================================
 
-The study's own attribute `best_feasible` names the best trial within the fences.
+The study's own attributes are `best_feasible`, which names the best trial within the fences, and
+`fences`: of each its limit and by how much rounding may move a height (`spurious.search.fences`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
@@ -54,6 +56,7 @@ from spurious import config
 from spurious.inference.posterior import Posterior
 from spurious.search.claims import ENDED, GIVEN_UP, Claims, start_of
 from spurious.search.families import Family
+from spurious.search.fences import FENCES
 from spurious.search.goals import build_goal
 from spurious.search.objective import Objective
 from spurious.search.pruning import hopeless, promise
@@ -109,6 +112,8 @@ def run(
     family = objective.family
     name = study_name(settings, family, root_seed, fingerprint)
     study = open_study(storage, name, heartbeat=heartbeat)
+    with explained(storage):
+        _name_fences(study, settings.fences.limits)
     search = _Search(study, settings, objective, root_seed)
     study.sampler = GradientSampler(
         root_seed,
@@ -308,6 +313,16 @@ class _Search:
             shown = ", ".join(f"{name} = {value:.4g}" for name, value in best.parameters.items())
             text = f"trial {best.trial}: value {best.value:.4g}, {shown}"
         self.study.set_user_attr("best_feasible", text)
+
+
+def _name_fences(study: optuna.Study, limits: Mapping[str, float]) -> None:
+    """Say on the study what its constraints are."""
+    told = {
+        name: {"limit": limit, "tolerance": FENCES[name].tolerance}
+        for name, limit in limits.items()
+    }
+    if study.user_attrs.get("fences") != told:  # each is a transaction
+        study.set_user_attr("fences", told)
 
 
 def study_name(settings: config.Search, family: Family, root_seed: int, fingerprint: str) -> str:
