@@ -8,8 +8,10 @@ from spurious.search.families import build_families
 from spurious.search.front import front
 from spurious.search.objective import Objective
 from spurious.search.refine import Path, refine
+from spurious.search.result import Found, Result
+from spurious.stages.search import _bests
 
-HEIGHTS = [0.003, 0.02, 0.1]
+HEIGHTS = [0.001, 0.02, 0.1]
 LIMITS = {"power": 0.05, "mean_shift": 0.05}
 STEPS = 8
 
@@ -71,6 +73,25 @@ def test_a_front_that_is_known(linear_posterior, make_maps):
     objective = Objective(maps, linear_posterior, 128.0, family, fences=("rms",))
     found = front(objective, [np.array([0.6])], "rms", [0.5, 1.0, 2.0], {}, STEPS)
     np.testing.assert_allclose([one.value / found[0].value for one in found], [1, 4, 16], rtol=1e-2)
+
+
+def test_a_front_begins_at_the_best_trials_that_lie_apart(objective):
+    family = objective.family
+    places = {0.5: 1.0, 0.55: 3.0, 0.7: 2.0, 0.9: 9.0}  # the last is infeasible
+
+    def found(place, value):
+        parameters = family.parameters(np.full(4, place))
+        excess = 1.0 if value == 9.0 else -0.5
+        return Found(
+            0, 0, "refined", parameters, value, value, value, {}, excess, 0.0, excess <= 0, False
+        )
+
+    history = tuple(found(*one) for one in places.items())
+    starts = _bests(family, Result("name", "one", LIMITS, history))
+    np.testing.assert_allclose(starts, [[0.55] * 4, [0.7] * 4], atol=1e-6)
+    (closest,) = _bests(family, Result("name", "one", LIMITS, history[3:]))
+    np.testing.assert_allclose(closest, [0.9] * 4, atol=1e-6)
+    assert _bests(family, Result("name", "one", LIMITS, ())) == []
 
 
 def test_what_cannot_keep_within_a_fence_is_said_so(linear_posterior, make_maps):

@@ -8,7 +8,7 @@ from spurious.search.families import build_families
 from spurious.search.fences import FenceValue
 from spurious.search.objective import Evaluation, Objective
 from spurious.search.refine import Path, rank, refine
-from spurious.search.within import nearest_within
+from spurious.search.within import nearest_within, room
 
 LIMITS = {"power": 0.05, "rms": 2.0}
 SLOPES = np.array([[0.0, 0.2, 0.0], [1.0, 0.0, -1.0]])
@@ -228,3 +228,10 @@ def test_no_change_at_all_has_a_finite_gradient():
     path = Path(lambda point: Evaluation(-1e-9, np.zeros(3), -1e-9, flat, 0.0))
     refine(path, np.full(3, 0.5), {"power": 0.05}, steps=3)
     assert path.best({"power": 0.05}).evaluation.value == -1e-9
+
+
+def test_the_margin_of_a_low_fence_is_what_rounding_may_move():
+    """The tolerance of `power` is 1e-5: a hundredth of this limit."""
+    found = {"power": FenceValue.of(np.array([0.0, -9e-4]), None)}
+    np.testing.assert_allclose(room(found, {"power": 1e-3}), [0.99, 1.89, 0.99, 0.09])
+    np.testing.assert_allclose(room(found, {"power": 1.0}), np.array([1, 1.0009, 1, 0.9991]) - 2e-4)

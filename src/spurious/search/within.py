@@ -8,9 +8,9 @@ from contextlib import suppress
 import numpy as np
 from scipy.optimize import minimize
 
-from spurious.search.fences import FenceValue
+from spurious.search.fences import FENCES, FenceValue
 
-MARGIN = 2e-4  # of a limit: SLSQP aims that far inside, because it accepts a little outside
+MARGIN = 2e-4  # of a limit: SLSQP aims that far inside, because it accepts half as much outside
 ITERATIONS = 12
 CALLS = 24  # points at which the fences are asked for, at most
 TOLERANCE = 1e-6  # change of the squared distance at which SLSQP stops
@@ -71,9 +71,16 @@ def excess_share(found: Mapping[str, FenceValue], limits: Mapping[str, float]) -
 
 
 def room(found: Mapping[str, FenceValue], limits: Mapping[str, float]) -> np.ndarray:
-    """1 - MARGIN -+ value / limit of every value of every fence: at least 0 within all."""
+    """1 - margin -+ value / limit of every value of every fence: at least 0 within all.
+
+    The margin is at least what rounding may move the fence's height, which counts at low limits.
+    """
     scaled = [found[name].values / limit for name, limit in limits.items()]
-    return 1 - MARGIN + _both_signs(scaled)
+    margins = [
+        np.full(len(found[name].values), max(MARGIN, FENCES[name].tolerance / limit))
+        for name, limit in limits.items()
+    ]
+    return 1 - np.tile(np.concatenate(margins), 2) + _both_signs(scaled)
 
 
 def room_jacobian(found: Mapping[str, FenceValue], limits: Mapping[str, float]) -> np.ndarray:

@@ -35,6 +35,8 @@ ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
 HURT = 0.1  # of the target's KL, from where on a systematic counts as transferred
 FRONT_STEPS = 6  # SLSQP iterations of a climb, which begins near its end
+FRONT_STARTS = 2  # trials from which a front is climbed: where the fence is low, another may win
+APART = 0.2  # distance in the cube between them
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,27 @@ def _search(witnesses: Witnesses, objective: Objective, storage: str | Path) -> 
 
 def _fronts(config: Config, objective: Objective, found: Result) -> dict[str, list[FrontPoint]]:
     """Along each fence of `search.front`, from the best that was found."""
-    begin = found.best or found.closest
-    if begin is None:
+    starts = _bests(objective.family, found)
+    if not starts:
         return {}
-    start = objective.family.point(begin.parameters)
     limits, heights = config.search.fences.limits, config.search.front
     return {
-        fence: front(objective, [start], fence, along, limits, FRONT_STEPS)
+        fence: front(objective, starts, fence, along, limits, FRONT_STEPS)
         for fence in type(heights).model_fields
         if (along := getattr(heights, fence))
     }
+
+
+def _bests(family: Family, found: Result) -> list[np.ndarray]:
+    """Points (d,) of the best trials that lie apart; if none is feasible, of the closest."""
+    feasible = [one for one in found.history if one.feasible]
+    ranked = sorted(feasible, key=lambda one: one.value, reverse=True)
+    points: list[np.ndarray] = []
+    for one in ranked or [one for one in [found.closest] if one is not None]:
+        point = family.point(one.parameters)
+        if all(np.linalg.norm(point - other) > APART for other in points):
+            points.append(point)
+    return points[:FRONT_STARTS]
 
 
 def outcome(witnesses: Witnesses, searched: Searched) -> dict[str, Any]:
