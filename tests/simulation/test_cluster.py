@@ -1,5 +1,6 @@
 """A real Dask cluster on this machine, and SLURM's job script, run by a shell in SLURM's place."""
 
+import gc
 import logging
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 
+import distributed
 import numpy as np
 import psutil
 import pytest
@@ -94,6 +96,35 @@ def test_a_scheduler_that_does_not_answer_is_one_line_within_seconds(tmp_path):
             pass
         assert time.monotonic() - began < 15
         assert "\n" not in str(error.value)
+
+
+def test_a_refused_scheduler_does_not_keep_the_next_one_from_starting(tmp_path, monkeypatch):
+    """What is left of the refused client is collected while the next one starts."""
+    began_loop = distributed.utils.asyncio_run
+
+    def collected_first(*args, **kwargs):
+        gc.collect()
+        return began_loop(*args, **kwargs)
+
+    with LocalCluster(
+        n_workers=1,
+        processes=False,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        protocol="tcp://",
+        dashboard_address=None,
+    ) as dask:
+        gc.disable()
+        try:
+            place = config.Dask(kind="dask", scheduler="nonsense://head:8786")
+            with pytest.raises(UserError), open_workers(place, SETTINGS, tmp_path):
+                pass
+            monkeypatch.setattr(distributed.utils, "asyncio_run", collected_first)
+            place = config.Dask(kind="dask", scheduler=dask.scheduler_address)
+            with open_workers(place, SETTINGS, tmp_path) as workers:
+                assert workers.client.status == "running"
+        finally:
+            gc.enable()
 
 
 def test_a_lost_scheduler_ends_the_run_in_one_line(tmp_path):

@@ -6,6 +6,7 @@ worker that dies costs a retry, which Dask does itself.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -213,13 +214,18 @@ def _engine(settings: config.Simulation) -> Engine:
 
 @contextmanager
 def _client(address: str) -> Iterator[Client]:
+    reason = None
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
+    if reason is not None:
+        # What was half made of the client closes itself when it is collected. If that were while
+        # the next one starts, each would wait for the other.
+        gc.collect()
         raise UserError(
             f"execution.workers.scheduler = {address!r}: must be the address of a running "
             f"Dask scheduler, such as tcp://head:8786 ({reason})"
-        ) from error
+        )
     with client:
         yield client
