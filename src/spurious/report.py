@@ -94,7 +94,8 @@ def findings(
         lines.append(
             f"The worst systematic of the paper's form within the fences (P(k) of the contrast by "
             f"{percent(search['max_power_change'])}) moves the posterior by a mean KL of "
-            f"{number(search['kl_confirmed'])} nat on maps that the search never saw."
+            f"{number(search['kl_confirmed'])} nat on maps that the search never saw, where it "
+            f"changes P(k) by {percent(search['change_confirmed'])}."
         )
     network = assessed["posteriors"][assessed["target"]]
     lines.append(
