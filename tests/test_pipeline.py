@@ -470,6 +470,11 @@ def test_report_is_one_file_that_needs_no_network(reported):
     assert "git.commit" in html
 
 
+def test_the_report_says_what_the_worst_systematic_changes_on_other_maps(reported):
+    change = read("search.json")["change_confirmed"]
+    assert f"where it changes P(k) by {100 * change:.2g} %." in Layout("pilot").report.read_text()
+
+
 def dvc(*arguments):
     done = subprocess.run([BIN / "dvc", *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
