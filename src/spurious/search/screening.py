@@ -9,7 +9,7 @@ import numpy as np
 from spurious.search.objective import Evaluation
 from spurious.search.pruning import promise
 
-SCREENED = 8  # points for each climb: about as much network work as three of its evaluations
+SCREENED = 8  # points: about as much network work as three evaluations of the climb that follows
 
 
 def most_promising(
@@ -19,8 +19,8 @@ def most_promising(
 ) -> np.ndarray:
     """The point (d,) of largest `promise`; the first one if none is a finite number.
 
-    The points may lie far outside the fences. For the logistic, the hill on which a start lies
-    decides where its climb ends, and the promise tells the hills apart.
+    The points may lie far outside the fences. The hill on which a start lies decides where its
+    climb ends, and the promise often, not always, tells a high hill from a low one.
 
     Args:
         evaluate: evaluates a point, without gradients, such as `Objective.value_only`.
