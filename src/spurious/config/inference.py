@@ -57,7 +57,13 @@ class Network(Section):
     split: SplitKind = Field(
         "random", description="random by simulation (paper), or whole cosmologies held out"
     )
+    input: Literal["counts", "contrast"] = Field(
+        "counts", description="contrast: each map over its own mean, which then cannot matter"
+    )
     seed: int = Field(0, ge=0, description="another one, another network of the same kind")
+    trainings: int = Field(
+        1, ge=1, le=100, description="independent trainings, which differ in nothing but the seed"
+    )
     training: Training = Field(Training(), description="what differs from the section `training`")
 
     @model_validator(mode="after")
