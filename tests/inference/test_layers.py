@@ -7,7 +7,7 @@ import tensorflow as tf
 from powerbox import get_power
 
 from spurious import spectra
-from spurious.inference.layers import LogPower, WrapPadding
+from spurious.inference.layers import SMALLEST_MEAN, Contrast, LogPower, WrapPadding, contrast
 
 BOX = 128.0
 
@@ -41,16 +41,32 @@ def test_log_power_is_powerboxs(make_maps):
     np.testing.assert_allclose(LogPower(BOX)(maps), np.log(expected), rtol=0, atol=1e-4)
 
 
-def test_log_power_has_the_gradient_of_finite_differences(make_maps):
+def test_contrast_is_each_map_over_its_own_mean(make_maps):
+    maps = make_maps(3, 16) * np.array([0.5, 1.0, 3.0], np.float32)[:, None, None]
+    expected = [one / one.mean() - 1 for one in maps.astype(np.float64)]
+    np.testing.assert_allclose(Contrast()(maps), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(contrast(maps), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_an_empty_map_has_a_finite_contrast():
+    maps = np.stack([np.zeros((8, 8)), np.full((8, 8), SMALLEST_MEAN / 2)]).astype(np.float32)
+    expected = np.repeat([-1.0, -0.5], 64).reshape(2, 8, 8)
+    np.testing.assert_allclose(Contrast()(maps), expected, rtol=1e-6)
+    np.testing.assert_allclose(contrast(maps), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda **options: LogPower(BOX, **options), Contrast])
+def test_layers_have_the_gradient_of_finite_differences(make_maps, make):
     maps = tf.constant(make_maps(1, 16), tf.float64)
-    layer = LogPower(BOX, dtype="float64")
-    direction = np.random.default_rng(0).standard_normal(maps.shape)
+    layer = make(dtype="float64")
+    draw = np.random.default_rng(0)
+    direction, weights = draw.standard_normal(maps.shape), draw.standard_normal(layer(maps).shape)
     with tf.GradientTape() as tape:
         tape.watch(maps)
-        total = tf.reduce_sum(layer(maps))
+        total = tf.reduce_sum(weights * layer(maps))
     slope = np.sum(tape.gradient(total, maps).numpy() * direction)
     step = 1e-4
-    up, down = (tf.reduce_sum(layer(maps + sign * step * direction)) for sign in (1, -1))
+    up, down = (tf.reduce_sum(weights * layer(maps + sign * step * direction)) for sign in (1, -1))
     np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=1e-5)
 
 

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from spurious.inference import presets
 from spurious.inference.heads import HEAD, FlowHead, MixtureHead
+from spurious.inference.layers import SMALLEST_MEAN, contrast
+from spurious.inference.posterior import NetworkPosterior, load
 from spurious.inference.presets import compact, horowitz2022, power_spectrum, resnet
 from spurious.maps import Standardiser
 
@@ -160,3 +162,64 @@ def test_gradients_reach_the_pixels_and_repeat_exactly(name):
 def test_maps_too_small_are_refused(make, n):
     with pytest.raises(ValueError, match=rf"n = {n} must be at least {n + 1}"):
         make(n, head(), UNITS, seed=1)
+
+
+def of_contrast(name, n, seed=1):
+    units = Standardiser.fit(contrast(counts(40, n, seed=5)))
+    return presets.PIXELS[name](n, head(), UNITS, seed, contrast=units)
+
+
+@pytest.mark.parametrize("name", ["compact", "resnet", "horowitz2022"])
+def test_a_network_of_the_contrast_is_blind_to_a_factor_and_to_nothing_else(name):
+    maps = counts(3, 54)
+    network = of_contrast(name, 54)
+    factors = np.array([0.5, 1.02, 3.0], np.float32)[:, None, None]
+    for one, two in zip(network(maps), network(factors * maps), strict=True):
+        np.testing.assert_allclose(one, two, rtol=2e-5, atol=2e-6)
+    for other in (maps + 5, maps**1.1):
+        moved = np.abs(network(other)[0] - network(maps)[0]).max(axis=(1, 2))
+        assert np.all(moved > 1e-4)
+    of_counts = made(name, 54)
+    assert np.all(np.abs(of_counts(1.02 * maps)[0] - of_counts(maps)[0]).max(axis=(1, 2)) > 1e-3)
+
+
+def test_what_enters_the_trunk_of_a_network_of_the_contrast_is_the_contrast_in_its_own_units():
+    maps = counts(40, 32, seed=5) * np.linspace(0.5, 2, 40, dtype=np.float32)[:, None, None]
+    network = presets.compact(32, head(), UNITS, 1, contrast=Standardiser.fit(contrast(maps)))
+    entering = keras.Model(network.inputs[0], network.get_layer("channel").input)(maps).numpy()
+    wanted = maps / maps.mean(axis=(1, 2), keepdims=True, dtype=float) - 1
+    np.testing.assert_allclose(entering, wanted / wanted.std(), atol=2e-5)
+    assert NetworkPosterior(network).standardiser.std == pytest.approx(UNITS.std, rel=1e-12)
+
+
+def test_gradient_of_a_network_of_the_contrast_has_no_part_along_the_map_itself():
+    """A factor is the direction in which nothing changes; of the counts it is not."""
+    maps = tf.constant(counts(2, 16))
+    shares = []
+    for network in (of_contrast("compact", 16), made("compact", 16)):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            total = tf.reduce_sum(network(maps)[0])
+        along = tape.gradient(total, maps).numpy() * maps
+        shares.append(abs(np.sum(along)) / np.sum(np.abs(along)))
+    assert shares[0] < 1e-5 < 0.1 < shares[1]
+
+
+def test_empty_maps_have_a_finite_posterior_and_gradient():
+    network = of_contrast("compact", 16)
+    maps = tf.constant(np.stack([np.zeros((16, 16)), np.full((16, 16), SMALLEST_MEAN)]), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        means, scales, _ = network(maps)
+        total = tf.reduce_sum(means) + tf.reduce_sum(scales)
+    assert np.isfinite(means).all() and np.isfinite(scales).all()
+    assert np.isfinite(tape.gradient(total, maps)).all()
+
+
+def test_a_network_of_the_contrast_is_read_again_in_safe_mode(tmp_path):
+    posterior = NetworkPosterior(of_contrast("compact", 16))
+    posterior.save(tmp_path / "contrast.keras")
+    again = load(tmp_path / "contrast.keras")
+    maps = counts(3, 16)
+    np.testing.assert_array_equal(again(maps).mean(), posterior(maps).mean())
+    assert again.standardiser == posterior.standardiser

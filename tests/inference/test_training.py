@@ -278,6 +278,7 @@ PRESETS = {
         kind="network", width=0.25, head=config.MixtureHead(covariance="full")
     ),
     "flow": config.Network(kind="network", width=0.25, head=config.FlowHead(kind="flow", bins=4)),
+    "contrast": config.Network(kind="network", width=0.25, input="contrast"),
 }
 
 

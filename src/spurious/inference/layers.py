@@ -13,6 +13,7 @@ from spurious import spectra
 
 # Relative to (Mpc/h)^2; a map without fluctuations has P = 0, and its logarithm must be finite.
 SMALLEST_POWER = 1e-12
+SMALLEST_MEAN = 1e-3  # counts a pixel: a map of 64 x 64 pixels with four particles
 
 
 @keras.saving.register_keras_serializable(package="spurious")
@@ -35,6 +36,20 @@ class WrapPadding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
         return {**super().get_config(), "width": self.width}
+
+
+@keras.saving.register_keras_serializable(package="spurious")
+class Contrast(keras.layers.Layer):
+    """Maps (batch, N, N) in counts to their contrast x / mean(x) - 1, of the same shape.
+
+    The mean is each map's own: a factor on all of a map's pixels changes nothing. A map whose mean
+    is below `SMALLEST_MEAN`, such as an empty one, is divided by that: nothing becomes infinite.
+    """
+
+    def call(self, maps: Any) -> Any:
+        """The contrast of each map."""
+        mean = ops.mean(maps, axis=(-2, -1), keepdims=True)
+        return maps / ops.maximum(mean, SMALLEST_MEAN) - 1
 
 
 @keras.saving.register_keras_serializable(package="spurious")
@@ -66,3 +81,10 @@ def log_power(maps: np.ndarray, box_size: float, batch_size: int = 1024) -> np.n
     layer = LogPower(box_size)
     parts = (maps[start : start + batch_size] for start in range(0, len(maps), batch_size))
     return np.concatenate([layer(part).numpy() for part in parts])
+
+
+def contrast(maps: np.ndarray) -> np.ndarray:
+    """What `Contrast` makes of maps (n, N, N), in NumPy."""
+    mean = np.mean(maps, axis=(-2, -1), keepdims=True, dtype=np.float64)
+    found: np.ndarray = maps / np.maximum(mean, SMALLEST_MEAN) - 1
+    return found

@@ -4,6 +4,10 @@ A network here is a Keras model from maps (batch, N, N) in counts to its head's 
 parameters' own units. The standardiser is the model's first layer and the parameters' names are
 in its head, so that one `.keras` file is the whole posterior.
 
+Any network of pixels may be made to see each map over its own mean (the argument `contrast`), so
+that whatever only shifts the mean cannot matter to it. Its first layer says the unit in which
+budgets are given all the same.
+
 ==================  ============================================================================
 `compact`           wrap-padded convolutions and average poolings; made for two CPU cores
 `resnet`            a small wrap-padded residual network (He et al. 2016, arXiv:1603.05027)
@@ -23,11 +27,12 @@ from keras import layers
 
 from spurious import seeds
 from spurious.inference.heads import Head
-from spurious.inference.layers import LogPower, WrapPadding
+from spurious.inference.layers import Contrast, LogPower, WrapPadding
 from spurious.maps import Standardiser
 
 STANDARDISE = "standardise"
 POWER = "log_power"
+CONTRAST = "contrast"
 ACTIVATION = "silu"
 COMPACT_FILTERS = (16, 32, 64, 128, 192)
 RESNET_STEM = 16
@@ -67,7 +72,12 @@ class _Layers:
 
 
 def compact(
-    n: int, head: Head, standardiser: Standardiser, seed: int, width: float = 1.0
+    n: int,
+    head: Head,
+    standardiser: Standardiser,
+    seed: int,
+    width: float = 1.0,
+    contrast: Standardiser | None = None,
 ) -> keras.Model:
     """A network small enough for two CPU cores: about 350 000 weights at width 1.
 
@@ -81,6 +91,8 @@ def compact(
         standardiser: counts to standard units; becomes the first layer.
         seed: of the initial weights.
         width: multiplies the numbers of filters.
+        contrast: mean and standard deviation of the training maps' contrast; the network then sees
+            that of each map, in these units, instead of its counts.
 
     Raises:
         ValueError: n is too small.
@@ -96,11 +108,16 @@ def compact(
         x = layers.GlobalAveragePooling2D(name="average")(x)
         return make.dense(x, 128, "hidden", activation=ACTIVATION)
 
-    return _of_pixels("compact", trunk, n, head, standardiser, seed)
+    return _of_pixels("compact", trunk, n, head, standardiser, seed, contrast)
 
 
 def resnet(
-    n: int, head: Head, standardiser: Standardiser, seed: int, width: float = 1.0
+    n: int,
+    head: Head,
+    standardiser: Standardiser,
+    seed: int,
+    width: float = 1.0,
+    contrast: Standardiser | None = None,
 ) -> keras.Model:
     """A small residual network with wrap padding: about 490 000 weights at width 1.
 
@@ -130,10 +147,16 @@ def resnet(
         x = layers.GlobalAveragePooling2D(name="average")(x)
         return make.dense(x, 128, "hidden", activation=ACTIVATION)
 
-    return _of_pixels("resnet", trunk, n, head, standardiser, seed)
+    return _of_pixels("resnet", trunk, n, head, standardiser, seed, contrast)
 
 
-def horowitz2022(n: int, head: Head, standardiser: Standardiser, seed: int) -> keras.Model:
+def horowitz2022(
+    n: int,
+    head: Head,
+    standardiser: Standardiser,
+    seed: int,
+    contrast: Standardiser | None = None,
+) -> keras.Model:
     """The layers that the paper's authors published: about 557 000 weights, 1 GMAC a map.
 
     Selu convolutions with valid padding and batch normalisation, flattened. Their random flips and
@@ -161,7 +184,7 @@ def horowitz2022(n: int, head: Head, standardiser: Standardiser, seed: int) -> k
         x = make.dense(x, 32, "dense_0", kind="lecun", activation="selu")
         return make.dense(x, 16, "dense_1", kind="lecun", activation="tanh")
 
-    return _of_pixels("horowitz2022", trunk, n, head, standardiser, seed)
+    return _of_pixels("horowitz2022", trunk, n, head, standardiser, seed, contrast)
 
 
 def power_spectrum(
@@ -212,20 +235,30 @@ def counts_of(n: int, standardiser: Standardiser) -> tuple[Any, Any]:
 def standardised(n: int, standardiser: Standardiser) -> tuple[Any, Any]:
     """Input maps (batch, n, n) in counts, and the same in standard units."""
     maps = keras.Input((n, n), name="maps")
-    layer = layers.Normalization(
-        axis=None,
-        mean=standardiser.mean,
-        variance=standardiser.std**2,
-        dtype="float32",
-        name=STANDARDISE,
+    return maps, _normalization(standardiser, STANDARDISE)(maps)
+
+
+def _normalization(units: Standardiser, name: str) -> Any:
+    return layers.Normalization(
+        axis=None, mean=units.mean, variance=units.std**2, dtype="float32", name=name
     )
-    return maps, layer(maps)
 
 
 def _of_pixels(
-    name: str, trunk: Trunk, n: int, head: Head, standardiser: Standardiser, seed: int
+    name: str,
+    trunk: Trunk,
+    n: int,
+    head: Head,
+    standardiser: Standardiser,
+    seed: int,
+    contrast: Standardiser | None,
 ) -> keras.Model:
-    maps, x = standardised(n, standardiser)
+    if contrast is None:
+        maps, x = standardised(n, standardiser)
+    else:
+        maps, x = counts_of(n, standardiser)
+        x = Contrast(dtype="float32", name=CONTRAST)(x)
+        x = _normalization(contrast, f"{STANDARDISE}_{CONTRAST}")(x)
     x = layers.Reshape((n, n, 1), name="channel")(x)
     return _ended(name, maps, x, trunk, head, seed)
 

@@ -26,7 +26,7 @@ from spurious.inference import presets
 from spurious.inference.augmentation import augment
 from spurious.inference.callbacks import Bar, Checkpoint, History, Watch
 from spurious.inference.heads import HEAD, FlowHead, Head, MixtureHead
-from spurious.inference.layers import log_power
+from spurious.inference.layers import contrast, log_power
 from spurious.maps import MapSet, Standardiser
 from spurious.splitting import Split
 
@@ -119,7 +119,11 @@ def build(train_set: MapSet, network: config.Network, seed: int) -> keras.Model:
             box_size = train_set.box_size
             power = log_power(train_set.maps, box_size)
             return presets.power_spectrum(n, head, units, seed, box_size=box_size, log_power=power)
-        options = {} if network.preset == "horowitz2022" else {"width": network.width}
+        options: dict[str, Any] = (
+            {} if network.preset == "horowitz2022" else {"width": network.width}
+        )
+        if network.input == "contrast":
+            options["contrast"] = Standardiser.fit(contrast(train_set.maps))
         return presets.PIXELS[network.preset](n, head, units, seed, **options)
     except ValueError as error:
         raise UserError(f"preset = {network.preset!r}: {error}") from error
