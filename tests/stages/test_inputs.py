@@ -1,0 +1,87 @@
+"""Which maps and which prior a stage gets."""
+
+import numpy as np
+import pytest
+
+from spurious import splitting
+from spurious.files import write_json
+from spurious.maps import NAMES, MapSet
+from spurious.stages import inputs
+from spurious.stages.layout import Layout
+
+
+def labelled(labels):
+    """A data set of which only the labels matter."""
+    n = np.arange(len(labels))
+    maps = np.ones((len(labels), 4, 4), np.float32)
+    return MapSet(maps, labels, n.astype(np.uint64), n, np.full(len(n), 2, np.int8), 64.0)
+
+
+def test_the_prior_reaches_from_the_smallest_to_the_largest_label(data):
+    assert inputs.ranges(data) == {"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}
+
+
+def test_the_priors_box_reaches_half_a_spacing_further(data):
+    """Each of n equally spaced values stands for a cell of its own: n spacings in all."""
+    box = inputs.box(data)
+    assert tuple(box) == NAMES
+    assert box["omega_m"] == pytest.approx((0.1 - 0.2 / 2, 0.5 + 0.2 / 2))
+    assert box["sigma_8"] == pytest.approx((0.6 - 0.1 / 2, 0.9 + 0.1 / 2))
+
+
+def test_the_box_of_scattered_labels_is_hardly_wider_and_of_one_label_is_a_point():
+    labels = np.random.default_rng(1).uniform([0.1, 0.6], [0.5, 0.9], (1001, 2))
+    box, ranges = inputs.box(labelled(labels)), inputs.ranges(labelled(labels))
+    for name in NAMES:
+        half = (ranges[name][1] - ranges[name][0]) / 2000
+        assert box[name] == pytest.approx((ranges[name][0] - half, ranges[name][1] + half))
+    assert inputs.box(labelled(np.full((5, 2), 0.3)))["omega_m"] == (0.3, 0.3)
+
+
+def test_parts_are_dealt_by_simulation_or_by_cosmology(config, data):
+    by_simulation = inputs.parts(config, data, "random")
+    by_cosmology = inputs.parts(config, data, "held_out")
+    for split, group in (
+        (by_simulation, data.index),
+        (by_cosmology, splitting.cosmologies(data.labels)),
+    ):
+        groups = [set(group[rows]) for rows in (split.train, split.validation, split.test)]
+        assert not groups[0] & groups[1] and not (groups[0] | groups[1]) & groups[2]
+        assert sum(map(len, groups)) == len(set(group))
+        rows = np.concatenate([split.train, split.validation, split.test])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(len(data)))
+        assert len(groups[2]) == round(config.training.test_fraction * len(set(group)))
+    every = set(splitting.cosmologies(data.labels))
+    assert set(splitting.cosmologies(data.labels)[by_simulation.test]) == every
+
+
+def test_maps_to_train_on_and_maps_to_test_on_are_the_targets_parts(project, data):
+    split = inputs.parts(project, data, inputs.split_of(project, project.run.target))
+    train, test = inputs.training_set(project), inputs.test_set(project)
+    np.testing.assert_array_equal(train.maps, data.maps[split.train])
+    np.testing.assert_array_equal(test.maps, data.maps[split.test])
+    np.testing.assert_array_equal(test.labels, data.labels[split.test])
+
+
+def test_a_posterior_of_another_split_has_test_maps_of_its_own(project, data):
+    held_out = inputs.parts(project, data, "held_out")
+    test = inputs.test_set(project, "held_out")
+    np.testing.assert_array_equal(test.index, data.index[held_out.test])
+    trained = {tuple(label) for label in data.labels[held_out.train]}
+    assert not trained & {tuple(label) for label in test.labels}
+
+
+def test_bystanders_were_trained_on_the_targets_split_and_are_not_the_target(config):
+    names = inputs.bystanders(config)
+    assert config.run.target not in names and "held_out" not in names
+    expected = {*config.run.posteriors, *config.run.ensembles}
+    assert set(names) < expected and "likelihood" in names
+
+
+def test_rows_of_damage_are_those_of_each_attack_in_order(project):
+    layout = Layout(project.scale)
+    for number, (name, group) in enumerate(project.attacked.items()):
+        write_json(layout.result(f"attacks/{group}/{name}.json"), {"number": number})
+    rows = inputs.attack_rows(project)
+    assert list(rows) == list(project.attacked)
+    assert [row["number"] for row in rows.values()] == list(range(len(rows)))
