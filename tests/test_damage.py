@@ -116,8 +116,9 @@ def test_change_of_the_mean_spectrum_is_not_the_mean_of_the_changes(linear_poste
 
 def test_no_change_is_no_damage(linear_posterior, maps):
     row = damage.measure(maps, maps, linear_posterior, BOX).row(seed=1)
+    assert row["largest_mean_change"] == 0
     for name, value in row.items():
-        if name not in ("n_maps", "spectrum"):
+        if isinstance(value, dict) and name != "spectrum":
             assert value == {"mean": 0.0, "low": 0.0, "high": 0.0}, name
 
 
@@ -128,11 +129,49 @@ def test_row_is_json_and_batches_do_not_matter(linear_posterior, maps):
         for size in (4, 128)
     ]
     assert json.loads(json.dumps(rows[0], allow_nan=False)) == rows[0]
-    assert set(rows[0]) >= {"n_maps", "shift_omega_m", "abs_shift_sigma_8", "kl_symmetrised"}
+    assert set(rows[0]) >= {
+        "n_maps",
+        "n_trainings",
+        "shift_omega_m",
+        "abs_shift_sigma_8",
+        "kl_symmetrised",
+    }
     assert rows[0]["n_maps"] == 30
     for name, value in rows[0].items():
-        if name not in ("n_maps", "spectrum"):
+        if isinstance(value, dict) and name != "spectrum":
             assert value == pytest.approx(rows[1][name], rel=1e-9), name
+
+
+def test_the_change_of_each_maps_own_mean(linear_posterior, maps):
+    """One map gains 10 %, one loses 20 %, the others move matter about: means 0.1 and 0.2."""
+    perturbed = np.roll(maps, 1, axis=1)
+    perturbed[3] *= 1.1
+    perturbed[5] *= 0.8
+    found = damage.measure(maps, perturbed, linear_posterior, BOX)
+    np.testing.assert_allclose(found.mean_change[[3, 5]], [0.1, -0.2], rtol=1e-9)
+    row = found.row(seed=1)
+    assert row["abs_mean_change"]["mean"] == pytest.approx(0.3 / len(maps))
+    assert row["largest_mean_change"] == pytest.approx(0.2)
+
+
+def test_a_row_of_several_trainings_is_the_mean_of_theirs(linear_posterior, maps):
+    """Each training counts the same, however many maps it was tried on."""
+    few = np.array([1, 4, 7])
+    changes = [
+        damage.measure(maps, maps + 1, linear_posterior, BOX),
+        damage.measure(maps[few], maps[few] + 3, linear_posterior, BOX),
+    ]
+    row = damage.pooled_row(changes, 1, [np.arange(30), few])
+    single = [one.row(1, group) for one, group in zip(changes, (None, few), strict=True)]
+    assert (row["n_maps"], row["n_trainings"]) == (30, 2)
+    for name in ("kl_perturbed_clean", "rms_counts", "mean_power_change_contrast"):
+        means = [one[name]["mean"] for one in single]
+        assert row[name]["mean"] == pytest.approx(np.mean(means)), name
+    raw = [np.array(one["spectrum"]["raw"]["mean_change"]) for one in single]
+    np.testing.assert_allclose(row["spectrum"]["raw"]["mean_change"], np.mean(raw, axis=0))
+    # Two trainings that differ this much know next to nothing of a third.
+    kl = row["kl_perturbed_clean"]
+    assert kl["high"] / kl["low"] > 100 * single[0]["kl_perturbed_clean"]["high"] / kl["mean"]
 
 
 def test_disagreement_is_symmetric_and_half_the_sum(linear_posterior, maps):

@@ -1,7 +1,8 @@
 """What a perturbation did to the posteriors and to the power spectra.
 
 `measure` gives every number map by map; `Damage.row` sums them up with bootstrap intervals as one
-JSON-able row:
+JSON-able row, and `pooled_row` those of several independent trainings of a network, which are then
+resampled too (`spurious.bootstrap.Hierarchy`):
 
 ==============================  ====================================================================
 key of the row                  meaning; each is {"mean", "low", "high"}, a 95 % bootstrap interval
@@ -12,6 +13,7 @@ key of the row                  meaning; each is {"mean", "low", "high"}, a 95 %
 `shift_<parameter>`             posterior mean, perturbed minus clean, in clean standard deviations
 `abs_shift_<parameter>`         its absolute value
 `rms_counts`                    root of the mean squared change over a map's pixels, counts
+`abs_mean_change`               relative change of a map's own mean, its absolute value
 `power_change_<spectrum>`       largest |dP / P| over the bins of a map
 `power_change_cosmic_<...>`     largest |dP / P| over the bins of a map, in cosmic-variance units
 `mean_power_change_<...>`       largest |<P'> / <P> - 1| over the bins of the mean spectra (as the
@@ -19,7 +21,9 @@ key of the row                  meaning; each is {"mean", "low", "high"}, a 95 %
 ==============================  ====================================================================
 
 <spectrum> is `raw` (maps as they are, counts) or `contrast` (each over its own mean, minus 1).
-Besides, `n_maps` is an integer and `spectrum` holds arrays over the bins:
+Means are over trainings and maps. `n_maps` is the number of maps, the largest of all trainings,
+`n_trainings` that of trainings, and `largest_mean_change` the largest `abs_mean_change` of any map.
+`spectrum` holds arrays over the bins:
 `k` (h/Mpc), `n_modes`, `cosmic_variance` (relative, of one map), and for each of `raw` and
 `contrast` the clean and perturbed mean spectrum `clean` and `perturbed`; `mean_change`
 (<P'> / <P> - 1) and `mean_change_cosmic` (the same in units of the cosmic variance of one map),
@@ -29,6 +33,7 @@ each with the ends of its interval, `..._low` and `..._high`; `mean_abs_change` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,7 +42,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious import spectra
-from spurious.bootstrap import bootstrap_weights, ends, equal_weights, interval, mean_interval
+from spurious.bootstrap import Hierarchy
 from spurious.inference.distributions import kl
 from spurious.inference.posterior import Posterior
 
@@ -86,11 +91,7 @@ class PosteriorChange:
             groups: number of the simulation that each map is of, (n,); maps of one simulation are
                 resampled together.
         """
-        return self._row(bootstrap_weights(len(self.shift), seed, groups))
-
-    def _row(self, weights: np.ndarray) -> dict[str, Any]:
-        means = {name: mean_interval(values, weights) for name, values in self._scalars().items()}
-        return {"n_maps": len(self.shift), **means}
+        return pooled_row([self], seed, [groups])
 
     def _scalars(self) -> dict[str, np.ndarray]:
         """Per-map numbers whose mean is reported, each (n,)."""
@@ -110,30 +111,24 @@ class Damage(PosteriorChange):
 
     Attributes:
         rms_counts: root of the mean squared change over pixels, (n,).
+        mean_change: relative change of each map's mean, (n,).
         raw: power spectra of the maps, counts^2 (Mpc/h)^2.
         contrast: power spectra of the maps over their own means, (Mpc/h)^2.
         bins: wave numbers and mode counts of the spectra.
     """
 
     rms_counts: np.ndarray
+    mean_change: np.ndarray
     raw: SpectrumChange
     contrast: SpectrumChange
     bins: spectra.Bins
-
-    def _row(self, weights: np.ndarray) -> dict[str, Any]:
-        row = super()._row(weights)
-        for name, spectrum in self._spectra().items():
-            row[f"mean_power_change_{name}"] = interval(
-                partial(_largest_mean_change, spectrum), weights
-            )
-        return row | {"spectrum": self._spectrum_arrays(weights)}
 
     def _spectra(self) -> dict[str, SpectrumChange]:
         return {"raw": self.raw, "contrast": self.contrast}
 
     def _scalars(self) -> dict[str, np.ndarray]:
         scalars = super()._scalars()
-        scalars["rms_counts"] = self.rms_counts
+        scalars |= {"rms_counts": self.rms_counts, "abs_mean_change": np.abs(self.mean_change)}
         cosmic = spectra.cosmic_variance(self.bins.n_modes)
         for name, spectrum in self._spectra().items():
             change = np.abs(spectrum.relative)
@@ -141,24 +136,84 @@ class Damage(PosteriorChange):
             scalars[f"power_change_cosmic_{name}"] = (change / cosmic).max(1)
         return scalars
 
-    def _spectrum_arrays(self, weights: np.ndarray) -> dict[str, Any]:
-        cosmic = spectra.cosmic_variance(self.bins.n_modes)
-        arrays: dict[str, Any] = {
-            "k": self.bins.k.tolist(),
-            "n_modes": self.bins.n_modes.tolist(),
-            "cosmic_variance": cosmic.tolist(),
-        }
-        for name, spectrum in self._spectra().items():
-            change = np.abs(spectrum.relative)
-            clean, perturbed = spectrum.clean.mean(0), spectrum.perturbed.mean(0)
-            arrays[name] = {
-                "clean": clean.tolist(),
-                "perturbed": perturbed.tolist(),
-                **_bin_intervals(spectrum, weights, cosmic),
-                "mean_abs_change": change.mean(0).tolist(),
-                "max_abs_change": change.max(0).tolist(),
-            }
-        return arrays
+
+def pooled_row(
+    changes: Sequence[PosteriorChange], seed: int, groups: Sequence[np.ndarray | None]
+) -> dict[str, Any]:
+    """One table row of what happened to several trainings of a network; see the top of the module.
+
+    Args:
+        changes: of each training, all of the same class.
+        seed: draws the resamples.
+        groups: for each training, the number of the simulation that each map is of, (n,); None:
+            every map is a simulation of its own.
+
+    Raises:
+        ValueError: there is no training.
+    """
+    numbers = [
+        np.arange(len(change.shift)) if group is None else group
+        for change, group in zip(changes, groups, strict=True)
+    ]
+    resamples = Hierarchy(numbers, seed)
+    scalars = [change._scalars() for change in changes]
+    row: dict[str, Any] = {
+        "n_maps": max(len(change.shift) for change in changes),
+        "n_trainings": len(changes),
+    }
+    row |= {
+        key: resamples.mean_interval([one[key] for one in scalars], not key.startswith("shift_"))
+        for key in scalars[0]
+    }
+    damages = [change for change in changes if isinstance(change, Damage)]
+    return row | (_map_numbers(damages, resamples) if damages else {})
+
+
+def _map_numbers(damages: Sequence[Damage], resamples: Hierarchy) -> dict[str, Any]:
+    """What a row says of the maps and their spectra beside means over maps."""
+    row: dict[str, Any] = {
+        "largest_mean_change": float(max(np.abs(one.mean_change).max() for one in damages))
+    }
+    bins = damages[0].bins
+    cosmic = spectra.cosmic_variance(bins.n_modes)
+    arrays: dict[str, Any] = {
+        "k": bins.k.tolist(),
+        "n_modes": bins.n_modes.tolist(),
+        "cosmic_variance": cosmic.tolist(),
+    }
+    for name in damages[0]._spectra():
+        changes = [one._spectra()[name] for one in damages]
+        largest = [partial(_largest_mean_change, change) for change in changes]
+        row[f"mean_power_change_{name}"] = resamples.interval(largest, positive=True)
+        arrays[name] = _spectrum_arrays(changes, resamples, cosmic)
+    return row | {"spectrum": arrays}
+
+
+def _spectrum_arrays(
+    changes: Sequence[SpectrumChange], resamples: Hierarchy, cosmic: np.ndarray
+) -> dict[str, list[float]]:
+    """One spectrum's arrays over bins; of several trainings, their means."""
+    clean, perturbed, mean_abs = (
+        np.mean(parts, axis=0)
+        for parts in zip(
+            *(
+                (one.clean.mean(0), one.perturbed.mean(0), np.abs(one.relative).mean(0))
+                for one in changes
+            ),
+            strict=True,
+        )
+    )
+    arrays = {
+        "clean": clean,
+        "perturbed": perturbed,
+        "mean_abs_change": mean_abs,
+        "max_abs_change": np.max([np.abs(one.relative).max(0) for one in changes], axis=0),
+    }
+    bounds = resamples.bounds([partial(_mean_change, change) for change in changes])
+    for suffix, values in zip(("", "_low", "_high"), bounds, strict=True):
+        arrays[f"mean_change{suffix}"] = values
+        arrays[f"mean_change_cosmic{suffix}"] = values / cosmic
+    return {name: values.tolist() for name, values in arrays.items()}
 
 
 def measure(
@@ -223,19 +278,6 @@ def disagreement(
     return np.concatenate(parts)
 
 
-def _bin_intervals(
-    spectrum: SpectrumChange, weights: np.ndarray, cosmic: np.ndarray
-) -> dict[str, list[float]]:
-    """<P'> / <P> - 1 of every bin, relative and in cosmic variances, with its interval."""
-    low, high = ends(_mean_change(spectrum, weights))
-    mean = _mean_change(spectrum, equal_weights(weights))[0]
-    arrays = {}
-    for suffix, values in (("", mean), ("_low", low), ("_high", high)):
-        arrays[f"mean_change{suffix}"] = values.tolist()
-        arrays[f"mean_change_cosmic{suffix}"] = (values / cosmic).tolist()
-    return arrays
-
-
 def _largest_mean_change(spectrum: SpectrumChange, weights: np.ndarray) -> np.ndarray:
     """Largest |<P'> / <P> - 1| over bins, for each row of weights."""
     return np.abs(_mean_change(spectrum, weights)).max(1)
@@ -267,6 +309,7 @@ def _measure_batch(
     change = np.asarray(perturbed, np.float64) - np.asarray(clean, np.float64)
     measured = _change(posterior(clean), posterior(perturbed))
     measured["rms_counts"] = np.sqrt(np.mean(change**2, axis=(1, 2)))
+    measured["mean_change"] = change.mean(axis=(1, 2)) / np.mean(clean, axis=(1, 2), dtype=float)
     for name, contrast in (("raw", False), ("contrast", True)):
         for when, maps in (("clean", clean), ("perturbed", perturbed)):
             power = spectra.power(maps, box_size, contrast=contrast)
