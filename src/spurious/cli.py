@@ -43,7 +43,7 @@ def main() -> None:
     Each command is one stage of the pipeline in dvc.yaml and reads params.yaml in the current
     folder. `dvc repro` runs them all, in this order:
 
-    verify, simulate, train (once for each posterior), assess, attack (once for each group), audit,
+    code, verify, simulate, train (once for each posterior), assess, attack (once for each group), audit,
     compare, search, report. `tune`, `attack --model` and `audit --model` stand
     beside it.
     """
@@ -108,6 +108,15 @@ def check(config: Config) -> None:
     simulations = config.simulation.simulations
     cosmologies = len(nodes(config.design, simulations, config.seed, config.background))
     click.echo(f"valid; {config.scale}: {simulations} simulations, {cosmologies} cosmologies")
+
+
+@main.command()
+def code() -> None:
+    """List what every stage compiles in data/code/STAGE.txt; `dvc repro` reruns what changed."""
+    with _explained():
+        from spurious.code import write
+
+        write()
 
 
 @stage(scaled=False)
@@ -255,11 +264,21 @@ def audit(config: Config, model: Path | None, **own: Path | None) -> None:
 
 
 @stage()
-def compare(config: Config) -> None:
-    """Put the attacks side by side: one table, and the KL between their posteriors."""
+@click.option(
+    "--against",
+    type=FILE,
+    metavar="FILE",
+    help="Only print how many numbers of results/SCALE/attacks.csv lie in the intervals of FILE, "
+    "the attacks.csv of another run.",
+)
+def compare(config: Config, against: Path | None) -> None:
+    """Put the attacks side by side: one table, and who would notice them."""
     from spurious.stages import compare as module
 
-    module.run(config)
+    if against is None:
+        module.run(config)
+    else:
+        module.against(config, against)
 
 
 @stage()

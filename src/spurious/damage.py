@@ -169,6 +169,17 @@ def pooled_row(
     return row | (_map_numbers(damages, resamples) if damages else {})
 
 
+def mean_change(changes: Sequence[PosteriorChange]) -> PosteriorChange:
+    """The mean over several posteriors of what happened to each on the same maps."""
+    return PosteriorChange(
+        changes[0].names,
+        *(
+            np.mean([getattr(one, name) for one in changes], axis=0)
+            for name in ("kl_perturbed_clean", "kl_clean_perturbed", "shift")
+        ),
+    )
+
+
 def _map_numbers(damages: Sequence[Damage], resamples: Hierarchy) -> dict[str, Any]:
     """What a row says of the maps and their spectra beside means over maps."""
     row: dict[str, Any] = {

@@ -59,6 +59,7 @@ __all__ = [
     "Bounds",
     "Budget",
     "Config",
+    "Damage",
     "Dask",
     "Density",
     "Design",
@@ -90,6 +91,22 @@ __all__ = [
     "Tune",
     "Verify",
 ]
+
+
+class Damage(Section):
+    """On how many maps the trainings of the target are attacked."""
+
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of an attack's maps, those on which it is made on each training after the "
+        "first, evenly spaced; at least one",
+    )
+
+    def count(self, n: int) -> int:
+        """How many of n maps that is."""
+        return max(1, round(self.share * n))
 
 
 class Report(Section):
@@ -136,6 +153,7 @@ class Config(Section):
     ensembles: dict[str, list[str]] = Field({}, description="equal-weight mixtures of posteriors")
     tune: Tune = Tune()
     attacks: dict[str, dict[str, Perturbation]] = Field(description="group -> name -> what it is")
+    damage: Damage = Damage()
     audit: Audit = Audit()
     search: Search
     report: Report = Report()
@@ -166,8 +184,10 @@ class Config(Section):
             raise ValueError(f"ensembles.{min(both)}: is the name of a posterior too")
         for name, members in self.ensembles.items():
             _named(f"ensembles.{name}", members, self.posteriors, "posteriors")
-            if len(set(members)) < max(len(members), 2):
-                raise ValueError(f"ensembles.{name} = {members}: must be at least two, each once")
+            if len(set(members)) < len(members) or sum(map(self.trainings, members)) < 2:
+                raise ValueError(
+                    f"ensembles.{name} = {members}: must have at least two trainings, each once"
+                )
             if len({self.posteriors[member].split for member in members}) > 1:
                 raise ValueError(f"ensembles.{name} = {members}: must have the same split")
         for name in run.ensembles:
@@ -192,6 +212,10 @@ class Config(Section):
                 on = [one for part in parts(entry) if (one := getattr(part, "on", None))]
                 _named(f"attacks.{group}.{name}.on", on, present, "what is run")
         return self
+
+    def trainings(self, name: str) -> int:
+        """How many networks of an entry of `posteriors` are trained; of an ensemble, one."""
+        return getattr(self.posteriors.get(name), "trainings", 1)
 
     @property
     def entries(self) -> dict[str, Perturbation]:

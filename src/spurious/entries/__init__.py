@@ -1,6 +1,7 @@
 """Entries of the section `attacks` of params.yaml, made into perturbations.
 
-`build` makes one; `apply`, `extras`, `some_maps` and `parameters` are what a stage does with it.
+`build` makes one; `apply`, `extras`, `some_maps`, `follows_target` and `parameters` are what a
+stage does with it.
 `spurious.perturb` does the same for arrays in a notebook.
 """
 
@@ -10,6 +11,7 @@ from spurious.entries.build import (
     build_initial_conditions,
     class_of,
     extras,
+    follows_target,
     parameters,
     some_maps,
 )
@@ -20,6 +22,7 @@ __all__ = [
     "build_initial_conditions",
     "class_of",
     "extras",
+    "follows_target",
     "parameters",
     "some_maps",
 ]

@@ -27,6 +27,7 @@ from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.perturbations.minimum import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise, RandomSign
 from spurious.perturbations.universal import Universal
+from spurious.splitting import evenly_spaced
 
 CLASSES: dict[type[Section], Callable[..., Perturbation]] = {
     white_box.FGSM: FGSM,
@@ -127,14 +128,16 @@ def extras(perturbation: Any) -> dict[str, np.ndarray]:
 
 
 def some_maps(settings: cfg.Perturbation, test: MapSet) -> MapSet:
-    """The maps that an entry is made on: `maps` of them, if it or one it builds on says so.
-
-    They are evenly spaced: in the order of a suite, the first cosmologies are alike.
-    """
+    """The maps that an entry is made on: `maps` of them, if it or one it builds on says so."""
     limits = [limit for one in parts(settings) if (limit := getattr(one, "maps", None))]
     count = min([*limits, len(test)])
-    middles = (2 * np.arange(count) + 1) * len(test) // (2 * count)
-    return test if count == len(test) else test.take(middles)
+    return test if count == len(test) else test.take(evenly_spaced(len(test), count))
+
+
+def follows_target(settings: cfg.Perturbation) -> bool:
+    """Whether an entry, or one that it builds on, is an attack on the target itself."""
+    attacks = (part for part in parts(settings) if isinstance(part, white_box.OnPosterior))
+    return any(attack.on is None for attack in attacks)
 
 
 def class_of(settings: Section) -> Callable[..., Perturbation]:

@@ -42,6 +42,8 @@ def train(
     checkpoint_dir: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
+    number: int = 1,
+    keep_checkpoint: bool = False,
 ) -> tuple[keras.Model, History]:
     """Train a network on `parts.train`; keep the weights of the epoch best on `parts.validation`.
 
@@ -57,9 +59,13 @@ def train(
         settings: of the training.
         root_seed: with `network.seed`, of the initial weights, the shuffling and the augmentation.
         checkpoint_dir: where a killed training finds its last epoch. A checkpoint of other data
-            or settings is not used. Removed at the end.
+            or settings is not used. Removed at the end, unless `keep_checkpoint`.
         callbacks: any Keras callbacks; each epoch's logs hold what the history holds.
         progress: show one bar over the epochs.
+        number: of this one among the independent trainings of the entry, which differ in their
+            random draws alone.
+        keep_checkpoint: leave it when the training ends; the next call then ends at once with the
+            same weights.
 
     Returns:
         The network (see `spurious.inference.presets`), in float32 whatever the precision of the
@@ -73,7 +79,8 @@ def train(
     """
     train_set, validation = data.take(parts.train), data.take(parts.validation)
     _check(train_set, validation)
-    seed = seeds.integer(root_seed, "network", network.seed)
+    others = () if number == 1 else (number,)
+    seed = seeds.integer(root_seed, "network", network.seed, *others)
     strategy = _strategy(tf.config.list_logical_devices("GPU"))
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
@@ -100,7 +107,8 @@ def train(
         )
     result = build(train_set, network, seed)
     result.set_weights(checkpoint.best)
-    checkpoint.remove()
+    if not keep_checkpoint:
+        checkpoint.remove()
     return result, checkpoint.history
 
 

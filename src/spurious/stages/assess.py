@@ -15,6 +15,7 @@ from spurious.inference.assessment import Assessment, assess
 from spurious.inference.layers import log_power
 from spurious.maps import MapSet, read_maps
 from spurious.stages import inputs
+from spurious.stages.inputs import files
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 
@@ -24,17 +25,29 @@ COLUMNS = ("rmse", "r2", "relative_error", "z_mean", "z_rms", "coverage_68", "co
 def run(config: Config) -> None:
     """Write `assess.json`, `posteriors.csv` and `posteriors.png` below `results/<scale>/`."""
     layout, data = Layout(config.scale), read_maps(Layout(config.scale).maps)
-    names = [*config.run.posteriors, *config.run.ensembles]
-    read = [layout.maps, *(layout.posterior(name) for name in config.run.posteriors)]
+    owners = labelled(config)
+    read = [layout.maps, *(file for name in config.run.posteriors for file in files(config, name))]
     with tracking.start("assess", config.scale, inputs=read) as log:
-        log.params({"posteriors": ",".join(names), "seed": config.seed})
-        tests = {name: inputs.test_set(config, name) for name in names}
-        found = {name: measured(config, name, tests[name], data) for name in names}
-        rows = {name: described(config, name) | found[name].row() for name in names}
+        log.params({"posteriors": ",".join(owners), "seed": config.seed})
+        posterior = inputs.Posteriors(config)
+        tests = {label: inputs.test_set(config, name) for label, (name, _) in owners.items()}
+        found = {
+            label: assess(
+                posterior.trainings(name)[number - 1],
+                tests[label],
+                inputs.ranges(data),
+                config.seed,
+            )
+            for label, (name, number) in owners.items()
+        }
+        rows = {
+            label: described(config, *owner) | found[label].row() for label, owner in owners.items()
+        }
+        target = label_of(config, config.run.target, 1)
         result: dict[str, Any] = {
-            "target": config.run.target,
+            "target": target,
             "posteriors": rows,
-            "ratios": ratios(config, found, tests[config.run.target]),
+            "ratios": ratios(config, found, tests[target]),
             "fisher": forecast(config, data),
         }
         write_json(layout.result("assess.json"), {"run_id": log.id, **result})
@@ -48,17 +61,28 @@ def run(config: Config) -> None:
     print(compared(result, data.names))
 
 
-def measured(config: Config, name: str, test: MapSet, data: MapSet) -> Assessment:
-    """One posterior on its own test maps."""
-    return assess(inputs.posterior(config, name), test, inputs.ranges(data), config.seed)
+def labelled(config: Config) -> dict[str, tuple[str, int]]:
+    """Label -> (name, number of the training) of every network, estimator and ensemble."""
+    names = [*config.run.posteriors, *config.run.ensembles]
+    return {
+        label_of(config, name, number): (name, number)
+        for name in names
+        for number in range(1, config.trainings(name) + 1)
+    }
 
 
-def described(config: Config, name: str) -> dict[str, Any]:
+def label_of(config: Config, name: str, training: int) -> str:
+    """The name, with the training's number where there are several."""
+    return name if config.trainings(name) == 1 else f"{name}_{training}"
+
+
+def described(config: Config, name: str, training: int) -> dict[str, Any]:
     """What a posterior is and on how many maps it was made; an ensemble names its members."""
     what = {"split": inputs.split_of(config, name)}
     if name in config.ensembles:
         return {"kind": "ensemble", "members": config.ensembles[name], **what}
     kept = read_json(Layout(config.scale).result(f"posteriors/{name}.json"))
+    kept = kept if training == 1 else kept["others"][training - 2]
     sizes = {key: kept[key] for key in ("n_train", "n_validation", "n_test", "temperature")}
     return {"kind": config.posteriors[name].kind, **what, **sizes}
 
@@ -66,9 +90,10 @@ def described(config: Config, name: str) -> dict[str, Any]:
 def ratios(config: Config, found: Mapping[str, Assessment], test: MapSet) -> dict[str, Any]:
     """RMSE of every posterior over that of each power-spectrum estimator: baseline -> posterior.
 
-    Only those that are tested on the same maps as the target can be compared.
+    Only those that are tested on the same maps as the target can be compared; of several
+    trainings, the first.
     """
-    alike = [config.run.target, *inputs.bystanders(config)]
+    alike = [label_of(config, name, 1) for name in (config.run.target, *inputs.bystanders(config))]
     return {
         baseline: {
             name: assessment.rmse_ratios(found[name], found[baseline], test, config.seed)
@@ -82,7 +107,7 @@ def ratios(config: Config, found: Mapping[str, Assessment], test: MapSet) -> dic
 
 def sees_only_power(config: Config, name: str) -> bool:
     """Whether a posterior knows nothing of a map but its power spectrum."""
-    settings = config.posteriors.get(name)
+    settings = config.posteriors.get(name)  # a baseline has one training, so its label is its name
     return isinstance(settings, Likelihood) or getattr(settings, "preset", "") == "power_spectrum"
 
 

@@ -1,11 +1,16 @@
-"""Stage `attack`: groups of perturbations of the test maps, and the damage of each."""
+"""Stage `attack`: groups of perturbations of the test maps, and the damage of each.
+
+White-box attacks are made on every training of the target; what does not depend on the target is
+made once and shown to all of them.
+"""
 
 from __future__ import annotations
 
 import logging
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,20 +23,48 @@ from spurious import entries, tracking
 from spurious.config import Config
 from spurious.config.attacks import InitialConditions, Universal
 from spurious.config.quantities import parts
-from spurious.damage import Damage, measure, posterior_change
+from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
 from spurious.files import read_json, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
+from spurious.splitting import evenly_spaced
 from spurious.stages import examples
 from spurious.stages.inputs import BATCH, Posteriors, bystanders, files, test_set, training_set
 from spurious.stages.layout import Layout
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
-    "n_maps", "kl_perturbed_clean", "rms_counts", "mean_power_change_raw",
+    "n_maps", "n_trainings", "kl_perturbed_clean", "rms_counts", "abs_mean_change",
+    "mean_power_change_raw", "mean_power_change_contrast",
+)  # fmt: skip
+# What a row holds of each training.
+OF_TRAINING = (
+    "n_maps", "kl_perturbed_clean", "kl_clean_perturbed", "kl_symmetrised", "rms_counts",
     "mean_power_change_contrast",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Made:
+    """Maps that a perturbation was made on, and what it made of them.
+
+    Attributes:
+        clean: the maps.
+        perturbed: the same, perturbed.
+        parameters: numbers that describe how, in counts.
+        extras: arrays that the perturbation found beside its maps.
+    """
+
+    clean: MapSet
+    perturbed: MapSet
+    parameters: dict[str, float]
+    extras: dict[str, np.ndarray]
+
+    @property
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """Clean and perturbed maps, each (n, N, N) in counts."""
+        return self.clean.maps, self.perturbed.maps
 
 
 class Scene:
@@ -40,7 +73,8 @@ class Scene:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.posterior = Posteriors(config)
-        self.memory: dict[bytes, np.ndarray] = {}
+        # For each training: what several entries build on is made once.
+        self.memory: defaultdict[int, dict[bytes, np.ndarray]] = defaultdict(dict)
 
     @cached_property
     def test(self) -> MapSet:
@@ -52,10 +86,10 @@ class Scene:
         """The maps on which the target was trained."""
         return training_set(self.config)
 
-    @property
-    def target(self) -> Posterior:
-        """What is attacked."""
-        return self.posterior(self.config.run.target)
+    @cached_property
+    def targets(self) -> list[Posterior]:
+        """What is attacked: all trainings of the target."""
+        return self.posterior.trainings(self.config.run.target)
 
 
 def run(config: Config, names: Sequence[str]) -> None:
@@ -102,7 +136,7 @@ def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
 
 def _run_group(scene: Scene, group: str, names: Sequence[str]) -> None:
     config, layout = scene.config, Layout(scene.config.scale)
-    test, _ = scene.test, scene.target  # missing files are named before a run is opened
+    test, _ = scene.test, scene.targets  # missing files are named before a run is opened
     inputs = [layout.maps, *files(config, config.run.target)]
     metrics = layout.result(f"attacks/{group}.json")
     with tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log:
@@ -125,77 +159,109 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run) -> dict[str,
     config, layout = scene.config, Layout(scene.config.scale)
     settings = config.attacks[group][name]
     log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
-    test, perturbed, used, extras = perturb(scene, settings)
-    damage = measure(test.maps, perturbed.maps, scene.target, test.box_size, BATCH)
-    row = damage.row(config.seed, test.index)
-    row |= {"parameters": used, "target": config.run.target, "group": group}
-    row["others"] = {
-        other: posterior_change(test.maps, perturbed.maps, scene.posterior(other), BATCH).row(
-            config.seed, test.index
-        )
-        for other in bystanders(config)
-    }
-    write_maps(layout.attacked(group, name), perturbed)
+    made = perturb(scene, settings)
+    damages = [
+        measure(*one.pair, target, one.clean.box_size, BATCH)
+        for one, target in zip(made, scene.targets, strict=True)
+    ]
+    row = pooled_row(damages, config.seed, [one.clean.index for one in made])
+    row |= {"parameters": made[0].parameters, "target": config.run.target, "group": group}
+    row["trainings"] = [
+        _of_training(damage, one, config.seed) for damage, one in zip(damages, made, strict=True)
+    ]
+    row["others"] = {other: _seen_by(scene, other, made) for other in bystanders(config)}
+    if len(distinct(made)) > 1:
+        row["retrained"] = _retrained(scene, made)
+    for number, one in enumerate(distinct(made), start=1):
+        write_maps(layout.attacked(group, name, number), one.perturbed)
     write_json(layout.result(f"attacks/{group}/{name}.json"), {"run_id": log.id, **row})
     log.metrics(tracking.numbers(row))
     for other, change in row["others"].items():
         log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
+    for number, one in enumerate(row["trainings"], start=1):
+        log.metrics({f"training_{number}.{k}": v for k, v in tracking.numbers(one).items()})
     log.series(series(row))
-    keep_extremes(log, scene, name, (test, perturbed), damage, extras)
+    keep_extremes(log, scene, name, made[0], damages[0])
     return row
 
 
-def perturb(
-    scene: Scene, settings: cfg.Perturbation
-) -> tuple[MapSet, MapSet, dict[str, float], dict[str, np.ndarray]]:
+def _of_training(damage: Damage, made: Made, seed: int) -> dict[str, Any]:
+    """What a row keeps of one training, whose intervals are those of its maps alone."""
+    row = damage.row(seed, made.clean.index)
+    return {key: row[key] for key in OF_TRAINING} | {"parameters": made.parameters}
+
+
+def _seen_by(scene: Scene, name: str, made: Sequence[Made]) -> dict[str, Any]:
+    """What happened to another posterior, whichever training the perturbation was made on."""
+    once, posterior = distinct(made), scene.posterior(name)
+    changes = [posterior_change(*one.pair, posterior, BATCH) for one in once]
+    return pooled_row(changes, scene.config.seed, [one.clean.index for one in once])
+
+
+def _retrained(scene: Scene, made: Sequence[Made]) -> dict[str, Any]:
+    """Damage to the trainings other than the one that each attack was made on."""
+    changes, groups = [], []
+    for i, one in enumerate(made):
+        others = [target for j, target in enumerate(scene.targets) if j != i]
+        changes.append(mean_change([posterior_change(*one.pair, o, BATCH) for o in others]))
+        groups.append(one.clean.index)
+    return pooled_row(changes, scene.config.seed, groups)
+
+
+def perturb(scene: Scene, settings: cfg.Perturbation) -> list[Made]:
     """What a perturbation makes of the test maps, or of those that its entry asks for.
 
     Returns:
-        The clean maps, the same perturbed, the numbers that describe how, and arrays that the
-        perturbation tells beside its maps.
+        For each training of the target; the same object for all where the target does not matter.
     """
-    config, test = scene.config, entries.some_maps(settings, scene.test)
+    trainings = range(1, len(scene.targets) + 1)
+    if not entries.follows_target(settings):
+        return [_made(scene, settings, 1)] * len(trainings)
+    return [_made(scene, settings, number) for number in trainings]
+
+
+def distinct(made: Sequence[Made]) -> Sequence[Made]:
+    """One where all trainings share it, else all."""
+    return made[:1] if all(one is made[0] for one in made) else made
+
+
+def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
+    """One perturbation on one training; those after the first have a share of the maps."""
+    config, target = scene.config, scene.targets[number - 1]
+    test = entries.some_maps(settings, scene.test)
+    if number > 1:
+        test = test.take(evenly_spaced(len(test), config.damage.count(len(test))))
     if isinstance(settings, InitialConditions):
         adversary = entries.build_initial_conditions(
-            settings,
-            scene.target,
-            config.simulation,
-            config.background,
-            config.seed,
-            scene.posterior,
+            settings, target, config.simulation, config.background, config.seed, scene.posterior
         )
         universes = adversary.perturb(test.seeds, test.labels, test.axis)
-        return test, replace(test, maps=universes.maps), entries.parameters(adversary), {}
+        return Made(test, replace(test, maps=universes.maps), entries.parameters(adversary), {})
     needs = any(isinstance(part, Universal) for part in parts(settings))
-    training = scene.training if needs else None
+    training, memory = scene.training if needs else None, scene.memory[number]
     perturbation = entries.build(
-        settings, scene.target, test, config.seed, training, scene.posterior, scene.memory
+        settings, target, test, config.seed, training, scene.posterior, memory
     )
     perturbed = entries.apply(perturbation, test)
-    return test, perturbed, entries.parameters(perturbation), entries.extras(perturbation)
+    return Made(test, perturbed, entries.parameters(perturbation), entries.extras(perturbation))
 
 
-def keep_extremes(
-    log: tracking.Run,
-    scene: Scene,
-    name: str,
-    pair: tuple[MapSet, MapSet],
-    damage: Damage,
-    extras: Mapping[str, np.ndarray],
-) -> None:
-    """The maps that were hurt most, middling and least, two of them drawn; and `extras`."""
+def keep_extremes(log: tracking.Run, scene: Scene, name: str, made: Made, damage: Damage) -> None:
+    """The maps that were hurt most, middling and least, two of them drawn; and `made.extras`."""
     rows = extreme_rows(damage.kl_perturbed_clean)
     with tempfile.TemporaryDirectory() as folder:
-        for kind, data in zip(("clean", "perturbed"), pair, strict=True):
+        for kind, data in (("clean", made.clean), ("perturbed", made.perturbed)):
             write_maps(Path(folder) / f"{kind}.h5", data.take(rows))
-        for extra, values in extras.items():
+        for extra, values in made.extras.items():
             np.save(Path(folder) / f"{extra}.npy", values)
         log.artifacts(Path(folder), "extremes")
     ends = rows[[0, -1]] if len(rows) > 1 else rows
     kl = damage.kl_perturbed_clean[ends]
     titles = [f"{kind}: KL {x:.3g} nat" for kind, x in zip(("worst", "least"), kl, strict=False)]
     axes = examples.grid(scene.test.labels)
-    figure = examples.extremes(name, titles, ends, *pair, scene.target, axes)
+    figure = examples.extremes(
+        name, titles, ends, made.clean, made.perturbed, scene.targets[0], axes
+    )
     log.figure(figure, "extremes.png")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from spurious import figures, report, tracking
-from spurious.bootstrap import bootstrap_weights, mean_interval
+from spurious import entries, figures, report, tracking
+from spurious.agreement import agreement, read_table
+from spurious.bootstrap import Hierarchy
 from spurious.config import Config
 from spurious.damage import disagreement
 from spurious.detection import Detector
@@ -30,12 +31,14 @@ FEWEST = 4  # simulations with which detection says anything
 def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
     layout, groups = Layout(config.scale), config.attacked
-    test, posterior = test_set(config), Posteriors(config)(config.run.target)
+    test, targets = test_set(config), Posteriors(config).trainings(config.run.target)
     rows = attack_rows(config)
     attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
     noticed = detection(test, training_set(config), attacked, config.seed)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
-    pairs = disagreements(test, {name: attacked[name] for name in first}, posterior, config.seed)
+    pairs = disagreements(
+        {name: every_training(config, name) for name in first}, targets, config.seed
+    )
     inputs = [
         layout.maps,
         *files(config, config.run.target),
@@ -46,8 +49,13 @@ def run(config: Config) -> None:
         write_table(layout.result("attacks.csv"), rows)
         write_detection(layout.result("detection.csv"), noticed)
         write_json(layout.result("detection.json"), noticed)
-        write_json(layout.result("compare.json"), {"run_id": log.id, "kl_symmetrised": pairs})
-        log.metrics({f"kl_symmetrised.{name}": pair["mean"] for name, pair in pairs.items()})
+        write_json(layout.result("compare.json"), {"run_id": log.id, "pairs": pairs})
+        log.metrics(
+            {
+                f"kl_symmetrised.{pair['first']}.{pair['second']}": pair["kl_symmetrised"]["mean"]
+                for pair in pairs
+            }
+        )
         for name in ("attacks.csv", "detection.csv"):
             log.artifact(layout.result(name))
         save_figures(
@@ -61,10 +69,35 @@ def run(config: Config) -> None:
     query = 'tags.stage = "attack" and tags.attack LIKE "%"'
     tracking.save_view(config.scale, "attacks", query, columns)
     print(told(rows))
-    for name, pair in pairs.items():
+    for pair in pairs:
+        kl = pair["kl_symmetrised"]
         print(
-            f"symmetrised KL of {name}: {pair['mean']:.3g} [{pair['low']:.3g}, {pair['high']:.3g}]"
+            f"symmetrised KL of {pair['first']} and {pair['second']}: "
+            f"{kl['mean']:.3g} [{kl['low']:.3g}, {kl['high']:.3g}]"
         )
+
+
+def against(config: Config, file: Path) -> None:
+    """Print how many numbers of the table of damage lie in the intervals of another one.
+
+    Args:
+        config: names the scale, whose `attacks.csv` is compared.
+        file: another `attacks.csv`.
+
+    Raises:
+        UserError: one of the files is missing, is no table of damage, or they share no row.
+    """
+    own = read_table(Layout(config.scale).result("attacks.csv"))
+    print("\n".join(agreement(own, read_table(file)).lines(file)))
+
+
+def every_training(config: Config, name: str) -> list[MapSet]:
+    """An attack's maps for each training of the target, or once where that does not matter."""
+    layout, group = Layout(config.scale), config.attacked[name]
+    count = (
+        config.trainings(config.run.target) if entries.follows_target(config.entries[name]) else 1
+    )
+    return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 
 def detection(
@@ -95,20 +128,48 @@ def same_maps(test: MapSet, data: MapSet) -> MapSet:
 
 
 def disagreements(
-    test: MapSet, attacked: Mapping[str, MapSet], posterior: Posterior, seed: int
-) -> dict[str, dict[str, float]]:
+    attacked: Mapping[str, Sequence[MapSet]], targets: Sequence[Posterior], seed: int
+) -> list[dict[str, Any]]:
     """Mean symmetrised KL, with its interval, between the posteriors of each pair of attacks.
 
-    Attacks on some of the test maps only are left out.
+    Args:
+        attacked: of each attack, its maps for each training of the target, or once for all.
+        targets: all trainings of the target.
+        seed: draws the resamples.
+
+    Returns:
+        For each pair that shares maps: `first`, `second`, and under `kl_symmetrised` the interval.
     """
-    weights = bootstrap_weights(len(test), seed, test.index)
-    whole = [name for name, data in attacked.items() if len(data) == len(test)]
-    return {
-        f"{one}_and_{other}": mean_interval(
-            disagreement(attacked[one].maps, attacked[other].maps, posterior, BATCH), weights
-        )
-        for one, other in combinations(whole, 2)
-    }
+    found = []
+    for one, other in combinations(attacked, 2):
+        pairs = [
+            shared(
+                attacked[one][min(i, len(attacked[one]) - 1)],
+                attacked[other][min(i, len(attacked[other]) - 1)],
+            )
+            for i in range(len(targets))
+        ]
+        if min(len(first) for first, _ in pairs) == 0:
+            continue
+        values = [
+            disagreement(first.maps, second.maps, target, BATCH)
+            for (first, second), target in zip(pairs, targets, strict=True)
+        ]
+        resamples = Hierarchy([first.index for first, _ in pairs], seed)
+        interval = resamples.mean_interval(values, positive=True)
+        found.append({"first": one, "second": other, "kl_symmetrised": interval})
+    return found
+
+
+def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
+    """The maps of the same simulations and lines of sight of two sets, in the same order."""
+    keys = [
+        list(zip(data.index.tolist(), data.axis.tolist(), strict=True)) for data in (one, other)
+    ]
+    places = [{key: row for row, key in enumerate(named)} for named in keys]
+    both = [key for key in keys[0] if key in places[1]]
+    rows = [np.array([place[key] for key in both], int) for place in places]
+    return one.take(rows[0]), other.take(rows[1])
 
 
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:

@@ -51,16 +51,26 @@ def split_of(config: Config, name: str) -> str:
     return config.posteriors[config.ensembles.get(name, [name])[0]].split
 
 
+def networks(config: Config, name: str) -> list[tuple[str, int]]:
+    """(entry, number of the training) of all trainings of a posterior, or of an ensemble's."""
+    return [
+        (member, training)
+        for member in config.ensembles.get(name, [name])
+        for training in range(1, config.trainings(member) + 1)
+    ]
+
+
 def files(config: Config, name: str) -> list[Path]:
-    """Where a posterior, or each member of an ensemble, is stored."""
+    """Where the trainings of a posterior, or of the members of an ensemble, are stored."""
     layout = Layout(config.scale)
-    return [layout.posterior(member) for member in config.ensembles.get(name, [name])]
+    return [layout.posterior(*network) for network in networks(config, name)]
 
 
 def posterior(config: Config, name: str) -> Posterior:
-    """A trained posterior, or an ensemble of them."""
-    members = [inference.load(path) for path in files(config, name)]
-    return members[0] if name not in config.ensembles else Ensemble(members)
+    """The first training of a posterior, or the ensemble of all trainings of its members."""
+    if name in config.ensembles:
+        return Ensemble([inference.load(path) for path in files(config, name)])
+    return inference.load(Layout(config.scale).posterior(name))
 
 
 class Posteriors:
@@ -68,22 +78,31 @@ class Posteriors:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._loaded: dict[str, Posterior] = {}
+        self._loaded: dict[tuple[str, int], Posterior] = {}
 
     def __call__(self, name: str) -> Posterior:
-        """Any posterior; an ensemble shares its members with the others."""
-        if name not in self._loaded:
-            members = self._config.ensembles.get(name)
-            self._loaded[name] = (
-                Ensemble([self(member) for member in members])
-                if members
-                else Remembered(posterior(self._config, name))
-            )
-        return self._loaded[name]
+        """The first training of any posterior; an ensemble shares its members with the others."""
+        if (name, 1) not in self._loaded and name in self._config.ensembles:
+            members = [self._network(*one) for one in networks(self._config, name)]
+            self._loaded[name, 1] = Ensemble(members)
+        return self._network(name, 1)
+
+    def trainings(self, name: str) -> list[Posterior]:
+        """All trainings of a posterior; an ensemble is one."""
+        return [self(name), *(self._network(name, i) for i in self._others(name))]
+
+    def _others(self, name: str) -> range:
+        return range(2, self._config.trainings(name) + 1)
+
+    def _network(self, name: str, training: int) -> Posterior:
+        if (name, training) not in self._loaded:
+            path = Layout(self._config.scale).posterior(name, training)
+            self._loaded[name, training] = Remembered(inference.load(path))
+        return self._loaded[name, training]
 
 
 def target(config: Config) -> Posterior:
-    """The posterior that attacks and search see."""
+    """The posterior that attacks and search see, its first training."""
     return posterior(config, config.run.target)
 
 

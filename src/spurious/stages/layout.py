@@ -31,13 +31,14 @@ class Layout:
         """Epoch checkpoints of a training that is still going on."""
         return Path("data/checkpoints") / self.scale / posterior
 
-    def posterior(self, name: str) -> Path:
-        """A trained posterior, standardiser included."""
-        return Path("models") / self.scale / f"{name}.keras"
+    def posterior(self, name: str, training: int = 1) -> Path:
+        """One of the trainings of a posterior, standardiser included."""
+        return Path("models") / self.scale / name / f"{training}.keras"
 
-    def attacked(self, group: str, attack: str) -> Path:
-        """The test maps as one perturbation left them."""
-        return Path("data") / self.scale / "attacks" / group / f"{attack}.h5"
+    def attacked(self, group: str, attack: str, training: int = 1) -> Path:
+        """The test maps as one perturbation, made on one training of the target, left them."""
+        name = attack if training == 1 else f"{attack}.{training}"
+        return Path("data") / self.scale / "attacks" / group / f"{name}.h5"
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""

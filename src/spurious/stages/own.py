@@ -37,8 +37,8 @@ class Own(Layout):
 
     folder: Path
 
-    def attacked(self, group: str, attack: str) -> Path:
-        """The maps as one perturbation left them, whatever its group."""
+    def attacked(self, group: str, attack: str, training: int = 1) -> Path:
+        """The maps as one perturbation left them, whatever its group: a model is one training."""
         return self.folder / "attacks" / f"{attack}.h5"
 
     def result(self, name: str) -> Path:

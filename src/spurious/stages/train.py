@@ -1,10 +1,13 @@
-"""Stage `train`: one posterior, and how good and how honest it is on its test maps."""
+"""Stage `train`: all trainings of one posterior, and how accurate and calibrated each is."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,31 +26,55 @@ from spurious.stages.inputs import box, parts, ranges
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 
+LONG = ("nodes", "edges")  # of a row: kept of the first training alone
+
 
 def run(config: Config, name: str) -> None:
-    """Train; write `models/<scale>/<name>.keras`, metrics and `results/<scale>/posteriors/`."""
+    """Train; write `models/<scale>/<name>/`, metrics and `results/<scale>/posteriors/`.
+
+    The metrics and figures are those of the first training; the metrics of the others follow in a
+    list. A killed stage goes on after the last finished epoch of the training that it was at.
+    """
     if name not in config.posteriors:
         raise UserError(f"posterior = {name!r}: must be one of {', '.join(config.posteriors)}")
     layout, settings = Layout(config.scale), config.posteriors[name]
     data = read_maps(layout.maps)
     split = parts(config, data, settings.split)
-    tags = {"posterior": name}
+    count, tags = config.trainings(name), {"posterior": name}
     with tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log:
         log.params(described(config, name))
         log.dataset(data, layout.maps, context="training")
-        posterior, history = trained(config, name, data, split, log)
-        posterior.save(layout.posterior(name))
-        test = data.take(split.test)
-        found = assess(posterior, test, ranges(data), config.seed)
-        sizes = {f"n_{part}": len(getattr(split, part)) for part in ("train", "validation", "test")}
-        row = {"temperature": posterior.head.temperature, **sizes, **found.row()}
-        write_json(layout.result(f"posteriors/{name}.json"), {"run_id": log.id, **row})
-        log.metrics(tracking.numbers(row))
+        rows = []
+        for number in range(1, count + 1):
+            with log.child(f"{name} {number}") if count > 1 else nullcontext(log) as own:
+                rows.append(_one(config, name, number, data, split, own))
+        log.metrics(tracking.numbers(rows[0]))
+        others = [{k: v for k, v in row.items() if k not in LONG} for row in rows[1:]]
+        metrics = {"run_id": log.id, **rows[0], **({"others": others} if others else {})}
+        write_json(layout.result(f"posteriors/{name}.json"), metrics)
+    shutil.rmtree(layout.checkpoints(name), ignore_errors=True)
+
+
+def _one(
+    config: Config, name: str, number: int, data: MapSet, split: Split, log: tracking.Run
+) -> dict[str, Any]:
+    """One training: its model, its metrics, and of the first one its figures."""
+    layout = Layout(config.scale)
+    posterior, history = trained(config, name, number, data, split, log)
+    posterior.save(layout.posterior(name, number))
+    test = data.take(split.test)
+    found = assess(posterior, test, ranges(data), config.seed)
+    sizes = {f"n_{part}": len(getattr(split, part)) for part in ("train", "validation", "test")}
+    row = {"temperature": posterior.head.temperature, **sizes, **found.row()}
+    log.metrics(tracking.numbers(row))
+    if number == 1:
         save_figures(layout, log, drawn(found, test, history), f"posteriors/{name}")
         if history:
             write_history(layout.result(f"posteriors/{name}/history.csv"), history)
-        log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}")
+    log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}")
+    print(f"{name}, training {number} of {config.trainings(name)}")
     print("\n".join(told(found.metrics)))
+    return row
 
 
 def described(config: Config, name: str) -> dict[str, object]:
@@ -63,7 +90,7 @@ def described(config: Config, name: str) -> dict[str, object]:
 
 
 def trained(
-    config: Config, name: str, data: MapSet, split: Split, log: tracking.Run
+    config: Config, name: str, number: int, data: MapSet, split: Split, log: tracking.Run
 ) -> tuple[NetworkPosterior, History]:
     """The posterior and its learning curve; an estimator that is fitted at once has none."""
     settings = config.posteriors[name]
@@ -81,7 +108,15 @@ def trained(
     used = settings.trained(config.training)
     folder = Layout(config.scale).checkpoints(name)
     model, history = training.train(
-        data, split, settings, used, config.seed, folder, log.callbacks()
+        data,
+        split,
+        settings,
+        used,
+        config.seed,
+        folder,
+        log.callbacks(),
+        number=number,
+        keep_checkpoint=True,
     )
     posterior = NetworkPosterior(model)
     if used.recalibrate:
