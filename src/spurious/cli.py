@@ -43,9 +43,8 @@ def main() -> None:
     Each command is one stage of the pipeline in dvc.yaml and reads params.yaml in the current
     folder. `dvc repro` runs them all, in this order:
 
-    code, verify, simulate, train (once for each posterior), assess, attack (once for each group), audit,
-    compare, search, report. `tune`, `attack --model` and `audit --model` stand
-    beside it.
+    code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
+    audit, compare, search, report. `tune`, `attack --model` and `audit --model` stand beside it.
     """
 
 
