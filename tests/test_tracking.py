@@ -18,6 +18,8 @@ from mlflow import MlflowClient
 from spurious import tracking
 from spurious.maps import MapSet
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -110,6 +112,47 @@ def test_stages_at_one_commit_with_one_parameter_file_share_the_pipeline_tag(pro
     assert tag() == first
     Path("params.yaml").write_text("seed: 2\n")
     assert tag() != first
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A fresh clone of this repository."""
+    folder = tmp_path_factory.mktemp("clone") / "spurious"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", ROOT.as_uri(), folder], check=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "dirty"),
+    [
+        (None, "false"),
+        ("results/pilot/search.json", "false"),  # kept by git, and written by the run itself
+        ("dvc.lock", "false"),
+        ("README.md", "false"),
+        ("params.yaml", "true"),
+        ("dvc.yaml", "true"),
+        ("requirements.txt", "true"),
+        ("src/spurious/bootstrap.py", "true"),
+        ("src/spurious/templates/report.html.j2", "true"),
+        ("src/spurious/new.py", "true"),  # code that no commit has
+        ("my_effects.py", "true"),  # the place of a perturbation of one's own
+    ],
+)
+def test_a_run_is_dirty_if_its_code_or_parameters_differ_from_the_commit(
+    clone, monkeypatch, path, dirty
+):
+    monkeypatch.chdir(clone)
+    before = Path(path).read_bytes() if path and Path(path).exists() else None
+    if path:
+        Path(path).write_bytes((before or b"") + b"\n")
+    try:
+        tags = tracking.provenance([], Path("params.yaml"))
+    finally:
+        if before is not None:
+            Path(path).write_bytes(before)
+        elif path:
+            Path(path).unlink()
+    assert (tags["git.dirty"], len(tags["git.commit"])) == (dirty, 40)
 
 
 def test_an_exception_marks_the_run_as_failed(project):

@@ -35,6 +35,16 @@ STORE = Path("mlruns")
 ALIAS = "current"
 # What decides the numbers of a run, beside the code at the commit.
 PACKAGES = ("spurious", "tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "camb")
+# What a run is made of, in the folder where it runs: not what it writes, which git may keep too.
+SOURCES = (
+    "src",
+    ":(glob)*.py",
+    "params.yaml",
+    "designs",
+    "dvc.yaml",
+    "data.dvc",
+    "requirements.txt",
+)
 
 
 class Run(Protocol):
@@ -307,11 +317,14 @@ def _make_relative(store: Path, experiment_id: str, location: Path) -> None:
 
 
 def provenance(inputs: Sequence[Path], params_file: Path) -> dict[str, str]:
-    """Tags that say what a run was made of: commit, execution, versions, hash of each input."""
+    """Tags that say what a run was made of: commit, execution, versions, hash of each input.
+
+    `git.dirty` says whether code or parameters (`SOURCES`) differ from the commit, new files too.
+    """
     commit = _git("rev-parse", "HEAD") or "none"
     tags = {
         "git.commit": commit,
-        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        "git.dirty": str(bool(_git("status", "--porcelain", "--", *SOURCES))).lower(),
         "pipeline": _pipeline(commit, params_file),
         "version.python": platform.python_version(),
     }
