@@ -1,4 +1,4 @@
-"""Which maps teach what: weights, units, the temperature and the prior, of a real short training."""
+"""Which maps teach what: weights, units, temperature and prior, of a real short training."""
 
 import csv
 import json
@@ -23,16 +23,18 @@ def split(config, data):
 
 @pytest.fixture(scope="module")
 def stage(folder, config):
-    """What the stage writes of a posterior: the network, its numbers and its learning curve."""
+    """What the stage writes of a posterior: two trainings, their numbers and a learning curve."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SPURIOUS_TRACKING", "off")
-        train.run(config, NETWORK)
+        settings = config.posteriors[NETWORK].model_copy(update={"trainings": 2})
+        twice = config.model_copy(update={"posteriors": {**config.posteriors, NETWORK: settings}})
+        train.run(twice, NETWORK)
         layout = Layout(config.scale)
         row = json.loads(layout.result(f"posteriors/{NETWORK}.json").read_text())
         with open(layout.result(f"posteriors/{NETWORK}/history.csv"), newline="") as file:
             history = list(csv.DictReader(file))
-        return load(layout.posterior(NETWORK)), row, history
+        return [load(layout.posterior(NETWORK, number)) for number in (1, 2)], row, history
 
 
 def best_temperature(posterior, maps, truth):
@@ -43,7 +45,7 @@ def best_temperature(posterior, maps, truth):
 
 
 def test_the_temperature_is_fitted_on_the_validation_maps(stage, data, split):
-    posterior, row, _ = stage
+    (posterior, _), row, _ = stage
     best = {
         part: best_temperature(posterior, data.maps[rows], data.labels[rows])
         for part, rows in vars(split).items()
@@ -55,7 +57,7 @@ def test_the_temperature_is_fitted_on_the_validation_maps(stage, data, split):
 
 
 def test_units_are_those_of_the_training_maps(stage, data, split):
-    posterior, _, _ = stage
+    (posterior, _), _, _ = stage
     expected = Standardiser.fit(data.maps[split.train])
     assert posterior.standardiser.mean == pytest.approx(expected.mean, rel=1e-6)
     assert posterior.standardiser.std == pytest.approx(expected.std, rel=1e-6)
@@ -66,12 +68,12 @@ def test_without_recalibration_the_temperature_is_one(config, data, split, tmp_p
     monkeypatch.chdir(tmp_path)
     plain = config.training.model_copy(update={"recalibrate": False, "epochs": 1})
     settings = config.model_copy(update={"training": plain})
-    posterior, _ = train.trained(settings, NETWORK, data, split, NullRun())
+    posterior, _ = train.trained(settings, NETWORK, 1, data, split, NullRun())
     assert posterior.head.temperature == 1
 
 
 def test_the_likelihood_has_the_wider_box_and_sees_training_maps_only(config, data, split):
-    posterior, history = train.trained(config, "likelihood", data, split, NullRun())
+    posterior, history = train.trained(config, "likelihood", 1, data, split, NullRun())
     assert history == {}
     for name, ends in inputs.box(data).items():
         assert posterior.head.ranges[name] == pytest.approx(ends)
@@ -95,14 +97,24 @@ def test_the_likelihood_has_the_wider_box_and_sees_training_maps_only(config, da
 
 
 def test_a_posterior_is_measured_on_its_test_maps(stage, config, data, split):
-    posterior, row, _ = stage
+    posteriors, row, _ = stage
     sizes = {f"n_{part}": len(rows) for part, rows in vars(split).items()}
     assert {name: row[name] for name in sizes} == sizes
     assert len(set(sizes.values())) == 3
     test = data.take(split.test)
-    means = posterior(test.maps).mean().numpy()
-    rmse = np.sqrt(np.mean((means - test.labels) ** 2, axis=0))
-    assert [row[f"{name}_rmse"]["mean"] for name in data.names] == pytest.approx(rmse, rel=1e-4)
+    for posterior, written in zip(posteriors, (row, *row["others"]), strict=True):
+        means = posterior(test.maps).mean().numpy()
+        rmse = np.sqrt(np.mean((means - test.labels) ** 2, axis=0))
+        found = [written[f"{name}_rmse"]["mean"] for name in data.names]
+        assert found == pytest.approx(rmse, rel=1e-4)
+        assert written["temperature"] == pytest.approx(posterior.head.temperature)
+
+
+def test_trainings_are_independent(stage, data):
+    """Other weights and another order, not the same network twice."""
+    first, second = (one(data.maps[:8]).mean().numpy() for one in stage[0])
+    assert np.abs(first - second).max() > 1e-3
+    assert stage[1]["temperature"] != stage[1]["others"][0]["temperature"]
 
 
 def test_the_learning_curve_has_a_row_an_epoch(stage, config):
