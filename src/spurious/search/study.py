@@ -1,19 +1,15 @@
 """The search of one family: an Optuna study whose every proposal is refined by gradients.
 
-One start is two trials. A systematic is proposed and evaluated; SLSQP climbs from there, and the
-best it found enters the study as a trial of its own, with its true parameters, so that the sampler
-learns from both and optuna-dashboard shows both. The first proposals are what is known of the
-family, such as the paper's systematic. Then odd starts are those of the sampler that learns from
-gradients (`spurious.search.sampler`), and even ones come from a scrambled Sobol sequence, which
-covers the bounds, the first of them as the most promising of several
-(`spurious.search.screening`). A climb that is hopeless (`spurious.search.pruning`) ends early, and
-its proposal is a pruned trial.
+One start is two trials. A systematic is proposed (`spurious.search.starts`) and evaluated; SLSQP
+climbs from there, and the best it found enters the study as a trial of its own, with its true
+parameters, so that optuna-dashboard shows both. A climb that is hopeless
+(`spurious.search.pruning`) ends early, and its proposal is a pruned trial.
 
-A study can be resumed: a start's draws are seeded by the root seed and its number, and only
-finished trials decide what is proposed, so a start that was interrupted runs again just as before.
-Several workers may share it (`spurious.search.claims`); then what a start proposes depends on which
-others have ended. A storage holds several studies, named by what they depend on: another network,
-other maps or other settings, except the number of starts, begin a new one.
+A study can be resumed: a start depends on the root seed and its number alone, so one that was
+interrupted runs again just as before. Several workers may share it (`spurious.search.claims`). They
+begin at the same points as one worker would; only which climbs are hopeless depends on what the
+others have found by then. A storage holds several studies, named by what they depend on: another
+network, other maps, other code or other settings, except the number of starts, begin a new one.
 
 =======================  ===========================================================================
 attribute of a trial     meaning
@@ -25,7 +21,6 @@ attribute of a trial     meaning
 `fences`                 name -> height
 `excess`                 largest height over its limit, less 1
 `least_density`          smallest density before clipping at zero, counts
-`gradients`              "value", "excess" and each fence -> gradient by the cube's coordinates
 `refined_from`           number of the proposal's trial (refined trials only)
 `evaluations`            points evaluated on the way (refined trials only)
 `pruned`                 true for both trials of a start that was ended early
@@ -43,7 +38,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -62,12 +56,9 @@ from spurious.search.objective import Objective
 from spurious.search.pruning import hopeless, promise
 from spurious.search.refine import Path, Step, refine
 from spurious.search.result import Result
-from spurious.search.sampler import GradientSampler, covering, distributions, params
-from spurious.search.screening import SCREENED, most_promising
-from spurious.search.within import nearest_within
+from spurious.search.starts import Starts, distributions, values
 from spurious.studies import HEARTBEAT, Heartbeat, explained, open_study
 
-APART = 0.05  # a climb would end where one from the nearest known point did
 DASHBOARD_CONSTRAINTS = "constraints"  # where optuna-dashboard 0.21 looks for them
 
 
@@ -100,8 +91,9 @@ def run(
         settings: starts, refinement, fences.
         objective: what is maximised, see `build_objective`.
         storage: where the study is, see `spurious.studies`.
-        root_seed: root of the sampler's draws.
-        fingerprint: what identifies the maps and the posterior, such as the MD5 of their files.
+        root_seed: root of the draws of the starts.
+        fingerprint: what identifies the maps, the posterior and the code of the search, such as the
+            MD5 of their files; part of the study's name.
         heartbeat: when another worker counts as dead.
         progress: show a bar.
 
@@ -114,17 +106,10 @@ def run(
     study = open_study(storage, name, heartbeat=heartbeat)
     with explained(storage):
         _name_fences(study, settings.fences.limits)
-    search = _Search(study, settings, objective, root_seed)
-    study.sampler = GradientSampler(
-        root_seed,
-        family.coordinates,
-        root=objective.goal.quadratic,
-        apart=APART,
-        project=search.inside,
-        explore=settings.refine_steps > 0,
-    )
+    search = _Search(study, settings, objective)
+    starts = Starts(objective, settings.fences.limits, root_seed, settings.refine_steps > 0)
     with explained(storage):
-        claims = Claims(study, settings.starts, search.given, heartbeat)
+        claims = Claims(study, settings.starts, starts, heartbeat)
         with tqdm(total=settings.starts, desc=f"search {family.name}", disable=not progress) as bar:
             while True:
                 bar.n = claims.settled
@@ -142,44 +127,13 @@ def run(
 class _Search:
     """The work on one start of a study."""
 
-    def __init__(
-        self, study: optuna.Study, settings: config.Search, objective: Objective, root_seed: int
-    ) -> None:
+    def __init__(self, study: optuna.Study, settings: config.Search, objective: Objective) -> None:
         self.study = study
-        self.root_seed = root_seed
         self.settings = settings
         self.objective = objective
         self.family = objective.family
         self.limits = settings.fences.limits
         self.space = distributions(self.family.coordinates)
-        known = [self.family.point(one) for one in self.family.known]
-        self.known = [point for point in known if np.all((point >= 0) & (point <= 1))]
-
-    def given(self, start: int) -> dict[str, float]:
-        """Parameters of the starts that are not the sampler's: known ones, and even ones."""
-        coordinates = self.family.coordinates
-        if start < len(self.known):
-            return params(coordinates, self.known[start])
-        if start % 2 and start > 2:
-            return {}
-        number = start if start <= 2 else start // 2 + 1
-        return params(coordinates, self.inside(self._covering(number)))
-
-    def _covering(self, number: int) -> np.ndarray:
-        """A point of a sequence that covers the cube; the first is the most promising of several.
-
-        Only the first: what promises most does not always end highest, so the others must differ.
-        """
-        draw = partial(covering, self.root_seed, "cover", self.family.dimension)
-        if self.settings.refine_steps and number == len(self.known):
-            return most_promising(self.objective.value_only, list(draw(0, SCREENED)), self.limits)
-        return draw(SCREENED + number, 1)[0]
-
-    def inside(self, point: np.ndarray) -> np.ndarray:
-        """The nearest point within the fences: a climb begins there, and no network is asked."""
-        if not self.settings.refine_steps:
-            return point
-        return nearest_within(self.objective.fences, point, self.limits)
 
     def work(self, trial: Trial, claims: Claims) -> None:
         """Evaluate the proposal, climb from it, and tell the study of both."""
@@ -196,7 +150,7 @@ class _Search:
             return
         self._tell_proposal(trial, first, start)
         # A worker may have died after it added the refined trial.
-        refined = self._trials(start, "refined")
+        refined = self._refined(start)
         pruned = refined[0].user_attrs.get("pruned", False) if refined else False
         if self.settings.refine_steps and not refined:
             pruned = self._climb(trial, path, first)
@@ -262,7 +216,7 @@ class _Search:
             more["pruned"] = True
         self.study.add_trial(
             optuna.trial.create_trial(
-                params=params(self.family.coordinates, best.point),
+                params=values(self.family.coordinates, best.point),
                 distributions={**self.space},
                 value=best.evaluation.value,
                 user_attrs=self._attributes(best, start, "refined") | more,
@@ -277,19 +231,14 @@ class _Search:
         evaluation = step.evaluation
         fences = {name: evaluation.fences[name] for name in sorted(evaluation.fences)}
         relative = {name: fences[name].height / limit - 1 for name, limit in self.limits.items()}
-        worst = max(relative, key=relative.__getitem__)
-        gradients = {"value": _listed(evaluation.gradient)}
-        gradients["excess"] = _listed(fences[worst].gradient, self.limits[worst])
-        gradients |= {name: _listed(fence.gradient) for name, fence in fences.items()}
         attributes = {
             "start": start,
             "kind": kind,
             "parameters": parameters,
             "kl": evaluation.kl,
             "fences": {name: fence.height for name, fence in fences.items()},
-            "excess": relative[worst],
+            "excess": max(relative.values()),
             "least_density": evaluation.least_density,
-            "gradients": gradients,
         }
         if evaluation.reported != evaluation.value:
             attributes["reported"] = evaluation.reported
@@ -297,12 +246,12 @@ class _Search:
             attributes |= parameters
         return attributes
 
-    def _trials(self, start: int | None, kind: str) -> list[FrozenTrial]:
-        """The ended trials of a kind, of one start or of all."""
+    def _refined(self, start: int) -> list[FrozenTrial]:
+        """The trials that a start's climb ended in: one, unless two workers climbed from it."""
         return [
             trial
             for trial in self.study.get_trials(deepcopy=False, states=ENDED)
-            if trial.user_attrs["kind"] == kind and start in (None, start_of(trial))
+            if trial.user_attrs["kind"] == "refined" and start_of(trial) == start
         ]
 
     def _name_best(self) -> None:
@@ -338,7 +287,3 @@ def maps_fingerprint(maps: np.ndarray, box_size: float) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(maps, np.float32).tobytes())
     digest.update(f"{box_size}".encode())
     return digest.hexdigest()
-
-
-def _listed(gradient: np.ndarray | None, limit: float = 1.0) -> list[float] | None:
-    return None if gradient is None else (np.asarray(gradient) / limit).tolist()
