@@ -5,9 +5,7 @@ Heavy libraries are imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
-import atexit
 import errno
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -69,12 +67,6 @@ def _explained() -> Iterator[None]:
         _stop("interrupted; run it again to go on", 130)
 
 
-def _seldom_collect() -> None:
-    """Look for garbage seldom, and not at the exit: TensorFlow's many objects are none."""
-    gc.set_threshold(50_000, 20, 50)
-    atexit.register(gc.freeze)
-
-
 def _stop(message: str, status: int) -> None:
     click.echo(f"error: {message}", err=True)
     sys.exit(status)
@@ -85,9 +77,11 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def call(params: Path, scale: str | None = None, **options: Any) -> None:
-            _seldom_collect()
             with _explained():
                 from spurious.params import load
+                from spurious.processes import collect_seldom
+
+                collect_seldom()
 
                 function(load(params, scale), **options)
 

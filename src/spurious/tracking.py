@@ -108,10 +108,13 @@ class NullRun:
 
 
 class MlflowRun:
-    """The active MLflow run; while a child is open, the child is."""
+    """The active MLflow run; while a child is open, the child is.
 
-    def __init__(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self.id, self.tags = run_id, tags
+    It may be sent to another process, there to open children.
+    """
+
+    def __init__(self, run_id: str, tags: Mapping[str, str], experiment: str, store: Path) -> None:
+        self.id, self.tags, self.experiment, self.store = run_id, tags, experiment, store
 
     def params(self, values: Mapping[str, Any]) -> None:
         import mlflow
@@ -169,15 +172,16 @@ class MlflowRun:
         outputs = model.predict(example, verbose=0)
         if len(model.outputs) > 1:
             outputs = dict(zip(model.output_names, outputs, strict=True))
-        logged = mlflow.keras.log_model(
-            model,
-            name="network",
-            signature=infer_signature(example, outputs),
-            pip_requirements=["spurious", "tensorflow", "keras"],
-            registered_model_name=name,
-        )
-        version = str(logged.registered_model_version)
-        MlflowClient().set_registered_model_alias(name, ALIAS, version)
+        with FileLock(self.store / ".models.lock"):  # several trainings may end at once
+            logged = mlflow.keras.log_model(
+                model,
+                name="network",
+                signature=infer_signature(example, outputs),
+                pip_requirements=["spurious", "tensorflow", "keras"],
+                registered_model_name=name,
+            )
+            version = str(logged.registered_model_version)
+            MlflowClient().set_registered_model_alias(name, ALIAS, version)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         import mlflow.keras
@@ -188,11 +192,13 @@ class MlflowRun:
     def child(self, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Run]:
         import mlflow
 
+        if mlflow.active_run() is None:  # in a process that was sent this run
+            _connect(self.store, self.experiment)
         every = {**self.tags, **(tags or {})}
         with mlflow.start_run(
             run_name=name, tags=every, nested=True, parent_run_id=self.id, log_system_metrics=False
         ) as run:
-            yield MlflowRun(run.info.run_id, every)
+            yield MlflowRun(run.info.run_id, every, self.experiment, self.store)
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -238,15 +244,22 @@ def start(
         return
     import mlflow
 
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     ensure_store(store, experiment)
-    mlflow.set_tracking_uri(uri(store))
-    mlflow.set_experiment(experiment)
+    _connect(store, experiment)
     every = {"stage": stage, **provenance(inputs, params_file), **(tags or {})}
     name = " ".join([stage, *(tags or {}).values()])
     with mlflow.start_run(run_name=name, tags=every, log_system_metrics=True) as run:
-        yield MlflowRun(run.info.run_id, every)
+        yield MlflowRun(run.info.run_id, every, experiment, store)
+
+
+def _connect(store: Path, experiment: str) -> None:
+    """Make MLflow write to this store and experiment."""
+    import mlflow
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri(store))
+    mlflow.set_experiment(experiment)
 
 
 def uri(store: Path = STORE) -> str:

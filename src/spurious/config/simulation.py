@@ -133,9 +133,15 @@ class Slurm(Section):
 
 
 class Execution(Section):
-    """Where simulations run. No map depends on it."""
+    """Where simulations, trainings and attacks run. No map depends on it."""
 
     workers: Annotated[Local | Dask | Slurm, Field(discriminator="kind")] = Local(kind="local")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="of one thread each, for trainings and attacks; none: one a core",
+    )
 
 
 class Verify(Section):

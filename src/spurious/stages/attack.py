@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
@@ -28,6 +29,7 @@ from spurious.errors import UserError
 from spurious.files import read_json, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
+from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
 from spurious.stages import examples
 from spurious.stages.inputs import BATCH, Posteriors, bystanders, files, test_set, training_set
@@ -108,9 +110,12 @@ def run(config: Config, names: Sequence[str]) -> None:
     """
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    scene = Scene(config)
+    for path in files(config, config.run.target):
+        if not path.is_file():  # named before a run is opened
+            raise UserError(f"{path} is missing: make it with `spurious train`")
+    test, key = test_set(config), uuid4().hex
     for group, members in chosen(config, names).items():
-        _run_group(scene, group, members)
+        _run_group(config, group, members, test, key)
 
 
 def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
@@ -134,9 +139,8 @@ def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
     return wanted
 
 
-def _run_group(scene: Scene, group: str, names: Sequence[str]) -> None:
-    config, layout = scene.config, Layout(scene.config.scale)
-    test, _ = scene.test, scene.targets  # missing files are named before a run is opened
+def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, key: str) -> None:
+    layout = Layout(config.scale)
     inputs = [layout.maps, *files(config, config.run.target)]
     metrics = layout.result(f"attacks/{group}.json")
     with tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log:
@@ -144,14 +148,28 @@ def _run_group(scene: Scene, group: str, names: Sequence[str]) -> None:
         log.dataset(test, layout.maps, context="test")
         rows = read_json(metrics) if metrics.exists() else {}
         rows = {name: row for name, row in rows.items() if name in config.attacks[group]}
-        for name in tqdm(names, desc=group, unit="attack", delay=2, leave=False):
-            with log.child(name, {"attack": name}) as own:
-                row = _attack(scene, group, name, own)
+        tasks = [(key, config, group, name, log) for name in names]
+        made = side_by_side(_apart, tasks, config.execution.processes, desc=group, unit="attack")
+        for name, row in zip(names, made, strict=True):
             rows[name] = {key: row[key] for key in SUMMARY}
             tqdm.write(told(name, row, config.run.target))
         log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
         write_json(metrics, {"run_id": log.id, **rows})
         log.artifact(metrics)
+
+
+def _apart(key: str, config: Config, group: str, name: str, log: tracking.Run) -> dict[str, Any]:
+    """One attack as a run of its own; perhaps in a process that makes several."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if key not in _scenes:
+        _scenes.clear()
+        _scenes[key] = Scene(config)
+    with log.child(name, {"attack": name}) as own:
+        return _attack(_scenes[key], group, name, own)
+
+
+# Of the stage's run that this process works for: its attacks share it.
+_scenes: dict[str, Scene] = {}
 
 
 def _attack(scene: Scene, group: str, name: str, log: tracking.Run) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spurious import figures, report, seeds, tracking
-from spurious.audit import checks
+from spurious.audit import checks, saturation
 from spurious.audit.curves import TARGET
 from spurious.audit.verdicts import Check
 from spurious.config import Config
@@ -63,7 +63,9 @@ def examine(
     )
     curves = {"target": name, "n_maps": len(test), **found.curves.as_json()}
     write_json(layout.result("curves.json"), {"run_id": log.id, **curves})
-    write_json(layout.result("audit.json"), {"run_id": log.id, **verdicts(found.checks)})
+    strongest = saturation.as_json(found.strongest, found.curves.std, found.curves.weights)
+    checked = {**verdicts(found.checks), "strongest": strongest}
+    write_json(layout.result("audit.json"), {"run_id": log.id, **checked})
     drawn = figures.security_curves(curves, report.PAPER_KL)
     save_figures(layout, log, {"security_curves": drawn})
     track(log, curves, found.checks)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from spurious import entries, figures, report, tracking
+from spurious import entries, figures, findings, report, tracking
 from spurious.agreement import agreement, read_table
 from spurious.bootstrap import Hierarchy
 from spurious.config import Config
@@ -61,7 +61,7 @@ def run(config: Config) -> None:
         save_figures(
             layout,
             log,
-            drawn(rows, report.PAPER_KL, first) | {"detection": figures.detection(noticed)},
+            drawn(rows, findings.PAPER_KL, first) | {"detection": figures.detection(noticed)},
         )
     others = (f"{name}.kl_perturbed_clean" for name in report.others(rows))
     columns = ["kl_perturbed_clean", *others, "rms_counts", "mean_power_change_contrast"]

@@ -132,3 +132,15 @@ def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
         name: read_json(layout.result(f"attacks/{group}/{name}.json"))
         for name, group in config.attacked.items()
     }
+
+
+def winner_rows(config: Config) -> dict[str, dict[str, Any]]:
+    """The row of damage of the worst systematic of each family that was searched, by its name."""
+    layout = Layout(config.scale)
+    families = read_json(layout.result("search.json"))["families"]
+    return {winner(name): family["row"] for name, family in families.items() if "row" in family}
+
+
+def winner(family: str) -> str:
+    """What the worst systematic of a family is called among the attacks."""
+    return f"searched_{family}"

@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from spurious import report, seeds, tracking
-from spurious.config import Config
+from spurious import findings, report, seeds, tracking
+from spurious.config import Config, Network
 from spurious.files import read_json, replacing
 from spurious.maps import read_maps
 from spurious.stages import examples
-from spurious.stages.inputs import attack_rows, files, target, test_set
+from spurious.stages.inputs import attack_rows, files, target, test_set, winner_rows
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
 
@@ -70,35 +70,46 @@ def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
 
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template asks for, from the other stages' files."""
-    attacks = attack_rows(config)
-    noticed, audit = (read_json(layout.result(f"{n}.json")) for n in ("detection", "audit"))
-    omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
-    assessed = read_json(layout.result("assess.json"))
-    network, search = (
-        assessed["posteriors"][config.run.target],
-        read_json(layout.result("search.json")),
+    rows = attack_rows(config) | winner_rows(config)
+    detection, audit, assessed, search, compared = (
+        read_json(layout.result(f"{name}.json"))
+        for name in ("detection", "audit", "assess", "search", "compare")
     )
+    judged = {name: found["judgement"] for name, found in detection.items()}
+    omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
     return {
         "scale": config.scale,
         "n_maps": config.simulation.simulations,
         "names": ("omega_m", "sigma_8"),
-        "attacks": attacks,
-        "groups": report.grouped(attacks),
-        "noticed": report.noticed(attacks, noticed),
+        "attacks": rows,
+        "groups": report.grouped(rows),
+        "judged": judged,
+        "verdicts": report.verdicts(rows, judged),
         "checks": audit["checks"],
         "target": config.run.target,
-        "network": network,
+        "trainings": config.trainings(config.run.target),
+        "network": assessed["posteriors"][assessed["target"]],
         "assessed": assessed,
-        "others": report.others(attacks),
+        "others": report.others(rows),
         "n_test": len(test_set(config)),
         "search": search,
         "transfer_columns": report.transfer_columns(search["families"]),
         "verify": read_json(VERIFY_METRICS),
-        "findings": report.findings(attacks, search, assessed, noticed, audit["checks"]),
-        "pairs": report.pairs(read_json(layout.result("compare.json"))["kl_symmetrised"]),
-        "differences": report.differences(attacks, target(config).standardiser.std),
+        "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
+        "pairs": findings.pairs(compared["pairs"]),
+        "differences": report.differences(rows, target(config).standardiser.std),
         "omega_m_low": omega_m_low,
         "baryon_fraction": config.background.omega_b / omega_m_low,
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
-        "parameters": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        "parameters": yaml.safe_dump(resolved(config), sort_keys=False),
     }
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """All parameters as they were used: each network's training with what it shares with others."""
+    parameters = config.model_dump(mode="json")
+    for name, entry in config.posteriors.items():
+        if isinstance(entry, Network):
+            used = entry.trained(config.training).model_dump(mode="json")
+            parameters["posteriors"][name]["training"] = used
+    return parameters

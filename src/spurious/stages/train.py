@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
+from spurious.processes import side_by_side
 from spurious.splitting import Split
 from spurious.stages.inputs import box, parts, ranges
 from spurious.stages.layout import Layout
@@ -44,15 +44,28 @@ def run(config: Config, name: str) -> None:
     with tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log:
         log.params(described(config, name))
         log.dataset(data, layout.maps, context="training")
-        rows = []
-        for number in range(1, count + 1):
-            with log.child(f"{name} {number}") if count > 1 else nullcontext(log) as own:
-                rows.append(_one(config, name, number, data, split, own))
+        if count == 1:
+            rows = [_one(config, name, 1, data, split, log)]
+        else:
+            tasks = [(config, name, number, log) for number in range(1, count + 1)]
+            processes = config.execution.processes
+            rows = list(side_by_side(_apart, tasks, processes, desc=name, unit="training"))
+        for number, row in enumerate(rows, start=1):
+            print(f"{name}, training {number} of {count}:")
+            print("\n".join(told({k: v for k, v in row.items() if k not in LONG})))
         log.metrics(tracking.numbers(rows[0]))
         others = [{k: v for k, v in row.items() if k not in LONG} for row in rows[1:]]
         metrics = {"run_id": log.id, **rows[0], **({"others": others} if others else {})}
         write_json(layout.result(f"posteriors/{name}.json"), metrics)
     shutil.rmtree(layout.checkpoints(name), ignore_errors=True)
+
+
+def _apart(config: Config, name: str, number: int, log: tracking.Run) -> dict[str, Any]:
+    """One of several trainings, as a run of its own; perhaps in a process of its own."""
+    data = read_maps(Layout(config.scale).maps)
+    split = parts(config, data, config.posteriors[name].split)
+    with log.child(f"{name} {number}") as own:
+        return _one(config, name, number, data, split, own)
 
 
 def _one(
@@ -72,8 +85,6 @@ def _one(
         if history:
             write_history(layout.result(f"posteriors/{name}/history.csv"), history)
     log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}")
-    print(f"{name}, training {number} of {config.trainings(name)}")
-    print("\n".join(told(found.metrics)))
     return row
 
 

@@ -1,0 +1,198 @@
+"""What a reader should take home, in sentences made of a run's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spurious.figures import pretty
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+# Horowitz & Melchior 2022 (arXiv:2211.14788), Section 4: mean KL(perturbed || clean) over the
+# test set, and the mean symmetrised KL between the two perturbations' posteriors. Caption of
+# Figure 1: the change of the power spectrum.
+PAPER_KL = {"bim": 1.05, "systematic": 0.98}
+PAPER_PAIRS = {("bim", "systematic"): 0.67}
+PAPER_POWER_CHANGE = 1e-3
+FOOLED = 0.5  # nat: as much as a shift by one sigma
+PLAIN = {"omega_m": "Ω_m", "sigma_8": "σ_8"}
+DETECTORS = {
+    "log_power": "P(k)",
+    "pdf": "the PDF",
+    "peaks": "peaks",
+    "equilateral": "equilateral bispectra",
+    "squeezed": "squeezed bispectra",
+    "minkowski": "Minkowski functionals",
+    "scattering": "a scattering transform",
+    "mmd": "MMD of them all",
+    "network": "a network trained to tell them",
+}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` with so many significant digits."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as percent."""
+    return "–" if value is None else f"{100 * value:.{digits}g} %"
+
+
+def interval(found: Mapping[str, float], digits: int = 3) -> str:
+    """A mean with its interval."""
+    return (
+        f"{number(found['mean'], digits)} "
+        f"[{number(found['low'], digits)}, {number(found['high'], digits)}]"
+    )
+
+
+def findings(
+    rows: Rows,
+    judged: Rows,
+    search: Mapping[str, Any],
+    assessed: Mapping[str, Any],
+    checks: Rows,
+) -> list[str]:
+    """The findings of a run.
+
+    Args:
+        rows: damage of every attack and of every winner of the search, by name.
+        judged: the verdict of detection on each, by name; see `spurious.detection.verdicts`.
+        search: `search.json`.
+        assessed: `assess.json`.
+        checks: of the attacks, by name.
+    """
+    return [
+        escaping(rows, judged),
+        *undecided(rows, judged),
+        *reproduction(rows),
+        *searched(search),
+        calibrated(assessed),
+        *beyond_power(assessed),
+        checked(checks),
+    ]
+
+
+def detectors(judged: Rows) -> str:
+    """The detectors that were asked, in words."""
+    names = next(iter(judged.values()))["detectors"] if judged else []
+    return ", ".join(DETECTORS.get(name, pretty(name)) for name in names)
+
+
+def escaping(rows: Rows, judged: Rows) -> str:
+    """Which strong perturbations escape all detectors, against which, and what could be seen."""
+    strong = [name for name in judged if rows[name]["kl_perturbed_clean"]["mean"] >= FOOLED]
+    decided = [name for name in strong if judged[name]["verdict"] != "too few maps"]
+    escaped = [name for name in decided if judged[name]["verdict"] == "escapes"]
+    if not decided:
+        return f"No perturbation moves the posterior by {FOOLED} nat or more."
+    listed = ", ".join(
+        f"{pretty(name)} ({interval(rows[name]['kl_perturbed_clean'])} nat)" for name in escaped
+    )
+    first = judged[decided[0]]
+    seen = (
+        f"asked were {detectors(judged)}; with {first['n_maps']} maps they see an AUROC of "
+        f"{number(first['least_auroc'], 2)} or more in nine of ten cases"
+    )
+    if not escaped:
+        return (
+            f"Each of the {len(decided)} perturbations that move the posterior by {FOOLED} nat or "
+            f"more is noticed by at least one detector ({seen})."
+        )
+    return (
+        f"Of {len(decided)} perturbations that move the posterior by {FOOLED} nat or more, "
+        f"{len(escaped)} escape all detectors: {listed} ({seen})."
+    )
+
+
+def undecided(rows: Rows, judged: Rows) -> list[str]:
+    """Strong perturbations that were made on too few maps to say who would notice."""
+    names = [
+        f"{pretty(name)} ({judged[name]['n_maps']} maps)"
+        for name in judged
+        if judged[name]["verdict"] == "too few maps"
+        and rows[name]["kl_perturbed_clean"]["mean"] >= FOOLED
+    ]
+    return [f"Too few maps to say who would notice: {', '.join(names)}."] if names else []
+
+
+def reproduction(rows: Rows) -> list[str]:
+    """Whether the paper's two perturbations do here what the paper says they do."""
+    return [
+        _reproduced(name, rows[name], paper) for name, paper in PAPER_KL.items() if name in rows
+    ]
+
+
+def _reproduced(name: str, row: Mapping[str, Any], paper: float) -> str:
+    kl, change = row["kl_perturbed_clean"], row["mean_power_change_contrast"]["mean"]
+    agrees = [kl["low"] <= paper <= kl["high"], change < PAPER_POWER_CHANGE]
+    verdict = {2: "is reproduced", 1: "is reproduced in part", 0: "is not reproduced"}[sum(agrees)]
+    return (
+        f"The paper's {pretty(name)} {verdict}: its mean KL is {interval(kl)} nat here and {paper} "
+        f"there; it changes the mean P(k) of the contrast by up to {percent(change)} here and by "
+        f"less than {percent(PAPER_POWER_CHANGE)} there."
+    )
+
+
+def searched(search: Mapping[str, Any]) -> list[str]:
+    """The worst systematic of each family, and whether it keeps its fences on unseen maps."""
+    lines = []
+    for name, family in search["families"].items():
+        if "parameters" not in family:
+            continue
+        kl = f"{interval(family['kl_confirmed'])} nat on maps that the search never saw"
+        if not family["feasible"]:
+            lines.append(f"Search, {pretty(name)}: nothing within the fences was found.")
+        elif not family["holds"]:
+            broken = ", ".join(pretty(fence) for fence in family["beyond"])
+            lines.append(
+                f"Search, {pretty(name)}: the worst within the fences has a mean KL of {kl}, but "
+                f"there it is beyond the fence on {broken}: it does not count as feasible."
+            )
+        else:
+            bounds = family.get("at_bound") or []
+            at = f" Its {', '.join(bounds)} lie at the ends of their ranges." if bounds else ""
+            lines.append(
+                f"Search, {pretty(name)}: the worst within the fences has a mean KL of {kl}.{at}"
+            )
+    return lines
+
+
+def calibrated(assessed: Mapping[str, Any]) -> str:
+    """Whether the target knows its own errors."""
+    network = assessed["posteriors"][assessed["target"]]
+    scores = (f"{network[f'{p}_z_rms']['mean']:.2f} in {PLAIN[p]}" for p in PLAIN)
+    return f"The network's z-scores have an RMS of {' and '.join(scores)} (1 if calibrated)."
+
+
+def beyond_power(assessed: Mapping[str, Any]) -> list[str]:
+    """How much less the target errs than estimators that see nothing but the power spectrum."""
+    lines = []
+    for baseline, ratios in assessed["ratios"].items():
+        if assessed["target"] in ratios:
+            found = ratios[assessed["target"]].items()
+            parts = (f"{PLAIN.get(name, name)} {interval(ratio, 2)}" for name, ratio in found)
+            lines.append(
+                f"Its RMSE over that of the estimator {pretty(baseline)}, which sees only P(k): "
+                f"{', '.join(parts)}."
+            )
+    return lines
+
+
+def checked(checks: Rows) -> str:
+    """Whether the attacks passed their own checks."""
+    failed = [pretty(name) for name, check in checks.items() if check["passed"] is False]
+    made = sum(check["passed"] is not None for check in checks.values())
+    return f"Of {made} checks of the attacks themselves, " + (
+        f"these failed: {', '.join(failed)}." if failed else "none failed."
+    )
+
+
+def pairs(compared: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Pairs of attacks with the symmetrised KL between their posteriors, the paper's first."""
+    rows = [
+        {**pair, "paper": PAPER_PAIRS.get((pair["first"], pair["second"]))} for pair in compared
+    ]
+    return sorted(rows, key=lambda row: row["paper"] is None)

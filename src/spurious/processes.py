@@ -1,0 +1,114 @@
+"""Independent pieces of work side by side, in processes of one thread each.
+
+A network of the pilot's size gains little from a second thread, and tracing a graph gains nothing:
+two processes on two cores do nearly twice the work of one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from spurious.errors import UserError
+
+T = TypeVar("T")
+# TensorFlow reads its numbers of threads when it is imported.
+ENVIRONMENT = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def side_by_side(
+    function: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    processes: int | None = None,
+    *,
+    desc: str,
+    unit: str,
+) -> Iterator[T]:
+    """`function(*task)` of each task, in their order; after two seconds with a progress bar.
+
+    Where there is one process, one task or a GPU, all is done in this process.
+
+    Args:
+        function: importable by its name, as its arguments and results are.
+        tasks: its arguments.
+        processes: at most so many; by default one a core.
+        desc: of the bar.
+        unit: of the bar: what a task is.
+
+    Raises:
+        UserError: a process died. What a task raises is raised here.
+    """
+    workers = min(processes or os.cpu_count() or 1, len(tasks))
+    with tqdm(total=len(tasks), desc=desc, unit=unit, delay=2, leave=False) as bar:
+        if workers < 2 or _has_gpu():
+            for task in tasks:
+                yield function(*task)
+                bar.update()
+            return
+        yield from _pooled(function, tasks, workers, bar)
+
+
+def collect_seldom() -> None:
+    """Look for garbage seldom, and not at the exit: TensorFlow's many objects are none."""
+    gc.set_threshold(50_000, 20, 50)
+    atexit.register(gc.freeze)
+
+
+def _pooled(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, bar: Any
+) -> list[T]:
+    # Forked after TensorFlow has run, a process hangs.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    before = set(multiprocessing.active_children())
+    try:
+        futures = [pool.submit(function, *task) for task in tasks]
+        for future in as_completed(futures):
+            future.result()
+            bar.update()
+        return [future.result() for future in futures]
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process died, perhaps for want of memory: run it again, or set "
+            "execution.processes: 1 in params.yaml"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+
+
+def _begin() -> None:
+    """What a process does first: one thread, no Ctrl-C of its own, an end with its parent."""
+    os.environ.update(ENVIRONMENT)
+    collect_seldom()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
