@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -46,6 +47,21 @@ class Family(Section):
         """Free parameters and their bounds, in order."""
         given = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in given.items() if isinstance(value, Bounds)}
+
+    def widened(self, factor: float) -> Self:
+        """The same with ranges that reach `factor` times as far, as far as is plausible.
+
+        Ends move away from 0, and the lower one of a parameter that is searched in its logarithm
+        towards it.
+        """
+        plausible, wider = _plausible(self.ENTRY), {}
+        for name, bounds in self.free.items():
+            inwards = name in self.LOGARITHMIC or bounds.low > 0
+            low = bounds.low / factor if inwards else bounds.low * factor
+            high = bounds.high * factor if bounds.high > 0 else bounds.high / factor
+            least, most, _ = plausible.get(name, (-math.inf, math.inf, ""))
+            wider[name] = Bounds(low=max(low, float(least)), high=min(high, float(most)))
+        return self.model_copy(update=wider)
 
     @model_validator(mode="after")
     def _possible(self) -> Family:
@@ -252,28 +268,48 @@ LEAST = 1e-4  # a limit below it would drown in the rounding of float32
 
 
 class Fences(Section):
-    """Limits on what a systematic changes, on the mean over the search's maps; none: no limit.
+    """Limits on what a systematic changes; none: no limit.
 
-    Rounding in float32 moves a fence's value by less than its tolerance, which stands in
-    `spurious.search.fences`.
+    Those called `mean_...` bound a change of the mean over the search's maps, where changes of
+    opposite sign cancel, as it is; `mean_shift` and all others bound the change of single maps, by
+    its upper bound of the search's `confidence`. Rounding in float32 moves a height by less than
+    its tolerance, which stands in `spurious.search.fences`.
     """
 
     power: float | None = Field(
-        None, ge=LEAST, lt=1, description="max over bins of |dP/P| of the contrast"
+        None, ge=LEAST, lt=10, description="max over bins of the RMS over maps of dP/P, contrast"
     )
     cosmic: float | None = Field(
         None, ge=1e-3, le=100, description="the same in units of one map's cosmic variance"
     )
     chi2: float | None = Field(
-        None, ge=LEAST, le=1e4, description="sum over bins of that squared: no correlations"
+        None, ge=LEAST, le=1e4, description="mean over maps of the sum of that squared"
     )
     raw_power: float | None = Field(
-        None, ge=LEAST, lt=1, description="max over bins of |dP/P| of the counts, blind to a shift"
+        None, ge=LEAST, lt=10, description="`power` of the counts, blind to a shift of the mean"
     )
     mean_shift: float | None = Field(
-        None, ge=LEAST, lt=1, description="|change of the mean density|, relative"
+        None, ge=1e-5, lt=1, description="RMS over maps of the relative change of a map's mean"
     )
     rms: float | None = Field(None, ge=1e-3, le=1e4, description="RMS change of a pixel, counts")
+    pdf: float | None = Field(
+        None, ge=0.01, le=100, description="RMS over maps of d' of the PDF: AUROC Phi(d' / sqrt 2)"
+    )
+    mean_power: float | None = Field(
+        None, ge=LEAST, lt=1, description="max over bins of |dP/P| of the mean spectrum, contrast"
+    )
+    mean_cosmic: float | None = Field(
+        None, ge=1e-3, le=100, description="the same in units of one map's cosmic variance"
+    )
+    mean_chi2: float | None = Field(
+        None, ge=LEAST, le=1e4, description="sum over bins of that squared: no correlations"
+    )
+    mean_raw_power: float | None = Field(
+        None, ge=LEAST, lt=1, description="`mean_power` of the counts, blind to a shift"
+    )
+    mean_density: float | None = Field(
+        None, ge=1e-5, lt=1, description="|change of the mean density of all maps|, relative"
+    )
 
     @property
     def limits(self) -> dict[str, float]:
@@ -292,8 +328,11 @@ class Fences(Section):
 class Heights(Section):
     """Heights of a fence at which the Pareto front is wanted; none: no front along that fence."""
 
-    power: tuple[float, ...] = Field((), description="largest |dP/P| of the contrast")
+    power: tuple[float, ...] = Field((), description="largest RMS of dP/P of the contrast")
     cosmic: tuple[float, ...] = Field((), description="in units of one map's cosmic variance")
+    mean_power: tuple[float, ...] = Field((), description="largest |dP/P| of the mean spectrum")
+    mean_cosmic: tuple[float, ...] = Field((), description="in units of one map's cosmic variance")
+    pdf: tuple[float, ...] = Field((), description="d' of the PDF")
 
     @model_validator(mode="after")
     def _increasing(self) -> Heights:
@@ -317,5 +356,8 @@ class Search(Section):
     )
     goal: Goal = Field("kl", description="what is maximised")
     fences: Fences = Field(description="what must not change by more")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="with which each fence holds for maps not searched on"
+    )
     families: dict[str, AnyFamily] = Field(min_length=1, description="what is tried, by name")
     front: Heights = Field(Heights(), description="fence heights of the Pareto front")

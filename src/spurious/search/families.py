@@ -45,6 +45,7 @@ EFFECTS: dict[str, type[Effect]] = {
 }
 UNITS = {"rms": "count", "radius": "Mpc/h"}
 SIGNED = ("threshold", "beta")  # of many sizes and perhaps 0 or below: searched in their asinh
+AT_BOUND = 1e-3  # of the cube's side: what ends that near to a bound was stopped by it
 
 Scale = Literal["linear", "log", "asinh"]
 
@@ -80,7 +81,10 @@ class Coordinate(NamedTuple):
     def at(self, place: Any) -> Any:
         """The parameter where the cube's coordinate is `place`: a tensor gives a tensor."""
         low, high = self.ends
-        scaled = low + place * (high - low)
+        return self.unscaled(low + place * (high - low))
+
+    def unscaled(self, scaled: Any) -> Any:
+        """The inverse of `scaled`: a tensor gives a tensor."""
         if self.scale == "linear":
             return scaled
         if tf.is_tensor(scaled):
@@ -116,6 +120,22 @@ class Family(ABC):
         places = tf.unstack(point) if tf.is_tensor(point) else [float(x) for x in point]
         pairs = zip(self.coordinates, places, strict=True)
         return self.of({one.name: one.at(place) for one, place in pairs})
+
+    def scaled(self, point: Any) -> np.ndarray:
+        """The coordinates at a point, each in its own scale, (d,)."""
+        lows = np.array([one.ends[0] for one in self.coordinates])
+        return lows + np.asarray(point, np.float64) * self.widths
+
+    def scaled_effect(self, scaled: tf.Tensor) -> Effect:
+        """The systematic at scaled coordinates (d,), whatever their bounds."""
+        pairs = zip(self.coordinates, tf.unstack(scaled), strict=True)
+        return self.of({one.name: one.unscaled(value) for one, value in pairs})
+
+    def at_bound(self, point: Any) -> list[str]:
+        """Names of the coordinates that lie on an end of their range: wider ones may give more."""
+        places = np.asarray(point, np.float64)
+        ends = (places <= AT_BOUND) | (places >= 1 - AT_BOUND)
+        return [one.name for one, end in zip(self.coordinates, ends, strict=True) if end]
 
     @abstractmethod
     def of(self, values: Mapping[str, Any]) -> Effect:

@@ -1,25 +1,54 @@
 """What an unnoticed systematic must not change, as numbers with exact gradients.
 
-Every fence compares the perturbed maps, clipped at zero, with the clean ones, as means over all
-maps. P is the mean spectrum, c_i = sqrt(2 / n_modes) the relative cosmic variance of one map's bin.
+Every fence compares the perturbed maps, clipped at zero, with the clean ones. P_i is the spectrum
+of map i, x_i = P_i' / P_i - 1 its change in a bin, c = sqrt(2 / n_modes) the relative cosmic
+variance of one map's bin, m_i the mean of map i; <> is the mean over maps, RMS its root of squares.
 
-============  =================================================  =========  =======================
-fence         height                                             tolerance  blind to
-============  =================================================  =========  =======================
-`power`       max over bins of |<P'> / <P> - 1|, contrast         1e-5      a gain, the same for all
-`cosmic`      the same, each bin in units of c_i                  1e-4      the same
-`chi2`        sum over bins of ((<P'> / <P> - 1) / c_i)^2         1e-4 (1)  the same
-`raw_power`   max over bins of |<P'> / <P> - 1|, counts           1e-5      a shift of the mean
-`mean_shift`  |<x'> / <x> - 1|                                    1e-6      what keeps the mean
-`rms`         sqrt(<(x' - x)^2>) over pixels and maps, counts     1e-4      nothing
-============  =================================================  =========  =======================
+=================  ============================================  =========  =======================
+fence              height                                        tolerance  blind to
+=================  ============================================  =========  =======================
+*change per map, with a margin*
+`power`            max over bins of RMS(x), contrast             1e-5       gains, one for each map
+`cosmic`           max over bins of RMS(x / c), contrast         1e-4       the same
+`chi2`             < sum over bins of (x / c)^2 >, contrast      1e-4 (1)   the same
+`raw_power`        max over bins of RMS(x), counts               1e-5       shifts of the mean
+`mean_shift`       RMS(m' / m - 1)                               1e-6       what keeps each mean
+`rms`              RMS over pixels and maps of the change        1e-4       nothing
+`pdf`              RMS of the detectability d' of the PDF        1e-3       places; gains
+*change of the mean over maps, where opposite changes cancel; without a margin*
+`mean_power`       max over bins of |<P'> / <P> - 1|, contrast   1e-5       what cancels; gains
+`mean_cosmic`      the same, each bin in units of c              1e-4       the same
+`mean_chi2`        sum over bins of ((<P'> / <P> - 1) / c)^2     1e-4 (1)   the same
+`mean_raw_power`   max over bins of |<P'> / <P> - 1|, counts     1e-5       what cancels; shifts
+`mean_density`     |<m'> / <m> - 1|                              1e-6       what cancels
+=================  ============================================  =========  =======================
 
 (1) relative to 1 + chi2.
 
 The contrast is each map over its own mean, minus 1: a constant offset changes every mode of it,
-and no bin of the raw spectrum, which is the paper's reading of "the power spectrum". `chi2` adds up
-the bins of the mean spectrum as if each had the independent error of one map; correlations between
-bins, which nonlinear growth makes, are left out.
+and no bin of the raw spectrum, which is the paper's reading of "the power spectrum". Both kinds of
+chi2 add up the bins as if each had the independent error of one map; correlations between bins,
+which nonlinear growth makes, are left out.
+
+**Margin.** A limit is to hold on maps that the search did not see, but the mean square of n
+simulations is known to its standard error only. So what is limited is an upper confidence bound.
+With y_s the square of simulation s (the mean over its maps), M = <y> and the delta method for ln M,
+whose error is nearer to normal than that of M, which is skewed,
+
+    height = sqrt(M) exp(t / 2 sqrt(var(y) / n) / M),
+
+where t is the quantile 1 - (1 - confidence) / m of Student's t with n - 1 degrees of freedom, and
+m the number of bins (Bonferroni), because all of them must hold; an objective divides by its number
+of fences, too. (Squares such as chi2 have M for sqrt(M), and no 1/2.) Without a confidence, t = 0.
+The winner of a search is by chance too low in its own bins; Bonferroni, which takes correlated bins
+for independent, is too strict by about as much, see docs/search.md.
+
+**Detectability.** `pdf` looks at the share of pixels above each of `QUANTILES` of ln(density / mean
+of the map), with steps softened by `SOFTNESS`. d'^2 = d^T C^-1 d is the squared change d of these
+shares in units of their scatter C from map to map at a fixed cosmology: the covariance of what a
+quadratic in the parameters leaves, shrunk as by Chen et al. (2010, IEEE Trans. Signal Process. 58,
+5016; OAS). A linear detector that knows the cosmology and the change tells one such map from a
+clean one with AUROC = Phi(d' / sqrt(2)): 0.64 for d' = 0.5, 0.76 for 1, 0.92 for 2.
 
 The tolerance is the rounding of float32: a value in double precision differs from the height by
 less. A point is within a fence if its height, as measured, is at most the limit.
@@ -30,15 +59,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy import stats
 
 from spurious import spectra
 from spurious.perturbations.base import like
 
-FLOOR = 1e-12  # squared counts, keeps the RMS differentiable where nothing is changed
+FLOOR = 1e-14  # squared heights, keeps the RMS differentiable where nothing is changed
+EVEN = 1e-12  # relative variances, keeps the margin differentiable where all maps change alike
+QUANTILES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.998)  # of the clean pixels
+SOFTNESS = 0.1  # in ln(density)
+EMPTY = 1e-2  # of the mean: densities below it are all the same to the PDF
 
 
 class Observed:
@@ -47,26 +81,38 @@ class Observed:
     Args:
         maps: (batch, N, N) in counts.
         box_size: side of a map, Mpc/h.
+        groups: number of the simulation that each map is of, (batch,); default: one a map. Only
+            those of the clean maps are asked for.
+        labels: true parameters (batch, p); only `pdf` needs them, of the clean maps.
     """
 
-    def __init__(self, maps: tf.Tensor, box_size: float) -> None:
+    def __init__(
+        self,
+        maps: tf.Tensor,
+        box_size: float,
+        groups: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ) -> None:
         self.maps = maps
         self.box_size = box_size
+        numbers = np.arange(maps.shape[0]) if groups is None else np.asarray(groups)
+        self.simulation = np.unique(numbers, return_inverse=True)[1]
+        self.labels = labels
 
     @cached_property
     def contrast_power(self) -> tf.Tensor:
-        """Mean spectrum of the contrast, (n_bins,)."""
-        return tf.reduce_mean(spectra.power(self.maps, self.box_size, contrast=True), axis=0)
+        """Spectra of the contrast, (batch, n_bins)."""
+        return spectra.power(self.maps, self.box_size, contrast=True)
 
     @cached_property
     def raw_power(self) -> tf.Tensor:
-        """Mean spectrum of the counts, (n_bins,)."""
-        return tf.reduce_mean(spectra.power(self.maps, self.box_size, contrast=False), axis=0)
+        """Spectra of the counts, (batch, n_bins)."""
+        return spectra.power(self.maps, self.box_size, contrast=False)
 
     @cached_property
-    def mean(self) -> tf.Tensor:
-        """Mean density, a scalar in counts."""
-        return tf.reduce_mean(self.maps)
+    def means(self) -> tf.Tensor:
+        """Mean of each map, (batch,) in counts."""
+        return tf.reduce_mean(self.maps, axis=(1, 2))
 
     @property
     def cosmic_variance(self) -> tf.Tensor:
@@ -74,22 +120,75 @@ class Observed:
         n_modes = spectra.bins(self.maps.shape[-1], self.box_size).n_modes
         return like(spectra.cosmic_variance(n_modes), self.maps)
 
+    @cached_property
+    def log_density(self) -> tf.Tensor:
+        """The logarithm of each pixel over the mean of its map, (batch, pixels)."""
+        shares = self.maps / self.means[:, None, None]
+        return tf.reshape(
+            tf.math.log(tf.maximum(shares, like(EMPTY, shares))), (shares.shape[0], -1)
+        )
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """The densities above which the PDF counts, in `log_density`: (len(QUANTILES),)."""
+        return np.quantile(np.asarray(self.log_density, np.float64), QUANTILES)
+
+    def above(self, edges: np.ndarray) -> tf.Tensor:
+        """The soft share of each map's pixels above each edge, (batch, len(edges))."""
+        field = self.log_density
+        shares = [
+            tf.reduce_mean(tf.sigmoid((field - like(edge, field)) / like(SOFTNESS, field)), axis=1)
+            for edge in edges
+        ]
+        return tf.stack(shares, axis=1)
+
+    @cached_property
+    def whitening(self) -> np.ndarray:
+        """W with W W^T = C^-1, C the scatter of the PDF from map to map at a fixed cosmology.
+
+        Raises:
+            ValueError: there are no labels, or too few maps.
+        """
+        if self.labels is None:
+            raise ValueError("the fence pdf needs the true parameters of the maps")
+        return whitening(np.asarray(self.above(self.edges), np.float64), self.labels)
+
 
 @dataclass(frozen=True)
 class Fence:
-    """One fence: signed values whose largest absolute value is its height.
+    """One fence: values whose largest absolute value is its height.
 
     Attributes:
         name: of the fence.
         unit: of its values; empty if they are relative.
         tolerance: what float32 may change in the height; see the top of the module.
-        values: perturbed, clean -> (m,).
+        change: perturbed, clean -> squares of each map's change, (batch, m); or, for a fence on
+            means over maps, the signed values themselves, (m,).
+        per_map: which of the two.
+        root: whether the height is the root of the mean square, not that itself.
     """
 
     name: str
     unit: str
     tolerance: float
-    values: Callable[[Observed, Observed], tf.Tensor]
+    change: Callable[[Observed, Observed], tf.Tensor]
+    per_map: bool = True
+    root: bool = True
+
+    def values(
+        self, after: Observed, before: Observed, confidence: float | None = None
+    ) -> tf.Tensor:
+        """What is limited, (m,).
+
+        Args:
+            after: the perturbed maps.
+            before: the clean maps.
+            confidence: of the upper bound, see the top of the module; None: the estimate itself.
+        """
+        change = self.change(after, before)
+        if not self.per_map:
+            return change
+        return _bounded(change, before.simulation, confidence, self.root)
 
 
 class FenceValue(NamedTuple):
@@ -115,39 +214,140 @@ class FenceValue(NamedTuple):
         return cls(float(np.abs(values[worst])), gradient, values, jacobian)
 
 
-def _power(after: Observed, before: Observed) -> tf.Tensor:
-    return after.contrast_power / before.contrast_power - 1
+def quantile(confidence: float, simulations: int, values: int) -> float:
+    """How many standard errors the margin of each of `values` bins is; see the top of the module.
+
+    Raises:
+        ValueError: one simulation has no scatter.
+    """
+    if simulations < 2:
+        raise ValueError("a fence held with a confidence needs at least two simulations")
+    return float(stats.t.isf((1 - confidence) / values, simulations - 1))
 
 
-def _cosmic(after: Observed, before: Observed) -> tf.Tensor:
-    return _power(after, before) / before.cosmic_variance
+def whitening(statistics: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """W (d, d) with W W^T the inverse of the statistics' scatter at fixed parameters.
+
+    Args:
+        statistics: of each map, (n, d).
+        labels: its parameters, (n, p).
+
+    Raises:
+        ValueError: fewer maps than what the quadratic in the parameters takes, and d.
+    """
+    count, size = statistics.shape
+    scaled = (labels - labels.mean(0)) / np.maximum(labels.std(0), 1e-12)
+    pairs = np.triu_indices(scaled.shape[1])
+    terms = np.column_stack([np.ones(count), scaled, scaled[:, pairs[0]] * scaled[:, pairs[1]]])
+    free = count - terms.shape[1]
+    if free <= size:
+        raise ValueError(f"{count} maps are too few for the scatter of {size} statistics")
+    left = statistics - terms @ np.linalg.lstsq(terms, statistics, rcond=None)[0]
+    scale = np.sqrt(np.sum(left**2, axis=0) / free)
+    correlation = (left / scale).T @ (left / scale) / free
+    squared, trace = np.sum(correlation**2), np.trace(correlation)
+    share = (1 - 2 / size) * squared + trace**2
+    share /= (free + 1 - 2 / size) * (squared - trace**2 / size)
+    share = min(share, 1.0)
+    shrunk = (1 - share) * correlation + share * trace / size * np.eye(size)
+    root: np.ndarray = np.linalg.cholesky(np.linalg.inv(shrunk)) / scale[:, None]
+    return root
+
+
+def _bounded(
+    squares: tf.Tensor, simulation: np.ndarray, confidence: float | None, root: bool
+) -> tf.Tensor:
+    """Mean square of each column, or its root, with the margin: (m,) of (batch, m)."""
+    count = int(simulation.max()) + 1
+    # One map a simulation is the usual case, and then there is nothing to average.
+    if count < len(simulation):
+        squares = tf.math.unsorted_segment_mean(squares, simulation, count)
+    mean = tf.reduce_mean(squares, axis=0) + like(FLOOR, squares)
+    height = tf.sqrt(mean) if root else mean
+    if confidence is None:
+        return height
+    margin = quantile(confidence, count, squares.shape[1]) * (0.5 if root else 1.0)
+    relative = squares / mean - 1
+    variance = tf.reduce_sum(relative**2, axis=0) / (count - 1) + like(EVEN, squares)
+    return height * tf.exp(like(margin / np.sqrt(count), squares) * tf.sqrt(variance))
+
+
+def _squared_power(after: Observed, before: Observed) -> tf.Tensor:
+    return (after.contrast_power / before.contrast_power - 1) ** 2
+
+
+def _squared_cosmic(after: Observed, before: Observed) -> tf.Tensor:
+    return _squared_power(after, before) / before.cosmic_variance**2
 
 
 def _chi2(after: Observed, before: Observed) -> tf.Tensor:
-    return tf.reduce_sum(_cosmic(after, before) ** 2)[None]
+    return tf.reduce_sum(_squared_cosmic(after, before), axis=1, keepdims=True)
 
 
-def _raw_power(after: Observed, before: Observed) -> tf.Tensor:
-    return after.raw_power / before.raw_power - 1
+def _squared_raw_power(after: Observed, before: Observed) -> tf.Tensor:
+    return (after.raw_power / before.raw_power - 1) ** 2
 
 
-def _mean_shift(after: Observed, before: Observed) -> tf.Tensor:
-    return tf.reduce_mean(after.maps - before.maps)[None] / before.mean
+def _squared_shift(after: Observed, before: Observed) -> tf.Tensor:
+    shift = tf.reduce_mean(after.maps - before.maps, axis=(1, 2)) / before.means
+    return shift[:, None] ** 2
 
 
-def _rms(after: Observed, before: Observed) -> tf.Tensor:
-    return tf.sqrt(tf.reduce_mean((after.maps - before.maps) ** 2) + FLOOR)[None]
+def _squared_pixels(after: Observed, before: Observed) -> tf.Tensor:
+    return tf.reduce_mean((after.maps - before.maps) ** 2, axis=(1, 2))[:, None]
+
+
+def _squared_pdf(after: Observed, before: Observed) -> tf.Tensor:
+    change = after.above(before.edges) - before.above(before.edges)
+    white = change @ like(before.whitening, change)
+    return tf.reduce_sum(white**2, axis=1, keepdims=True)
+
+
+def _mean_power(after: Observed, before: Observed) -> tf.Tensor:
+    return _ratio(after.contrast_power, before.contrast_power)
+
+
+def _mean_cosmic(after: Observed, before: Observed) -> tf.Tensor:
+    return _mean_power(after, before) / before.cosmic_variance
+
+
+def _mean_chi2(after: Observed, before: Observed) -> tf.Tensor:
+    return tf.reduce_sum(_mean_cosmic(after, before) ** 2)[None]
+
+
+def _mean_raw_power(after: Observed, before: Observed) -> tf.Tensor:
+    return _ratio(after.raw_power, before.raw_power)
+
+
+def _mean_density(after: Observed, before: Observed) -> tf.Tensor:
+    return tf.reduce_mean(after.maps - before.maps)[None] / tf.reduce_mean(before.means)
+
+
+def _ratio(after: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(after, axis=0) / tf.reduce_mean(before, axis=0) - 1
+
+
+def _of_means(
+    name: str, unit: str, tolerance: float, change: Callable[[Any, Any], tf.Tensor]
+) -> Fence:
+    return Fence(name, unit, tolerance, change, per_map=False)
 
 
 FENCES: dict[str, Fence] = {
     fence.name: fence
     for fence in (
-        Fence("power", "", 1e-5, _power),
-        Fence("cosmic", "cosmic variances", 1e-4, _cosmic),
-        Fence("chi2", "", 1e-4, _chi2),
-        Fence("raw_power", "", 1e-5, _raw_power),
-        Fence("mean_shift", "", 1e-6, _mean_shift),
-        Fence("rms", "count", 1e-4, _rms),
+        Fence("power", "", 1e-5, _squared_power),
+        Fence("cosmic", "cosmic variances", 1e-4, _squared_cosmic),
+        Fence("chi2", "", 1e-4, _chi2, root=False),
+        Fence("raw_power", "", 1e-5, _squared_raw_power),
+        Fence("mean_shift", "", 1e-6, _squared_shift),
+        Fence("rms", "count", 1e-4, _squared_pixels),
+        Fence("pdf", "d'", 1e-3, _squared_pdf),
+        _of_means("mean_power", "", 1e-5, _mean_power),
+        _of_means("mean_cosmic", "cosmic variances", 1e-4, _mean_cosmic),
+        _of_means("mean_chi2", "", 1e-4, _mean_chi2),
+        _of_means("mean_raw_power", "", 1e-5, _mean_raw_power),
+        _of_means("mean_density", "", 1e-6, _mean_density),
     )
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ from spurious.inference.distributions import kl
 from spurious.inference.posterior import Posterior
 from spurious.perturbations.base import possible
 from spurious.search.families import Family
-from spurious.search.fences import FenceValue, Observed, build_fences
+from spurious.search.fences import Fence, FenceValue, Observed, build_fences
 from spurious.search.goals import Goal, MeanKL
 
-FORWARD, BACKWARD = 1, 2  # network work of a pass over all maps
+FORWARD, BACKWARD = 1, 2  # network work of a pass of one network over all maps
 
 
 class Evaluation(NamedTuple):
@@ -24,11 +25,13 @@ class Evaluation(NamedTuple):
     Attributes:
         value: the goal as the optimiser climbs it.
         gradient: of the value, (d,); None where only values were asked for.
-        kl: mean KL(q(. | perturbed) || q(. | clean)) in nats, whatever the goal.
+        kl: mean KL(q(. | perturbed) || q(. | clean)) in nats, whatever the goal, over all maps and
+            posteriors.
         fences: name -> what the fence says.
         least_density: smallest density before clipping at zero, counts.
         reported: the goal as it is told; differs from `value` only where that is smoothed.
         quadratic: whether the value is quadratic in a small change, see `Goal`.
+        kls: the mean KL of each posterior.
     """
 
     value: float
@@ -38,6 +41,7 @@ class Evaluation(NamedTuple):
     least_density: float
     reported: float = np.nan
     quadratic: bool = True
+    kls: tuple[float, ...] = ()
 
     @property
     def is_finite(self) -> bool:
@@ -64,38 +68,52 @@ class Objective:
 
     Args:
         maps: (n, N, N) in counts.
-        posterior: what is to be fooled.
+        posterior: what is to be fooled; of several, such as independent trainings of one network,
+            the mean of the goal over them is maximised.
         box_size: side of a map, Mpc/h.
         family: what the coordinates mean.
         goal: what is maximised; by default the mean KL.
         fences: names of what is limited or otherwise wanted, see `spurious.search.fences`.
+        confidence: with which the heights of all fences are upper bounds at once (Bonferroni);
+            None: they are estimates.
+        groups: number of the simulation that each map is of, (n,); default: one a map.
+        labels: true parameters of the maps (n, p), for fences that ask for them.
 
     Attributes:
-        work: network work so far, in forward passes over all maps: a backward pass counts two, and
-            the pass over the clean maps, which all competitors need, is left out. Fences need no
-            network.
+        work: network work so far, in forward passes of one network over all maps: a backward pass
+            counts two, and the pass over the clean maps, which all competitors need, is left out.
+            Fences need no network.
+
+    Raises:
+        ValueError: there is no posterior.
     """
 
     def __init__(
         self,
         maps: Any,
-        posterior: Posterior,
+        posterior: Posterior | Sequence[Posterior],
         box_size: float,
         family: Family,
         goal: Goal | None = None,
         fences: Sequence[str] = ("power",),
+        confidence: float | None = None,
+        groups: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
     ) -> None:
         self.family = family
         self.goal = goal or MeanKL()
         self.work = 0
         self._fences = build_fences(fences)
-        self._posterior = posterior
+        self._posteriors = tuple(posterior) if isinstance(posterior, Sequence) else (posterior,)
+        if not self._posteriors:
+            raise ValueError("an objective needs at least one posterior")
         self._box_size = box_size
+        self._confidence = None if confidence is None else 1 - (1 - confidence) / len(fences)
         self._maps = tf.constant(maps, tf.float32)
-        self._clean = posterior(self._maps)
-        self._observed = Observed(self._maps, box_size)
+        self._clean = [one(self._maps) for one in self._posteriors]
+        self._observed = Observed(self._maps, box_size, groups, labels)
         # Also computes what the fences need of the clean maps, before any graph is built.
-        sizes = [len(fence.values(self._observed, self._observed)) for fence in self._fences]
+        sizes = [len(self._values_of(fence, self._observed)) for fence in self._fences]
         self._ends = np.cumsum(sizes)[:-1]
         middle = family.effect(np.full(family.dimension, 0.5))
         # XLA fuses what is done pixel by pixel; its Fourier transforms are slow on CPUs.
@@ -106,46 +124,63 @@ class Objective:
 
     def __call__(self, point: np.ndarray) -> Evaluation:
         """Evaluate one point (d,) with all gradients."""
-        self.work += FORWARD + BACKWARD
-        goal, fences = self._with_gradients(tf.constant(point, tf.float32))
+        self.work += (FORWARD + BACKWARD) * len(self._posteriors)
+        goal, fences = self._with_gradients(self._scaled(point))
         return self._evaluation(goal, fences)
 
     def value_only(self, point: np.ndarray) -> Evaluation:
         """Evaluate one point (d,) without gradients: a third of the network work."""
-        self.work += FORWARD
-        goal, fences = self._values_only(tf.constant(point, tf.float32))
+        self.work += FORWARD * len(self._posteriors)
+        goal, fences = self._values_only(self._scaled(point))
         return self._evaluation(goal, fences)
 
     def fences(self, point: np.ndarray) -> dict[str, FenceValue]:
         """The fences alone at one point (d,), with gradients: no network work."""
-        values, jacobian = self._fences_alone(tf.constant(point, tf.float32))
+        values, jacobian = self._fences_alone(self._scaled(point))
         return self._split(_array(values), _array(jacobian))
 
-    def _evaluate(self, point: tf.Tensor) -> tuple[Any, Any]:
+    def of(self, family: Family) -> Objective:
+        """The same in another cube: of a family that differs in its bounds only.
+
+        The programs that TensorFlow has built are shared, which saves most of the time of a few
+        evaluations; the work is counted anew.
+        """
+        other = copy.copy(self)
+        other.family, other.work = family, 0
+        return other
+
+    def _scaled(self, point: np.ndarray) -> tf.Tensor:
+        """What the programs take: they know of no bounds."""
+        return tf.constant(self.family.scaled(point), tf.float32)
+
+    def _evaluate(self, scaled: tf.Tensor) -> tuple[Any, Any]:
         """The goal's gradient by one backward pass; the fences' by one forward pass a coordinate.
 
         The fences never touch the network, so only the goal's pass is network work.
         """
         with tf.GradientTape() as tape:
-            tape.watch(point)
-            value, others = self._goal_at(point)
+            tape.watch(scaled)
+            value, others = self._goal_at(scaled)
         zero = tf.UnconnectedGradients.ZERO
-        gradient = tape.gradient(value, point, unconnected_gradients=zero)
-        return (value, gradient, *others), self._fences_at(point)
+        gradient = tape.gradient(value, scaled, unconnected_gradients=zero)
+        return (value, gradient, *others), self._fences_at(scaled)
 
-    def _goal_at(self, point: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-        unclipped = self.family.effect(point).unclipped(self._maps)
-        perturbed = self._posterior(possible(unclipped))
-        value = self.goal(perturbed, self._clean)
+    def _goal_at(self, scaled: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """The goal, and what else the posteriors say: their KLs, and the goal as it is told."""
+        unclipped = self.family.scaled_effect(scaled).unclipped(self._maps)
+        maps = possible(unclipped)
+        pairs = [(one(maps), q) for one, q in zip(self._posteriors, self._clean, strict=True)]
+        values = tf.stack([self.goal(*pair) for pair in pairs])
+        least = tf.reduce_min(unclipped)
         if self.goal == MeanKL():
-            return value, (value, value, tf.reduce_min(unclipped))
-        divergence = tf.reduce_mean(kl(perturbed, self._clean))
-        reported = self.goal.reported(perturbed, self._clean)
-        return value, (divergence, reported, tf.reduce_min(unclipped))
+            return tf.reduce_mean(values), (values, tf.reduce_mean(values), least)
+        divergences = tf.stack([tf.reduce_mean(kl(*pair)) for pair in pairs])
+        reported = tf.reduce_mean(tf.stack([self.goal.reported(*pair) for pair in pairs]))
+        return tf.reduce_mean(values), (divergences, reported, least)
 
-    def _fences_at(self, point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _fences_at(self, scaled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Values of all fences one after the other, (m,), and their Jacobian, (m, d)."""
-        perturbed, derivatives = self._moved(point)
+        perturbed, derivatives = self._moved(scaled)
         columns = []
         for derivative in tf.unstack(derivatives):
             with tf.autodiff.ForwardAccumulator(perturbed, derivative) as forward:
@@ -154,41 +189,46 @@ class Objective:
             columns.append(forward.jvp(values, unconnected_gradients=zero))
         return values, tf.stack(columns, axis=1)
 
-    def _perturbed(self, point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _perturbed(self, scaled: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The perturbed maps, (n, N, N), and their derivatives by the coordinates, (d, n, N, N)."""
         derivatives = []
-        for tangent in tf.unstack(tf.eye(self.family.dimension, dtype=point.dtype)):
-            with tf.autodiff.ForwardAccumulator(point, tangent) as forward:
-                perturbed = self.family.effect(point)(self._maps)
+        for tangent in tf.unstack(tf.eye(self.family.dimension, dtype=scaled.dtype)):
+            with tf.autodiff.ForwardAccumulator(scaled, tangent) as forward:
+                perturbed = self.family.scaled_effect(scaled)(self._maps)
             zero = tf.UnconnectedGradients.ZERO
             derivatives.append(forward.jvp(perturbed, unconnected_gradients=zero))
         return perturbed, tf.stack(derivatives)
 
     def _fence_values(self, perturbed: tf.Tensor) -> tf.Tensor:
         observed = Observed(perturbed, self._box_size)
-        return tf.concat([f.values(observed, self._observed) for f in self._fences], axis=0)
+        return tf.concat([self._values_of(one, observed) for one in self._fences], axis=0)
 
-    def _values(self, point: tf.Tensor) -> tuple[Any, Any]:
-        value, others = self._goal_at(point)
-        perturbed = self.family.effect(point)(self._maps)
+    def _values_of(self, fence: Fence, observed: Observed) -> tf.Tensor:
+        return fence.values(observed, self._observed, self._confidence)
+
+    def _values(self, scaled: tf.Tensor) -> tuple[Any, Any]:
+        value, others = self._goal_at(scaled)
+        perturbed = self.family.scaled_effect(scaled)(self._maps)
         return (value, None, *others), (self._fence_values(perturbed), None)
 
     def _evaluation(self, goal: Any, fences: Any) -> Evaluation:
-        value, gradient, divergence, reported, least = (_array(one) for one in goal)
+        value, gradient, divergences, reported, least = (_array(one) for one in goal)
         return Evaluation(
             value=float(value),
-            gradient=gradient,
-            kl=float(divergence),
+            gradient=None if gradient is None else gradient * self.family.widths,
+            kl=float(np.mean(divergences)),
             fences=self._split(*(_array(one) for one in fences)),
             least_density=float(least),
             reported=float(reported),
             quadratic=self.goal.quadratic,
+            kls=tuple(divergences.tolist()),
         )
 
     def _split(self, values: np.ndarray, jacobian: np.ndarray | None) -> dict[str, FenceValue]:
         parts = np.split(values, self._ends)
-        nothing = [None] * len(parts)
-        rows = nothing if jacobian is None else np.split(jacobian, self._ends)
+        rows: list[np.ndarray | None] = [None] * len(parts)
+        if jacobian is not None:
+            rows = [*np.split(jacobian * self.family.widths, self._ends)]
         names = [fence.name for fence in self._fences]
         return {
             name: FenceValue.of(part, block)
