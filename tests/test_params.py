@@ -82,6 +82,19 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ({"training.test_fraction": 1.0}, "training.test_fraction = 1.0: Input should be less"),
         ({"training.learning_rate": float("nan")}, "training.learning_rate = nan: Input should be"),
         ({"design.omega_m.step": 0.07}, "is not start = 0.05 plus a whole number of steps of 0.07"),
+        (
+            {"design.omega_m.step": 1e-300},
+            "step = 1e-300 from 0.05 to 0.55 makes 5e+299 values, at most 1000 are allowed",
+        ),
+        ({"design.sigma_8.step": 5e-324}, "design.sigma_8 = {"),
+        (
+            {"design.omega_m": {"start": -1.7e308, "stop": 1.7e308, "step": 1.0}},
+            "makes inf values, at most 1000 are allowed",
+        ),
+        (
+            {"profiles.pilot.simulation.simulations": 10**14},
+            "simulations = 100000000000000: Input should be less than or equal to 1000000",
+        ),
         ({"design.omega_m.start": 0.0}, "must lie between background.omega_b = 0.0486 and 1"),
         (
             {"search.families.logistic.a": {"low": 2.0, "high": 1.0}},
@@ -114,7 +127,7 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ),
         (
             {"attacks.controls.transferred.on": "third"},
-            "attacks.controls.transferred.on: 'third' must be one of what is run: compact, second",
+            "attacks.controls.transferred.on: 'third' must be one of what is run: compact, contrast",
         ),
         (
             {"attacks.controls.shuffled_pixels.of": {**BIM, "on": "third"}},
@@ -154,3 +167,69 @@ def test_matched_amplitude_carries_the_whole_attack_it_is_matched_to():
 def test_budget_in_counts():
     assert Budget(value=0.5, unit="std").counts(40.0) == 20.0
     assert Budget(value=0.5, unit="count").counts(40.0) == 0.5
+
+
+LOGISTIC = "kind: logistic, a: {value: 0.2, unit: 1/count}, b: 1.0"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            f"&me {{{LOGISTIC}, beta: {{match: *me}}}}",
+            "attacks.added.one.beta.match: refers to attacks.added.one, which holds it",
+        ),
+        (
+            "&me {kind: gaussian_noise, rms: {match: {kind: gaussian_noise, rms: {match: *me}}}}",
+            "attacks.added.one.rms.match.rms.match: refers to attacks.added.one, which holds it",
+        ),
+        (
+            "&me {kind: shuffled_pixels, of: *me}",
+            "attacks.added.one.of: refers to attacks.added.one, which holds it",
+        ),
+        ("&me {<<: *me}", "attacks.added.one.<<: refers to attacks.added.one, which holds it"),
+        ("&me [1, *me]", "attacks.added.one.1: refers to attacks.added.one, which holds it"),
+        ("!!omap &me [a: *me]", "attacks.added.one.0.a: refers to attacks.added.one, which"),
+        ("{? &me [*me] : 1}", "attacks.added.one.?.0: refers to attacks.added.one.?, which"),
+        ("[" * 60 + "]" * 60, "attacks.added.one.0.0.0.0.0 ...: is nested too deeply, at most 32"),
+        ("{a: " * 60 + "1" + "}" * 60, "attacks.added.one.a.a.a.a.a ...: is nested too deeply"),
+        ("[" * 900 + "]" * 900, "line 2: is nested too deeply, at most 32 levels allowed"),
+        ("{a: " * 2000 + "1" + "}" * 2000, "line 2: is nested too deeply, at most 32 levels"),
+        ("2026-13-45", "is not valid YAML: month must be in 1..12"),
+        ("9" * 5000, "is not valid YAML: Exceeds the limit"),
+    ],
+)
+def test_values_that_hold_themselves_or_are_too_deep_are_one_line(tmp_path, entry, message):
+    text = PARAMS.read_text().replace("\nattacks:", f"\nattacks:\n  added: {{one: {entry}}}\n#")
+    file = tmp_path / "params.yaml"
+    file.write_text(f"# first\n{text}")
+    if "line 2" in message:
+        file.write_text(f"# first\nadded: {entry}")
+    with pytest.raises(UserError) as caught:
+        load(file)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_the_whole_file_inside_itself_is_one_line(tmp_path):
+    (tmp_path / "params.yaml").write_text("&all\nseed: *all\n")
+    with pytest.raises(UserError, match=r"seed: refers to the file, which holds it"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_short_file_of_aliases_cannot_become_a_huge_one(tmp_path):
+    """Nine to the tenth values, of which none is made."""
+    levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 11)]
+    (tmp_path / "params.yaml").write_text("\n".join(["l0: &l0 1", *levels]))
+    with pytest.raises(UserError, match="more than 100000 values with every alias written out"):
+        load(tmp_path / "params.yaml")
+
+
+def test_aliases_that_hold_nothing_of_themselves_stay_allowed(tmp_path):
+    """The same entry twice, and one inside another that is inside a third."""
+    text = PARAMS.read_text() + "\n"
+    noise = "{kind: gaussian_noise, rms: {match: *bim}}"
+    text = text.replace("  controls:\n", f"  controls:\n    x: &x {noise}\n    y: *x\n", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    entries = load(tmp_path / "params.yaml").entries
+    assert entries["x"] == entries["y"] and entries["x"].rms.match == entries["bim"]

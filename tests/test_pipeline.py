@@ -66,6 +66,7 @@ SMALL = {
         "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},
     },
     "report": {"examples": 2},
+    "execution": {"workers": {"kind": "local"}, "processes": 1},
     "profiles": {
         "pilot": {
             "simulation": {"simulations": 90, "shard_size": 15},
@@ -76,6 +77,7 @@ SMALL = {
 }
 # Every kind of entry is tried in tests/entries; here, one of each that the stage treats apart.
 FEW = {
+    "strongest": ["strongest_bounded"],
     "white_box": ["universal", "minimum_norm", "initial_conditions"],
     "systematics": ["baryons"],
     "controls": ["shuffled_phases", "transferred"],
@@ -89,6 +91,7 @@ def project(tmp_path_factory):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():
         raw[section] = values if section == "profiles" else raw.get(section, {}) | values
+    raw["posteriors"]["compact"]["trainings"] = 2
     for group, names in FEW.items():
         raw["attacks"][group] = {name: raw["attacks"][group][name] for name in names}
     raw["attacks"]["white_box"]["initial_conditions"] |= {"maps": 2, "steps": 2}
@@ -195,6 +198,9 @@ def test_simulate_writes_labelled_maps_in_counts(simulated):
 
 def test_train_writes_every_posterior_with_its_curve_and_metrics(trained):
     layout = Layout("pilot")
+    assert read("posteriors/compact.json")["others"][0]["n_test"] == 27
+    weights = [load(layout.posterior("compact", i)).model.get_weights()[0] for i in (1, 2)]
+    assert weights[0].shape == weights[1].shape and not np.allclose(*weights)
     for name in trained.run.posteriors:
         metrics = read(f"posteriors/{name}.json")
         assert metrics["n_train"] + metrics["n_validation"] + metrics["n_test"] == 90
@@ -223,7 +229,7 @@ def test_the_registered_model_gives_the_same_posterior_in_a_new_process(trained)
     np.save("maps.npy", test.maps)
     script = (
         "import mlflow, numpy as np, spurious.inference.posterior as p\n"
-        "p.load('models/pilot/likelihood.keras')\n"
+        "p.load('models/pilot/likelihood/1.keras')\n"
         "mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db')\n"
         "model = mlflow.keras.load_model('models:/pilot-compact@current')\n"
         "found = p.NetworkPosterior(model)(np.load('maps.npy'))\n"
@@ -240,17 +246,19 @@ def test_the_registered_model_gives_the_same_posterior_in_a_new_process(trained)
 
 def test_assess_compares_all_posteriors_and_makes_the_ensembles(assessed):
     found = read("assess.json")
-    names = [*assessed.run.posteriors, *assessed.run.ensembles]
+    others = [*assessed.run.posteriors[1:], *assessed.run.ensembles]
+    names = ["compact_1", "compact_2", *others]
     assert list(found["posteriors"]) == names
-    assert found["posteriors"]["ensemble"]["members"] == ["compact", "second"]
-    assert (
-        found["posteriors"]["compact"]["omega_m_rmse"]
-        == read("posteriors/compact.json")["omega_m_rmse"]
-    )
+    assert found["target"] == "compact_1"
+    assert found["posteriors"]["ensemble"]["members"] == ["compact"]
+    kept = read("posteriors/compact.json")
+    for name, row in (("compact_1", kept), ("compact_2", kept["others"][0])):
+        assert found["posteriors"][name]["omega_m_rmse"] == row["omega_m_rmse"]
+        assert found["posteriors"][name]["temperature"] == row["temperature"]
     assert set(found["ratios"]) == {"power_spectrum", "likelihood"}
-    ratio = found["ratios"]["likelihood"]["compact"]["sigma_8"]["mean"]
+    ratio = found["ratios"]["likelihood"]["compact_1"]["sigma_8"]["mean"]
     rmse = {name: found["posteriors"][name]["sigma_8_rmse"]["mean"] for name in names}
-    assert ratio == pytest.approx(rmse["compact"] / rmse["likelihood"])
+    assert ratio == pytest.approx(rmse["compact_1"] / rmse["likelihood"])
     assert "held_out" not in found["ratios"]["likelihood"]
     assert set(found["fisher"]["rmse"]) == {"omega_m", "sigma_8"}
     with open(Layout("pilot").result("posteriors.csv"), newline="") as file:
@@ -270,9 +278,9 @@ def test_every_attack_has_its_row_and_its_run(attacked):
         kept = {a.path for a in client.list_artifacts(row["run_id"])}
         assert kept == {"extremes", "extremes.png"}
         assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
-        assert run.data.tags["dvc.models/pilot/compact.keras"]
+        assert run.data.tags["dvc.models/pilot/compact/2.keras"]
         assert set(row["others"]) == {
-            "second",
+            "contrast",
             "resnet",
             "power_spectrum",
             "likelihood",
@@ -317,6 +325,26 @@ def test_the_pattern_of_a_universal_attack_is_kept(attacked):
     assert np.load(file).shape == (16, 16)
 
 
+def test_a_row_is_the_mean_of_attacks_on_every_training(attacked):
+    """White-box attacks are made on each, the second on a third of the maps; others once."""
+    test, damage = inputs.test_set(attacked), []
+    targets = inputs.Posteriors(attacked).trainings("compact")
+    layout, row = Layout("pilot"), read("attacks/paper/bim.json")
+    for number, target in enumerate(targets, start=1):
+        made = read_maps(layout.attacked("paper", "bim", number))
+        clean = compare.same_maps(test, made)
+        damage.append(posterior_change(clean.maps, made.maps, target).kl_perturbed_clean)
+    assert [len(one) for one in damage] == [27, 9]
+    means = [one.mean() for one in damage]
+    assert row["kl_perturbed_clean"]["mean"] == pytest.approx(np.mean(means))
+    kept = [one["kl_perturbed_clean"]["mean"] for one in row["trainings"]]
+    assert kept == pytest.approx(means)
+    assert row["retrained"]["kl_perturbed_clean"]["mean"] < min(means)
+    same = read("attacks/paper/systematic.json")
+    assert [one["n_maps"] for one in same["trainings"]] == [27, 27] and "retrained" not in same
+    assert not layout.attacked("paper", "systematic", 2).exists()
+
+
 def test_a_transferred_attack_is_made_on_the_other_network(attacked):
     """It hurts that one more than the attack on the target does, and the target less."""
     rows = {
@@ -324,8 +352,8 @@ def test_a_transferred_attack_is_made_on_the_other_network(attacked):
         for name in ("bim", "transferred")
     }
     own = {name: row["kl_perturbed_clean"]["mean"] for name, row in rows.items()}
-    second = {n: r["others"]["second"]["kl_perturbed_clean"]["mean"] for n, r in rows.items()}
-    assert own["transferred"] < own["bim"] and second["transferred"] > second["bim"]
+    other = {n: r["others"]["resnet"]["kl_perturbed_clean"]["mean"] for n, r in rows.items()}
+    assert own["transferred"] < own["bim"] and other["transferred"] > other["bim"]
 
 
 def test_one_attack_of_a_group_can_be_made_again(attacked):
@@ -374,9 +402,31 @@ def test_detection_looks_at_every_attack_on_enough_maps(compared):
 
 
 def test_every_pair_of_attacks_is_compared(compared):
-    pairs = read("compare.json")["kl_symmetrised"]
+    pairs = read("compare.json")["pairs"]
     assert len(pairs) == 15
-    assert pairs["bim_and_systematic"]["mean"] > 0
+    found = {(pair["first"], pair["second"]): pair["kl_symmetrised"] for pair in pairs}
+    kl = found["bim", "systematic"]
+    assert 0 < kl["low"] < kl["mean"] < kl["high"]
+
+
+def test_a_table_agrees_with_itself_and_not_with_another(compared, tmp_path, capsys):
+    table = Layout("pilot").result("attacks.csv")
+    compare.against(compared, table)
+    assert "outside" not in capsys.readouterr().out
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    bim = next(row for row in rows if row["perturbation"] == "bim")
+    for end in ("low", "high"):
+        key = f"kl_perturbed_clean.{end}"
+        bim[key] = str(10 * float(bim[key]))
+    other = tmp_path / "attacks.csv"
+    with open(other, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    compare.against(compared, other)
+    told = capsys.readouterr().out
+    assert "outside: kl_perturbed_clean of bim" in told
 
 
 def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
@@ -498,7 +548,7 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
         ("verify", "simulate@pilot"),
         ("simulate@pilot", "train@pilot-compact"),
         ("train@pilot-likelihood", "assess@pilot"),
-        ("train@pilot-second", "attack@pilot-paper"),
+        ("train@pilot-contrast", "attack@pilot-paper"),
         ("attack@pilot-controls", "compare@pilot"),
         ("train@pilot-compact", "audit@pilot"),
         ("audit@pilot", "report@pilot"),

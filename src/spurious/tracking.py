@@ -73,8 +73,8 @@ class Run(Protocol):
     def dataset(self, data: MapSet, path: Path, context: str) -> None:
         """The data set that the run read, with its hash."""
 
-    def model(self, model: keras.Model, example: Any, name: str) -> None:
-        """A Keras model with its signature, registered as `name` with the alias `current`."""
+    def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None:
+        """A Keras model with its signature, registered as `name`, `current` with that alias."""
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Keras callbacks that log the metrics of each epoch."""
@@ -97,7 +97,7 @@ class NullRun:
     def artifact(self, path: Path) -> None: ...
     def artifacts(self, folder: Path, name: str) -> None: ...
     def dataset(self, data: MapSet, path: Path, context: str) -> None: ...
-    def model(self, model: keras.Model, example: Any, name: str) -> None: ...
+    def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None: ...
     def callbacks(self) -> list[keras.callbacks.Callback]:
         return []
 
@@ -164,7 +164,7 @@ class MlflowRun:
             )
             mlflow.log_input(source, context=context)
 
-    def model(self, model: keras.Model, example: Any, name: str) -> None:
+    def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None:
         import mlflow
         from mlflow import MlflowClient
         from mlflow.models import infer_signature
@@ -180,8 +180,9 @@ class MlflowRun:
                 pip_requirements=["spurious", "tensorflow", "keras"],
                 registered_model_name=name,
             )
-            version = str(logged.registered_model_version)
-            MlflowClient().set_registered_model_alias(name, ALIAS, version)
+            if current:
+                version = str(logged.registered_model_version)
+                MlflowClient().set_registered_model_alias(name, ALIAS, version)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         import mlflow.keras

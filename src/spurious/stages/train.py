@@ -55,7 +55,7 @@ def run(config: Config, name: str) -> None:
             print("\n".join(told({k: v for k, v in row.items() if k not in LONG})))
         log.metrics(tracking.numbers(rows[0]))
         others = [{k: v for k, v in row.items() if k not in LONG} for row in rows[1:]]
-        metrics = {"run_id": log.id, **rows[0], **({"others": others} if others else {})}
+        metrics = {**rows[0], **({"others": others} if others else {})}
         write_json(layout.result(f"posteriors/{name}.json"), metrics)
     shutil.rmtree(layout.checkpoints(name), ignore_errors=True)
 
@@ -84,8 +84,8 @@ def _one(
         save_figures(layout, log, drawn(found, test, history), f"posteriors/{name}")
         if history:
             write_history(layout.result(f"posteriors/{name}/history.csv"), history)
-    log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}")
-    return row
+    log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}", current=number == 1)
+    return {"run_id": log.id, **row}
 
 
 def described(config: Config, name: str) -> dict[str, object]:
