@@ -13,6 +13,8 @@ from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search")
+MAX_DEPTH = 32  # levels of mappings and lists; the shipped file has seven
+MAX_VALUES = 100_000  # with every alias written out; the shipped file has less than a thousand
 
 
 def load(path: Path, scale: str | None = None) -> Config:
@@ -41,16 +43,94 @@ def load(path: Path, scale: str | None = None) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(Path(path).read_text())
+        raw = _constructed(Path(path).read_text(), path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run in the project's folder or name it with --params"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that is none
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping of sections, not {type(raw).__name__}")
     return raw
+
+
+def _constructed(text: str, path: Path) -> Any:
+    """What YAML says, as `yaml.safe_load`, if it is a tree of reasonable depth and size.
+
+    Aliases can make a value part of itself, or a short file a huge tree: both are refused before
+    anything walks through the values.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        if (root := loader.get_single_node()) is None:
+            return None
+        _check_tree(root, path)
+        return loader.construct_document(root)
+    except RecursionError as error:
+        raise UserError(
+            f"{path} line {_first_deep_line(text)}: is nested too deeply, at most {MAX_DEPTH} "
+            "levels allowed"
+        ) from error
+    finally:
+        loader.dispose()
+
+
+def _check_tree(root: yaml.Node, path: Path) -> None:
+    """Refuse a value that holds itself, is too deep, or is too large with its aliases written out.
+
+    Raises:
+        UserError: one line that names the key.
+    """
+    above: dict[int, str] = {}  # collections that hold the present one, and their keys
+    todo: list[tuple[yaml.Node, str, bool]] = [(root, "", False)]
+    count = 0
+    while todo:
+        node, key, done = todo.pop()
+        if done:
+            del above[id(node)]
+            continue
+        count += 1
+        where = f"{path}: {_shortened(key)}"
+        if id(node) in above:
+            raise UserError(f"{where}: refers to {above[id(node)] or 'the file'}, which holds it")
+        if len(above) > MAX_DEPTH:
+            raise UserError(f"{where}: is nested too deeply, at most {MAX_DEPTH} levels allowed")
+        if count > MAX_VALUES:
+            raise UserError(f"{where}: more than {MAX_VALUES} values with every alias written out")
+        if isinstance(node, yaml.CollectionNode):
+            above[id(node)] = key
+            todo.append((node, key, True))
+            todo += [
+                (one, f"{key}.{name}".lstrip("."), False) for name, one in reversed(_children(node))
+            ]
+
+
+def _children(node: yaml.CollectionNode) -> list[tuple[str, yaml.Node]]:
+    """What a collection holds, with its keys in it; a key may be a collection too."""
+    if isinstance(node, yaml.SequenceNode):
+        return [(str(number), one) for number, one in enumerate(node.value)]
+    found = []
+    for key, value in node.value:
+        plain = isinstance(key, yaml.ScalarNode)
+        found += [(key.value if plain else "?", value)] + ([] if plain else [("?", key)])
+    return found
+
+
+def _shortened(key: str) -> str:
+    names = key.split(".")
+    return key if len(names) <= 8 else ".".join(names[:8]) + " ..."
+
+
+def _first_deep_line(text: str) -> int:
+    """Number of the line where the nesting becomes too deep; 1 if nowhere."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH and event.start_mark is not None:
+            return event.start_mark.line + 1
+    return 1
 
 
 def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) -> dict[str, Any]:

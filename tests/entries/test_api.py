@@ -151,3 +151,15 @@ def test_a_map_set_has_its_own_truth_and_names(maps, linear_posterior):
     strange = MapSet(**vars(data_set(maps)) | {"names": ("h", "a_s", "omega_m")})
     with pytest.raises(UserError, match="the maps have no sigma_8, only h, a_s, omega_m"):
         spurious.perturb(strange, "bim", linear_posterior, alpha="1 count")
+
+
+@pytest.mark.parametrize("key", ["rms", "of"])
+def test_an_entry_that_holds_itself_is_refused_in_one_line(linear_posterior, make_maps, key):
+    kind = "gaussian_noise" if key == "rms" else "shuffled_pixels"
+    entry = {"kind": kind}
+    entry[key] = {"match": entry} if key == "rms" else entry
+    with pytest.raises(
+        UserError, match=rf"kind {kind}: {key}: holds itself, or is nested"
+    ) as caught:
+        spurious.perturb(make_maps(1, 16), entry, linear_posterior)
+    assert "\n" not in str(caught.value)

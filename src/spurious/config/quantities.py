@@ -76,8 +76,11 @@ class Range(Section):
         return self
 
 
+MAX_AXIS = 1000  # values; the paper's grid has 11 an axis
+
+
 class Axis(Section):
-    """Equally spaced values from start to stop, both included."""
+    """Equally spaced values from start to stop, both included; at most `MAX_AXIS` of them."""
 
     start: float
     stop: float
@@ -86,6 +89,11 @@ class Axis(Section):
     @model_validator(mode="after")
     def _whole_steps(self) -> Axis:
         steps = (self.stop - self.start) / self.step
+        if not steps < MAX_AXIS:
+            raise ValueError(
+                f"step = {self.step} from {self.start} to {self.stop} makes {steps + 1:.3g} "
+                f"values, at most {MAX_AXIS} are allowed"
+            )
         if steps < 0 or abs(steps - round(steps)) > 1e-6:
             raise ValueError(
                 f"stop = {self.stop} is not start = {self.start} "

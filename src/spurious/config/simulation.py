@@ -81,8 +81,10 @@ class Simulation(Section):
     linear_power: Literal["camb", "eisenstein_hu"] = "camb"
     axes: tuple[Literal[0, 1, 2], ...] = Field((2,), description="lines of sight, one map each")
     fields: bool = Field(False, description="keep the three-dimensional densities too")
-    simulations: int = Field(1210, ge=1, description="dealt to the nodes in turn")
-    shard_size: int = Field(55, ge=1, description="simulations a file of the resumable suite")
+    simulations: int = Field(1210, ge=1, le=1_000_000, description="dealt to the nodes in turn")
+    shard_size: int = Field(
+        55, ge=1, le=100_000, description="simulations a file of the resumable suite"
+    )
 
     @field_validator("n_cells")
     @classmethod
@@ -110,7 +112,7 @@ class Local(Section):
     """Spawned processes of one thread each on this machine."""
 
     kind: Literal["local"]
-    workers: int | None = Field(None, ge=1, description="none: one a core, 16 at most")
+    workers: int | None = Field(None, ge=1, le=1024, description="none: one a core, 16 at most")
 
 
 class Dask(Section):
@@ -124,8 +126,10 @@ class Slurm(Section):
     """Workers that dask-jobqueue starts as SLURM jobs, for as long as the suite runs."""
 
     kind: Literal["slurm"]
-    jobs: int = Field(ge=1, description="SLURM jobs, each of one node")
-    workers_per_job: int = Field(1, ge=1, description="processes of one thread each in a job")
+    jobs: int = Field(ge=1, le=10_000, description="SLURM jobs, each of one node")
+    workers_per_job: int = Field(
+        1, ge=1, le=1024, description="processes of one thread each in a job"
+    )
     memory: str = Field("4GB", description="of a job")
     walltime: str = Field("01:00:00", description="of a job, hours:minutes:seconds")
     queue: str | None = Field(None, description="partition")

@@ -65,7 +65,13 @@ def perturb(
         UserError: one line that names what is missing or wrong.
     """
     entry = {"kind": kind, **fields} if isinstance(kind, str) else {**kind, **fields}
-    settings = _validated({name: _long(value) for name, value in entry.items()})
+    try:
+        settings = _validated({name: _long(value) for name, value in entry.items()})
+    except RecursionError as error:
+        key = next(name for name, value in entry.items() if isinstance(value, Mapping | list))
+        raise UserError(
+            f"kind {entry.get('kind')}: {key}: holds itself, or is nested too deeply"
+        ) from error
     _check_posterior(posterior)
     single = not isinstance(maps, MapSet) and np.ndim(maps) == 2
     data = _data(maps, truth, posterior, box_size)
