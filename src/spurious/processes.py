@@ -89,8 +89,11 @@ def _pooled(
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
+        left = set(multiprocessing.active_children()) - before
+        for process in left:
             process.terminate()
+        for process in left:
+            process.join()
 
 
 def _begin() -> None:
