@@ -2,13 +2,14 @@
 PYTHON ?= python3
 PORT ?= 5000
 DASHBOARD_PORT ?= 8080
+MUTANTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper test lint bench lock ui dashboard clean
+.PHONY: help repro paper test mutate lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -26,6 +27,10 @@ paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps, 1000 epochs
 test: $(VENV)/.ready ## all tests
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/pytest
+
+mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; MUTANTS='spurious.damage.*' for some)
+	$(BIN)/mutmut run --max-children 1 $(MUTANTS)
+	$(BIN)/python scripts/mutants.py
 
 lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff check .
@@ -48,7 +53,7 @@ lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into require
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -c requirements.txt -o benchmarks/requirements.txt
 
 clean: ## remove the environment and caches; data, results and mlruns stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache mutants
 
 $(VENV)/.ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=python3.11")'

@@ -1,10 +1,14 @@
 """Which maps and which prior a stage gets."""
 
+import keras
 import numpy as np
 import pytest
 
 from spurious import splitting
 from spurious.files import write_json
+from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.posterior import Ensemble, NetworkPosterior
+from spurious.inference.presets import STANDARDISE
 from spurious.maps import NAMES, MapSet
 from spurious.stages import inputs
 from spurious.stages.layout import Layout
@@ -85,3 +89,89 @@ def test_rows_of_damage_are_those_of_each_attack_in_order(project):
     rows = inputs.attack_rows(project)
     assert list(rows) == list(project.attacked)
     assert [row["number"] for row in rows.values()] == list(range(len(rows)))
+
+
+def test_rows_of_winners_are_named_after_their_families(project):
+    families = {"logistic": {"row": {"kl": 1}}, "saturation": {"kl": 2}, "beam": {"row": {"kl": 3}}}
+    write_json(Layout(project.scale).result("search.json"), {"families": families})
+    rows = inputs.winner_rows(project)
+    assert rows == {"searched_logistic": {"kl": 1}, "searched_beam": {"kl": 3}}
+
+
+def small(seed):
+    """A network that has learned nothing, but with other weights for each seed."""
+    head = MixtureHead({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
+    maps = keras.Input((16, 16))
+    units = keras.layers.Normalization(None, mean=64.0, variance=900.0, name=STANDARDISE)
+    flat = keras.layers.Flatten()(units(maps))
+    weights = keras.initializers.RandomNormal(stddev=0.05, seed=seed)
+    return NetworkPosterior(
+        keras.Model(
+            maps, head(keras.layers.Dense(head.n_features, kernel_initializer=weights)(flat))
+        )
+    )
+
+
+@pytest.fixture
+def stored(project):
+    """Three trainings of the target and one of another posterior, each with its means."""
+    layout, target = Layout(project.scale), project.run.target
+    posteriors = {(target, 1): small(1), (target, 2): small(2), (target, 3): small(3)}
+    posteriors["resnet", 1] = small(4)
+    for owner, posterior in posteriors.items():
+        posterior.save(layout.posterior(*owner))
+    settings = {
+        **project.posteriors,
+        target: project.posteriors[target].model_copy(update={"trainings": 3}),
+    }
+    ensembles = {"ensemble": [target, "resnet"]}
+    return project.model_copy(update={"posteriors": settings, "ensembles": ensembles}), posteriors
+
+
+def means(posterior, maps):
+    return posterior(maps).mean().numpy()
+
+
+def test_trainings_are_numbered_from_one_and_an_ensemble_has_all_of_them(stored):
+    config, _ = stored
+    target = config.run.target
+    three = [(target, 1), (target, 2), (target, 3)]
+    assert inputs.networks(config, target) == three
+    assert inputs.networks(config, "ensemble") == [*three, ("resnet", 1)]
+    assert inputs.files(config, "ensemble") == [
+        Layout(config.scale).posterior(*one) for one in (*three, ("resnet", 1))
+    ]
+    assert inputs.split_of(config, "ensemble") == "random"
+    assert inputs.split_of(config, "held_out") == "held_out"
+
+
+def test_a_posterior_is_its_first_training_and_each_training_is_itself(stored, data):
+    config, posteriors = stored
+    target, maps = config.run.target, data.maps[:4]
+    expected = {owner: means(one, maps) for owner, one in posteriors.items()}
+    assert np.abs(expected[target, 1] - expected[target, 2]).max() > 1e-3
+    first = expected[target, 1]
+    for one in (
+        inputs.target(config),
+        inputs.posterior(config, target),
+        inputs.Posteriors(config)(target),
+    ):
+        np.testing.assert_allclose(means(one, maps), first, rtol=1e-5)
+    found = inputs.Posteriors(config).trainings(target)
+    for number, one in enumerate(found, start=1):
+        np.testing.assert_allclose(means(one, maps), expected[target, number], rtol=1e-5)
+    assert len(found) == 3
+
+
+def test_an_ensemble_is_the_mixture_of_all_trainings_of_its_members(stored, data):
+    config, posteriors = stored
+    maps = data.maps[:4]
+    loaded = inputs.Posteriors(config)
+    expected = np.mean([means(one, maps) for one in posteriors.values()], axis=0)
+    for one in (loaded("ensemble"), inputs.posterior(config, "ensemble")):
+        assert isinstance(one, Ensemble) and len(one.members) == 4
+        np.testing.assert_allclose(means(one, maps), expected, rtol=1e-5)
+    assert loaded.trainings("ensemble") == [loaded("ensemble")]
+    # Its members are those that are asked by name, each loaded once.
+    assert loaded("ensemble").members[0] is loaded(config.run.target)
+    assert loaded("ensemble").members[3] is loaded("resnet") is loaded("resnet")
