@@ -48,7 +48,7 @@ class Module:
 
     Args:
         name: dotted.
-        body: its statements, without docstrings and what is there for type checkers.
+        body: its statements that run (`running`).
         is_package: whether names relative to it are those of its own submodules.
     """
 
@@ -139,7 +139,7 @@ class Package:
         path = self._path(name)
         if path is None:
             raise ModuleNotFoundError(f"{name} is not in {self.folder}")
-        return Module(name, _running(path), path.name == "__init__.py")
+        return Module(name, running(path.read_text(encoding="utf-8")), path.name == "__init__.py")
 
     def _path(self, name: str) -> Path | None:
         top, *parts = name.split(".")
@@ -159,8 +159,8 @@ def fingerprint(stage: str, files: Iterable[Path] = ()) -> str:
     Raises:
         ValueError: there is no such stage.
     """
-    others = [Module("", _running(path)).digest for path in files]
-    return _hash("\n".join([Package().listing(stage), *others]))
+    others = [Module("", running(path.read_text(encoding="utf-8"))).digest for path in files]
+    return _hash("\n".join([_this_package().listing(stage), *others]))
 
 
 def write(folder: Path = FOLDER) -> None:
@@ -169,6 +169,11 @@ def write(folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for stage in package.stages:
         (folder / f"{stage}.txt").write_text(package.listing(stage))
+
+
+@cache
+def _this_package() -> Package:
+    return Package()
 
 
 class _Running(ast.NodeTransformer):
@@ -183,8 +188,9 @@ class _Running(ast.NodeTransformer):
         return node.orelse if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
 
 
-def _running(path: Path) -> list[ast.stmt]:
-    tree: ast.Module = _Running().visit(ast.parse(path.read_bytes(), path))
+def running(text: str) -> list[ast.stmt]:
+    """The statements of a module's text, without docstrings and what is there for type checkers."""
+    tree: ast.Module = _Running().visit(ast.parse(text))
     return tree.body
 
 

@@ -1,0 +1,265 @@
+"""What every stage runs, as its list says and as it is."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spurious import code
+from spurious.code import LIBRARIES, Module, Package, fingerprint, running
+
+ROOT = Path(__file__).parents[1]
+STAGES = [
+    "verify", "simulate", "train", "assess", "attack", "audit", "compare", "search", "tune",
+    "report",
+]  # fmt: skip
+# Libraries that compute nothing that a result holds: files, figures, bookkeeping, processes.
+OTHERS = {
+    "click", "dask", "dask_jobqueue", "distributed", "filelock", "grpc", "h5py", "jinja2",
+    "markupsafe", "matplotlib", "mlflow", "psutil", "pydantic", "pydantic_core", "sqlalchemy",
+    "threadpoolctl", "tqdm", "xarray", "yaml",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def package():
+    """The package as it is."""
+    return Package()
+
+
+@pytest.fixture(scope="module")
+def before(package):
+    return {stage: package.listing(stage) for stage in package.stages}
+
+
+class Edited(Package):
+    """The package with another text of one module."""
+
+    def __init__(self, package, path, text):
+        super().__init__(package.folder)
+        self.package, self.path, self.text = package, package.folder / path, text
+
+    def _read(self, name):
+        if self._path(name) != self.path:
+            return self.package._module(name)
+        return Module(name, running(self.text), self.path.name == "__init__.py")
+
+
+@pytest.fixture
+def changed(package, before):
+    """Gives the stages whose list changes when a module's text is another."""
+
+    def compare(path, edit, text=None):
+        text = text or (package.folder / path).read_text()
+        edited = edit(text)
+        assert edited != text
+        base = Edited(package, path, text)
+        after = Edited(package, path, edited)
+        return {name for name in before if after.listing(name) != base.listing(name)}
+
+    return compare
+
+
+def names(package, stage):
+    return {module.name for module in package.modules(stage)}
+
+
+def with_new_constant(text):
+    return text + "\nNEW = 1\n"
+
+
+def test_the_stages_are_those_of_the_command_line_and_of_dvc():
+    assert Package().stages == STAGES
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == {"code", *STAGES}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_of_dvc_depends_on_its_own_list_and_on_no_module_beside(stage):
+    settings = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    assert settings["cmd"].split()[:2] == ["spurious", stage]
+    ours = [path for path in settings["deps"] if path.startswith(("src", "data/code"))]
+    templates = ["src/spurious/templates"] if stage == "report" else []
+    assert sorted(ours) == [f"data/code/{stage}.txt", *templates]
+
+
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("bootstrap.py", {"train", "assess", "attack", "audit", "compare", "search"}),
+        ("seeds.py", set(STAGES)),
+        ("stages/inputs.py", set(STAGES) - {"verify", "simulate"}),
+        ("stages/examples.py", {"attack", "search", "report"}),
+        ("config/search.py", {"search"}),
+        ("inference/distributions.py", set(STAGES) - {"verify", "simulate"}),
+        ("spectra.py", {"train", "assess", "attack", "audit", "compare", "search", "report"}),
+        ("simulation/__init__.py", {"verify", "simulate", "attack"}),
+    ],
+)
+def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
+    assert stages <= changed(path, with_new_constant)
+
+
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("inference/training.py", {"train", "tune"}),
+        ("inference/tuning.py", {"tune"}),
+        ("search/refine.py", {"search"}),
+        ("stages/report.py", {"report"}),
+        ("simulation/verify.py", {"verify"}),
+        ("stages/own.py", set()),  # models of one's own, of which DVC knows nothing
+        ("camels.py", set()),
+        ("code.py", set()),
+    ],
+)
+def test_an_edit_reaches_no_other_stage(changed, path, stages):
+    found = changed(path, with_new_constant)
+    assert found - {"search"} == stages - {"search"}  # a study's name asks for the code
+    assert path == "code.py" or found == stages
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('SCALE = click.option(\n    "--scale",', 'SCALE = click.option(\n    "--size",'),
+        ("FULL = (errno.ENOSPC, ", "FULL = ("),
+    ],
+)
+def test_an_edit_of_the_command_line_reaches_all_stages(changed, old, new):
+    assert changed("cli.py", lambda text: text.replace(old, new)) == set(STAGES)
+
+
+def test_an_edit_of_one_command_reaches_its_stage_only(changed):
+    found = changed("cli.py", lambda text: text.replace("tune as module", "tune as stage"))
+    assert found == {"tune"}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: "# A remark.\n" + text,
+        lambda text: text.replace("\n\n\n", "\n\n\n\n\n"),
+        lambda text: text.replace('    """', '    """In other words: '),
+        lambda text: text.replace("(size: int, ", "(\n    size: int,\n    "),
+        lambda text: text + '\n"""What the last name means."""\n',
+        lambda text: text + "\nif TYPE_CHECKING:\n    from spurious.stages import own\n",
+    ],
+    ids=["comment", "blank lines", "docstrings", "layout", "text", "type checkers"],
+)
+def test_what_is_not_compiled_changes_nothing(changed, edit):
+    text = (
+        '"""Seeds."""\n\n\ndef derive(size: int, root: int) -> int:\n'
+        '    """One."""\n    return size * root\n'
+    )
+    assert changed("seeds.py", edit, text) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.05", "0.06"),
+        ("= 3", "= 4"),
+        ("a + b", "a - b"),
+        ("too low", "too small"),
+        ("a: float", "a: int"),
+        ("    return c", "    return c\n    return c"),
+        ("    if a:\n        b = a\n    c", "    if a:\n        b = a\n        c"),
+    ],
+)
+def test_what_is_compiled_changes_the_list(changed, old, new):
+    text = (
+        "LOW = 0.05\n\n\ndef derive(a: float, b: int = 3) -> float:\n    if a:\n        b = a\n"
+        '    c = a + b or print("too low")\n    return c\n'
+    )
+    found = changed("seeds.py", lambda text: text.replace(old, new), text)
+    assert found == set(STAGES)
+
+
+def test_imports_inside_functions_and_of_submodules_by_their_package_are_found(package):
+    text = (
+        "import spurious.camels\n\n\ndef lazy():\n    from . import views as v\n"
+        "    from spurious import splitting, detection\n"
+    )
+    found = names(Edited(package, "seeds.py", text), "verify")
+    assert {"spurious.camels", "spurious.views", "spurious.splitting"} <= found
+    assert {"spurious.detection", "spurious.detection.minkowski"} <= found  # what its package loads
+
+
+def test_the_lists_have_all_modules_that_importing_the_stages_loads(package):
+    script = """
+import json, sys
+from importlib import import_module
+ours = lambda: [name for name in sys.modules if name.split(".")[0] == "spurious"]
+found = {}
+for stage in sys.argv[1:]:
+    import_module("spurious.cli")
+    import_module(f"spurious.stages.{stage}")
+    found[stage] = ours()
+    for name in found[stage]:
+        del sys.modules[name]
+print(json.dumps(found))
+"""
+    done = subprocess.run([sys.executable, "-c", script, *STAGES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    for stage in STAGES:
+        assert {"spurious", "spurious.cli", f"spurious.stages.{stage}"} <= set(loaded[stage])
+        assert set(loaded[stage]) - names(package, stage) == set()
+
+
+def test_no_module_imports_a_name_that_the_package_lends_its_users():
+    """Such an import loads a module that no list would have."""
+    import spurious
+
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert "spurious" not in [alias.name for alias in node.names], path
+            if isinstance(node, ast.ImportFrom) and node.module == "spurious":
+                lent = [a.name for a in node.names if a.name in spurious._HOME]
+                modules = [name for name in lent if (path.parents[0] / f"{name}.py").exists()]
+                assert lent == modules, path
+
+
+def test_every_library_either_computes_or_is_known_not_to():
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "src").rglob("*.py")
+        for name in Module("", running(path.read_text())).imports
+    }
+    unknown = imported - sys.stdlib_module_names - {"spurious", *LIBRARIES} - OTHERS
+    assert unknown == set()
+    assert set(LIBRARIES) <= imported
+
+
+def test_a_list_has_the_versions_of_the_libraries_that_the_stage_imports(monkeypatch):
+    lines = Package().listing("verify").splitlines()
+    assert "camb 2.0.5" in lines and "flowpm 0.1.1" in lines
+    assert not any(line.startswith(("optuna ", "keras ")) for line in lines)
+    before = fingerprint("verify"), fingerprint("report")
+    monkeypatch.setattr(code.metadata, "version", lambda name: "9" if name == "camb" else "1")
+    of_camb = fingerprint("verify")
+    monkeypatch.setattr(code.metadata, "version", lambda name: "1")
+    assert len({*before, of_camb, fingerprint("verify")}) == 4
+
+
+def test_a_fingerprint_is_that_of_the_stage_and_of_the_files_given(tmp_path):
+    assert fingerprint("search") == fingerprint("search")
+    assert len({fingerprint(stage) for stage in STAGES}) == len(STAGES)
+    own = tmp_path / "my_effects.py"
+    own.write_text("AMPLITUDE = 1.0\n")
+    first = fingerprint("search", [own])
+    own.write_text("AMPLITUDE = 1.0  # of all\n")
+    assert fingerprint("search", [own]) == first != fingerprint("search")
+    own.write_text("AMPLITUDE = 2.0\n")
+    assert fingerprint("search", [own]) != first
+
+
+def test_a_stage_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"stage = 'trian': must be one of verify, simulate, "):
+        fingerprint("trian")
