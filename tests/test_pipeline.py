@@ -535,7 +535,7 @@ def test_dvc_knows_every_stage_of_the_pilot():
     names = {line.split()[0] for line in dvc("stage", "list", "--name-only").splitlines()}
     run = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]
     stages = {"simulate", "assess", "audit", "compare", "search", "report"}
-    expected = {"verify", *(f"{stage}@pilot" for stage in stages)}
+    expected = {"code", "verify", *(f"{stage}@pilot" for stage in stages)}
     expected |= {f"train@pilot-{name}" for name in run["posteriors"]}
     expected |= {f"attack@pilot-{group}" for group in run["attacks"]}
     assert names == expected
@@ -545,6 +545,8 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
     edges = dvc("dag", "--dot").splitlines()
     for before, after in (
         ("data.dvc", "verify"),
+        ("code", "verify"),
+        ("code", "search@pilot"),
         ("verify", "simulate@pilot"),
         ("simulate@pilot", "train@pilot-compact"),
         ("train@pilot-likelihood", "assess@pilot"),
