@@ -197,6 +197,9 @@ def test_monte_carlo_kl(linear_posterior, maps):
     exact = damage.measure(maps, perturbed, linear_posterior, BOX)
     sampled = damage.measure(maps, perturbed, Sampled(), BOX)
     np.testing.assert_allclose(sampled.shift, exact.shift, rtol=1e-8)
+    assert np.all(exact.kl_error == 0) and exact.row(1)["kl_sampling_error"] == 0
+    assert sampled.row(1)["kl_sampling_error"] == pytest.approx(sampled.kl_error.mean())
+    assert np.all(sampled.kl_error > 0)
     # The log ratio of two such Gaussians has variance 2 KL; 1024 draws, five standard errors.
     error = np.sqrt(2 * exact.kl_perturbed_clean / 1024)
     assert np.all(np.abs(sampled.kl_perturbed_clean - exact.kl_perturbed_clean) < 5 * error)

@@ -22,7 +22,9 @@ key of the row                  meaning; each is {"mean", "low", "high"}, a 95 %
 
 <spectrum> is `raw` (maps as they are, counts) or `contrast` (each over its own mean, minus 1).
 Means are over trainings and maps. `n_maps` is the number of maps, the largest of all trainings,
-`n_trainings` that of trainings, and `largest_mean_change` the largest `abs_mean_change` of any map.
+`n_trainings` that of trainings, and `largest_mean_change` the largest `abs_mean_change` of a map.
+`kl_sampling_error` bounds the standard error of `kl_perturbed_clean` where that is drawn for want
+of a closed form: the mean of the maps' errors, as if all erred alike; 0 for single Gaussians.
 `spectrum` holds arrays over the bins:
 `k` (h/Mpc), `n_modes`, `cosmic_variance` (relative, of one map), and for each of `raw` and
 `contrast` the clean and perturbed mean spectrum `clean` and `perturbed`; `mean_change`
@@ -43,7 +45,7 @@ from tqdm import tqdm
 
 from spurious import spectra
 from spurious.bootstrap import Hierarchy
-from spurious.inference.distributions import kl
+from spurious.inference.distributions import kl, kl_and_error
 from spurious.inference.posterior import Posterior
 
 BATCH = 32  # maps in memory at a time, by default: 3000 maps need less than 1 GB in all
@@ -71,12 +73,14 @@ class PosteriorChange:
         kl_perturbed_clean: KL(q(. | perturbed) || q(. | clean)) in nats, (n,).
         kl_clean_perturbed: the other direction, (n,).
         shift: posterior mean, perturbed minus clean, in clean standard deviations, (n, p).
+        kl_error: standard error of `kl_perturbed_clean` where that is drawn, nats, (n,).
     """
 
     names: tuple[str, ...]
     kl_perturbed_clean: np.ndarray
     kl_clean_perturbed: np.ndarray
     shift: np.ndarray
+    kl_error: np.ndarray
 
     @property
     def kl_symmetrised(self) -> np.ndarray:
@@ -160,6 +164,7 @@ def pooled_row(
     row: dict[str, Any] = {
         "n_maps": max(len(change.shift) for change in changes),
         "n_trainings": len(changes),
+        "kl_sampling_error": float(np.mean([change.kl_error.mean() for change in changes])),
     }
     row |= {
         key: resamples.mean_interval([one[key] for one in scalars], not key.startswith("shift_"))
@@ -175,7 +180,7 @@ def mean_change(changes: Sequence[PosteriorChange]) -> PosteriorChange:
         changes[0].names,
         *(
             np.mean([getattr(one, name) for one in changes], axis=0)
-            for name in ("kl_perturbed_clean", "kl_clean_perturbed", "shift")
+            for name in ("kl_perturbed_clean", "kl_clean_perturbed", "shift", "kl_error")
         ),
     )
 
@@ -330,8 +335,10 @@ def _measure_batch(
 
 def _change(before: Any, after: Any) -> dict[str, np.ndarray]:
     """What happened to the posteriors of a batch of maps."""
+    divergence, error = kl_and_error(after, before)
     return {
-        "kl_perturbed_clean": kl(after, before).numpy(),
+        "kl_perturbed_clean": divergence.numpy(),
+        "kl_error": error.numpy(),
         "kl_clean_perturbed": kl(before, after).numpy(),
         "shift": ((after.mean() - before.mean()) / before.stddev()).numpy(),
     }
