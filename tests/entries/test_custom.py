@@ -128,7 +128,7 @@ def test_the_page_leads_to_a_perturbation(data, linear_posterior):
 def test_its_last_example_runs(data, capsys):
     head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
     network = compact(data.maps.shape[-1], head, Standardiser(64.0, 39.0), seed=1)
-    NetworkPosterior(network).save(Path("models/pilot/compact.keras"))
+    NetworkPosterior(network).save(Path("models/pilot/compact/1.keras"))
     write_maps(Path("data/pilot/maps.h5"), data)
     exec(BLOCKS[2], {})
     assert "kl_perturbed_clean" in capsys.readouterr().out
