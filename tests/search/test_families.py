@@ -102,6 +102,49 @@ def test_widths_turn_gradients_into_those_by_the_scaled_parameters():
     np.testing.assert_allclose(family.widths, expected)
 
 
+def test_what_lies_on_an_end_of_its_range_is_named():
+    family = ALL["logistic"]
+    assert family.at_bound(np.array([0.0, 0.5, 1.0])) == ["a", "beta"]
+    assert family.at_bound(np.array([0.002, 0.9995, 0.998])) == ["transition"]
+    # Through the reported parameters, which are not the coordinates.
+    point = family.point(family.parameters(np.array([1.0, 0.3, 0.5])))
+    assert family.at_bound(point) == ["a"]
+
+
+def test_scaled_coordinates_give_the_systematic_of_the_point(make_maps):
+    family, maps = ALL["logistic"], make_maps(2, 16).astype(np.float64)
+    point = np.array([0.7, 0.4, 0.2])
+    scaled = family.scaled(point)
+    values = family.coordinate_values(point)
+    np.testing.assert_allclose(
+        scaled, [np.log(values["a"]), np.log(values["transition"]), np.arcsinh(values["beta"])]
+    )
+    np.testing.assert_allclose(
+        family.scaled_effect(tf.constant(scaled))(maps), family.effect(point)(maps), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("logistic", {}, {"a": (0.001, 20.0), "transition": (0.5, 4000.0), "beta": (-300, 300)}),
+        ("calibration", {"log_slopes": {"low": -0.3, "high": 0.05}}, {"log_slopes": (-1, 0.5)}),
+        ("saturation", {"sharpness": 4.0}, {"strength": (1e-4, 1), "threshold": (1, 20000)}),
+        ("beam", {}, {"mismatch": (-0.5, 1.0)}),
+        ("correlated_noise", {}, {"rms": (0, 200), "index": (-4, 2)}),
+        ("stripes", {"amplitude": {"low": 2, "high": 9}}, {"amplitude": (0.2, 90)}),
+        ("stripes", {"amplitude": {"low": -9, "high": -2}}, {"amplitude": (-90, -0.2)}),
+    ],
+)
+def test_wider_ranges_reach_ten_times_as_far_as_is_plausible(name, given, wanted):
+    search = config.Search.model_validate(
+        {"fences": {"power": 0.05}, "families": {name: {"kind": name} | given}}
+    )
+    wide = search.families[name].widened(10)
+    assert {key: (one.low, one.high) for key, one in wide.free.items()} == pytest.approx(wanted)
+    assert type(wide).model_validate(wide.model_dump()) == wide
+
+
 def test_the_calibration_has_at_least_six_slopes_in_order(make_maps):
     family = ALL["calibration"]
     assert family.dimension >= 6

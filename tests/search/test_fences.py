@@ -6,12 +6,13 @@ import tensorflow as tf
 from scipy import stats
 
 from spurious import damage
+from spurious.detection.scattering import scattering
 from spurious.perturbations.systematics import Logistic
 from spurious.search.fences import FENCES, FenceValue, Observed, build_fences, whitening
 
 BOX = 100.0
 N = 16
-COUNT = 20
+COUNT = 24
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +54,20 @@ def soft_shares(maps, edges):
 
 
 def detectability(clean, perturbed, labels):
-    """d'^2 of each map, with the shrunk covariance as in the paper of Chen et al., Eq. 23."""
+    """d'^2 of each map by its PDF."""
     maps = np.asarray(clean, np.float64)
     field = np.log(np.maximum(maps / maps.mean(axis=(1, 2), keepdims=True), 0.01))
     edges = np.quantile(field, (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.998))
-    before, after = soft_shares(clean, edges), soft_shares(perturbed, edges)
+    return in_scatters(soft_shares(clean, edges), soft_shares(perturbed, edges), labels)
+
+
+def in_scatters(before, after, labels):
+    """d'^2 of each map, with the shrunk covariance as in the paper of Chen et al., Eq. 23."""
+    maps, p = before, before.shape[1]
     x, y = labels.T
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
     left = before - terms @ np.linalg.pinv(terms) @ before
-    n, p = len(maps) - 6, len(edges)
+    n = len(maps) - 6
     scale = np.sqrt((left**2).sum(0) / n)
     s = (left / scale).T @ (left / scale) / n
     rho = ((1 - 2 / p) * np.trace(s @ s) + np.trace(s) ** 2) / (
@@ -90,6 +96,9 @@ def changes(name, clean, perturbed, labels):
         "mean_shift": (after / before - 1)[:, None] ** 2,
         "rms": np.mean((perturbed - clean) ** 2, axis=(1, 2))[:, None],
         "pdf": detectability(clean, perturbed, labels)[:, None],
+        "scattering": in_scatters(*(scattering(x).numpy() for x in (clean, perturbed)), labels)[
+            :, None
+        ],
         "mean_power": change,
         "mean_raw_power": change,
         "mean_cosmic": cosmic,
@@ -203,7 +212,7 @@ def test_the_raw_spectrum_is_blind_to_a_shift_of_the_mean_and_the_contrast_is_no
 
 def test_the_contrast_is_blind_to_a_gain_and_the_mean_is_not(maps, labels):
     louder = maps * np.float32(1.1)
-    for name in ("power", "cosmic", "chi2", "mean_power", "pdf"):
+    for name in ("power", "cosmic", "chi2", "mean_power", "pdf", "scattering"):
         assert height(name, maps, louder, labels) < 1e-3
     assert height("raw_power", maps, louder) == pytest.approx(0.21, rel=1e-3)
     assert height("mean_shift", maps, louder) == pytest.approx(0.1, rel=1e-4)

@@ -103,6 +103,7 @@ def test_what_cannot_keep_within_a_fence_is_said_so(linear_posterior, make_maps)
     low, high = front(objective, [np.array([0.6])], "rms", [1.0, 4.0], {}, STEPS)
     assert (low.feasible, high.feasible) == (False, True)
     assert low.parameters["amplitude"] == pytest.approx(2.0, rel=1e-3)
+    assert (low.at_bound, high.at_bound) == (("amplitude",), ())
 
 
 def test_a_front_without_a_start_is_refused(objective):
@@ -110,16 +111,21 @@ def test_a_front_without_a_start_is_refused(objective):
         front(objective, [], "power", HEIGHTS, LIMITS, STEPS)
 
 
-def test_the_figure_shows_families_ceilings_and_the_fence():
+def test_the_figure_shows_families_references_and_the_fence():
     curves = {"power": {"one": [(0.1, 3.0), (0.01, 1.0)], "none": []}, "cosmic": {"one": [(1, 2)]}}
-    ceilings = {"power": {"bim": [(0.01, 5.0), (0.1, 9.0)], "phase_only": [(0.0, 2.5)]}}
-    figure = figures.fronts(curves, {"power": {"paper": (0.12, 0.4)}}, ceilings, {"power": 0.05})
+    beside = {"power": {"keeps the norm": (0.02, 5.0), "phase only": (0.0, 2.5)}}
+    figure = figures.fronts(curves, {"power": {"paper": (0.12, 0.4)}}, beside, {"power": 0.05})
     power, cosmic = figure.axes
     lines = {line.get_label(): line for line in power.get_lines()}
     np.testing.assert_allclose(lines["one"].get_xdata(), [1.0, 10.0])  # in per cent, in order
     np.testing.assert_allclose(lines["one"].get_ydata(), [1.0, 3.0])
     assert "none" not in lines
-    assert lines["phase only"].get_ydata() == [2.5, 2.5]
+    assert list(lines["phase only"].get_ydata()) == [2.5, 2.5]
+    reference = lines["keeps the norm"]
+    np.testing.assert_allclose([reference.get_xdata()[0], reference.get_ydata()[0]], [2.0, 5.0])
+    assert (reference.get_linestyle(), len(reference.get_xdata())) == ("None", 1)
     np.testing.assert_allclose(lines["fence of the search"].get_xdata(), 5.0)
     assert [line.get_xdata()[0] for line in cosmic.get_lines()] == [1.0]
     assert power.get_xscale() == "log"
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert not any("ceiling" in one for one in told)

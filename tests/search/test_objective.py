@@ -34,8 +34,9 @@ POINTS = {
     "baryons": [np.array([0.7, 0.2])],
 }
 CASES = [(name, point) for name, points in POINTS.items() for point in points]
-COUNT, CONFIDENCE = 16, 0.9
-EACH = 1 - (1 - CONFIDENCE) / len(FENCES)  # all of them hold with the confidence
+COUNT, CONFIDENCE = 20, 0.9
+FENCED = {name: [f for f in FENCES if f != "scattering"] for name in POINTS}
+FENCED["beam"] = list(FENCES)  # it takes long to build that one's program
 GROUPS = np.arange(COUNT) // 2  # two maps of each simulation
 LABELS = np.random.default_rng(7).uniform(size=(COUNT, 2))
 GOALS = {
@@ -60,7 +61,7 @@ def objectives(maps, linear_posterior):
             linear_posterior,
             BOX,
             family,
-            fences=tuple(FENCES),
+            fences=FENCED[name],
             confidence=CONFIDENCE,
             groups=GROUPS,
             labels=LABELS,
@@ -76,7 +77,9 @@ def in_double(family, point, maps, posterior):
     shift = (posterior.means(perturbed) - posterior.means(density)) / posterior.scale
     before = Observed(tf.constant(density), BOX, GROUPS, LABELS)
     after = Observed(tf.constant(perturbed), BOX)
-    fences = {name: fence.values(after, before, EACH).numpy() for name, fence in FENCES.items()}
+    names = FENCED[family.name]
+    each = 1 - (1 - CONFIDENCE) / len(names)  # so that all of them hold with the confidence
+    fences = {name: FENCES[name].values(after, before, each).numpy() for name in names}
     return 0.5 * np.sum(shift**2, axis=1).mean(), fences
 
 
@@ -297,7 +300,7 @@ def test_the_network_is_called_as_often_as_is_counted(maps, linear_posterior):
             return linear_posterior(x)
 
     objective = Objective(
-        maps, Counting(), BOX, FAMILIES["logistic"], fences=tuple(FENCES), labels=LABELS
+        maps, Counting(), BOX, FAMILIES["logistic"], fences=FENCED["logistic"], labels=LABELS
     )
     assert calls == [COUNT]  # the clean maps
     objective(POINTS["logistic"][0])

@@ -91,11 +91,21 @@ class Logistic(Family):
     LOGARITHMIC = ("a", "transition")
 
     kind: Literal["logistic"]
-    a: Bounds = Field(_bounds(0.01, 2.0), description="slope, 1/count; in its logarithm")
-    transition: Bounds = Field(
-        _bounds(5.0, 400.0), description="-b/a in counts, where it switches; in its logarithm"
+    a: Bounds = Field(
+        _bounds(0.01, 2.0),
+        description="slope, 1/count; in its logarithm. 1/a is the switch's width: from more than "
+        "the mean density of 64, where it is nearly a gain, to half a particle, where it is a step",
     )
-    beta: Bounds = Field(_bounds(-30.0, 30.0), description="counts; in asinh(beta), both signs")
+    transition: Bounds = Field(
+        _bounds(5.0, 400.0),
+        description="-b/a in counts, where it switches; in its logarithm. From below the "
+        "emptiest pixel of the pilot to where one in a thousand lies above",
+    )
+    beta: Bounds = Field(
+        _bounds(-30.0, 30.0),
+        description="counts; in asinh(beta), both signs. Half the mean density, ten times the "
+        "paper's: a larger one empties or doubles whole ranges of density, which nobody overlooks",
+    )
 
 
 class Calibration(Family):
@@ -111,7 +121,9 @@ class Calibration(Family):
         description="counts, increasing from 0; by default 7 slopes between 8 knots",
     )
     log_slopes: Bounds = Field(
-        _bounds(-1.0, 1.0), description="of each ln of the mean slope between two knots"
+        _bounds(-1.0, 1.0),
+        description="of each ln of the mean slope between two knots: 0.3 is a slope off by a "
+        "third, more than instruments that are calibrated at all; 1 is what is plausible at most",
     )
 
     @model_validator(mode="after")
@@ -128,9 +140,21 @@ class Saturation(Family):
     LOGARITHMIC = ("strength", "threshold", "sharpness")
 
     kind: Literal["saturation"]
-    strength: Parameter = Field(_bounds(0.001, 1.0), description="in its logarithm")
-    threshold: Parameter = Field(_bounds(10.0, 2000.0), description="counts; in its logarithm")
-    sharpness: Parameter = Field(_bounds(0.5, 20.0), description="in its logarithm")
+    strength: Parameter = Field(
+        _bounds(0.001, 1.0),
+        description="in its logarithm. Power law x^(1 - strength) above the threshold: from what "
+        "changes the brightest pixel by half a per cent to a detector that is full",
+    )
+    threshold: Parameter = Field(
+        _bounds(10.0, 2000.0),
+        description="counts; in its logarithm. From below the emptiest pixel of the pilot, where "
+        "all are bent, to the brightest",
+    )
+    sharpness: Parameter = Field(
+        _bounds(0.5, 20.0),
+        description="in its logarithm. From a bend over two decades of density to an edge: all "
+        "that is plausible",
+    )
 
 
 class GainDrift(Family):
@@ -294,6 +318,9 @@ class Fences(Section):
     rms: float | None = Field(None, ge=1e-3, le=1e4, description="RMS change of a pixel, counts")
     pdf: float | None = Field(
         None, ge=0.01, le=100, description="RMS over maps of d' of the PDF: AUROC Phi(d' / sqrt 2)"
+    )
+    scattering: float | None = Field(
+        None, ge=0.01, le=100, description="the same of the scattering transform"
     )
     mean_power: float | None = Field(
         None, ge=LEAST, lt=1, description="max over bins of |dP/P| of the mean spectrum, contrast"

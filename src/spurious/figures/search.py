@@ -13,14 +13,21 @@ from matplotlib.ticker import StrMethodFormatter
 from spurious.figures.style import CLEAN, PALETTE, colours, pretty
 
 FENCE_LABELS = {
-    "power": r"largest $|\Delta P/P|$ of the contrast [%]",
-    "cosmic": r"largest $|\Delta P|$ in one map's cosmic variances",
-    "chi2": r"$\chi^2$ of $\Delta P$ against one map's cosmic variance",
-    "raw_power": r"largest $|\Delta P/P|$ of the counts [%]",
-    "mean_shift": "|change of the mean density| [%]",
+    "power": r"largest RMS over maps of $\Delta P/P$, contrast [%]",
+    "cosmic": r"largest RMS over maps of $\Delta P$ in one map's cosmic variances",
+    "chi2": r"$\chi^2$ of a map's $\Delta P$ against its cosmic variance",
+    "raw_power": r"largest RMS over maps of $\Delta P/P$, counts [%]",
+    "mean_shift": "RMS over maps of the change of a map's mean [%]",
     "rms": "RMS change [counts]",
+    "pdf": r"RMS over maps of $d'$ of the PDF",
+    "scattering": r"RMS over maps of $d'$ of the scattering transform",
+    "mean_power": r"largest $|\Delta P/P|$ of the mean spectrum, contrast [%]",
+    "mean_cosmic": r"largest $|\Delta P|$ of the mean spectrum in one map's cosmic variances",
+    "mean_chi2": r"$\chi^2$ of the mean $\Delta P$ against one map's cosmic variance",
+    "mean_raw_power": r"largest $|\Delta P/P|$ of the mean spectrum, counts [%]",
+    "mean_density": "|change of the mean density| [%]",
 }
-PERCENT = ("power", "raw_power", "mean_shift")
+PERCENT = ("power", "raw_power", "mean_shift", "mean_power", "mean_raw_power", "mean_density")
 Curve = Sequence[tuple[float, float]]
 """Pairs (height of the fence, mean KL in nats)."""
 
@@ -46,16 +53,17 @@ def search_history(values: np.ndarray, changes: np.ndarray, limit: float) -> Fig
 def fronts(
     curves: Mapping[str, Mapping[str, Curve]],
     points: Mapping[str, Mapping[str, tuple[float, float]]],
-    ceilings: Mapping[str, Mapping[str, Curve]],
+    references: Mapping[str, Mapping[str, tuple[float, float]]],
     limits: Mapping[str, float],
 ) -> Figure:
-    """KL against the height of each fence, a panel each: families, paper's point, ceilings.
+    """KL against the height of each fence, a panel each: families, paper's point, references.
 
     Args:
         curves: fence -> family -> its Pareto front.
         points: fence -> name -> one systematic, such as the paper's.
-        ceilings: fence -> attack -> what it reaches. One that lies below the panel's heights, such
-            as an attack that leaves the spectrum alone, holds at all of them: a level line.
+        references: fence -> what an attack respects -> its height and KL. One that lies below the
+            panel's heights, such as an attack that leaves the spectrum alone, keeps within all of
+            them: a level line. None is a ceiling: each has a limit of its own.
         limits: fence -> height at which the search was run; fences without one have no line.
     """
     figure = Figure(figsize=(5.2 * len(curves), 4.6), layout="constrained")
@@ -70,9 +78,8 @@ def fronts(
                 continue
             x, y = np.transpose(sorted(curve))
             axes.plot(unit * x, y, "o-", color=shade[name], label=pretty(name))
-        for number, (name, curve) in enumerate(ceilings.get(fence, {}).items()):
-            style = {"color": "0.35", "linestyle": ("--", ":", "-.")[number % 3]}
-            _ceiling(axes, unit, curve, lowest, {**style, "label": pretty(name)})
+        for number, (name, place) in enumerate(references.get(fence, {}).items()):
+            _reference(axes, unit, place, lowest, number, name)
         for name, (x, y) in points.get(fence, {}).items():
             axes.plot(unit * x, y, "*", color=CLEAN, markersize=13, label=pretty(name))
         if fence in limits:
@@ -92,12 +99,13 @@ def fronts(
     return figure
 
 
-def _ceiling(
-    axes: Axes, unit: float, curve: Curve, lowest: float, style: Mapping[str, Any]
+def _reference(
+    axes: Axes, unit: float, place: tuple[float, float], lowest: float, number: int, name: str
 ) -> None:
-    """A level line for what lies below all heights, else a line through its points."""
-    x, y = np.transpose(sorted(curve))
-    if x.max() < lowest:
-        axes.axhline(y.max(), **style)
+    """A level line for what lies below all heights, else a mark."""
+    x, y = place
+    if x < lowest:
+        style = ("--", ":", "-.")[number % 3]
+        axes.axhline(y, color="0.35", linestyle=style, linewidth=1, label=name)
     else:
-        axes.plot(unit * x, y, marker="s", **style)
+        axes.plot(unit * x, y, marker="sDv^P"[number % 5], color="0.35", linestyle="", label=name)

@@ -15,6 +15,7 @@ fence              height                                        tolerance  blin
 `mean_shift`       RMS(m' / m - 1)                               1e-6       what keeps each mean
 `rms`              RMS over pixels and maps of the change        1e-4       nothing
 `pdf`              RMS of the detectability d' of the PDF        1e-3       places; gains
+`scattering`       the same of the scattering transform          1e-2       gains; absolute phases
 *change of the mean over maps, where opposite changes cancel; without a margin*
 `mean_power`       max over bins of |<P'> / <P> - 1|, contrast   1e-5       what cancels; gains
 `mean_cosmic`      the same, each bin in units of c              1e-4       the same
@@ -44,11 +45,12 @@ The winner of a search is by chance too low in its own bins; Bonferroni, which t
 for independent, is too strict by about as much, see docs/search.md.
 
 **Detectability.** `pdf` looks at the share of pixels above each of `QUANTILES` of ln(density / mean
-of the map), with steps softened by `SOFTNESS`. d'^2 = d^T C^-1 d is the squared change d of these
-shares in units of their scatter C from map to map at a fixed cosmology: the covariance of what a
-quadratic in the parameters leaves, shrunk as by Chen et al. (2010, IEEE Trans. Signal Process. 58,
-5016; OAS). A linear detector that knows the cosmology and the change tells one such map from a
-clean one with AUROC = Phi(d' / sqrt(2)): 0.64 for d' = 0.5, 0.76 for 1, 0.92 for 2.
+of the map), with steps softened by `SOFTNESS`; `scattering` at the coefficients of
+`spurious.detection.scattering`. d'^2 = d^T C^-1 d is the squared change d of these statistics in
+units of their scatter C from map to map at a fixed cosmology: the covariance of what a quadratic in
+the parameters leaves, shrunk as by Chen et al. (2010, IEEE Trans. Signal Process. 58, 5016; OAS). A
+linear detector that knows the cosmology and the change tells one such map from a clean one with
+AUROC = Phi(d' / sqrt(2)): 0.64 for d' = 0.5, 0.76 for 1, 0.92 for 2.
 
 The tolerance is the rounding of float32: a value in double precision differs from the height by
 less. A point is within a fence if its height, as measured, is at most the limit.
@@ -66,6 +68,7 @@ import tensorflow as tf
 from scipy import stats
 
 from spurious import spectra
+from spurious.detection.scattering import scattering
 from spurious.perturbations.base import like
 
 FLOOR = 1e-14  # squared heights, keeps the RMS differentiable where nothing is changed
@@ -83,7 +86,7 @@ class Observed:
         box_size: side of a map, Mpc/h.
         groups: number of the simulation that each map is of, (batch,); default: one a map. Only
             those of the clean maps are asked for.
-        labels: true parameters (batch, p); only `pdf` needs them, of the clean maps.
+        labels: true parameters (batch, p), which `pdf` and `scattering` need of the clean maps.
     """
 
     def __init__(
@@ -143,15 +146,24 @@ class Observed:
         return tf.stack(shares, axis=1)
 
     @cached_property
-    def whitening(self) -> np.ndarray:
-        """W with W W^T = C^-1, C the scatter of the PDF from map to map at a fixed cosmology.
+    def scattering(self) -> tf.Tensor:
+        """Logarithms of the scattering coefficients, (batch, d)."""
+        return scattering(self.maps)
 
-        Raises:
-            ValueError: there are no labels, or too few maps.
-        """
+    @cached_property
+    def pdf_whitening(self) -> np.ndarray:
+        """See `whitening`; of the PDF."""
+        return self._whitening("pdf", self.above(self.edges))
+
+    @cached_property
+    def scattering_whitening(self) -> np.ndarray:
+        """See `whitening`; of the scattering coefficients."""
+        return self._whitening("scattering", self.scattering)
+
+    def _whitening(self, name: str, statistics: tf.Tensor) -> np.ndarray:
         if self.labels is None:
-            raise ValueError("the fence pdf needs the true parameters of the maps")
-        return whitening(np.asarray(self.above(self.edges), np.float64), self.labels)
+            raise ValueError(f"the fence {name} needs the true parameters of the maps")
+        return whitening(np.asarray(statistics, np.float64), self.labels)
 
 
 @dataclass(frozen=True)
@@ -299,8 +311,16 @@ def _squared_pixels(after: Observed, before: Observed) -> tf.Tensor:
 
 def _squared_pdf(after: Observed, before: Observed) -> tf.Tensor:
     change = after.above(before.edges) - before.above(before.edges)
-    white = change @ like(before.whitening, change)
-    return tf.reduce_sum(white**2, axis=1, keepdims=True)
+    return _whitened(change, before.pdf_whitening)
+
+
+def _squared_scattering(after: Observed, before: Observed) -> tf.Tensor:
+    return _whitened(after.scattering - before.scattering, before.scattering_whitening)
+
+
+def _whitened(change: tf.Tensor, root: np.ndarray) -> tf.Tensor:
+    """d'^2 of each map, (batch, 1)."""
+    return tf.reduce_sum((change @ like(root, change)) ** 2, axis=1, keepdims=True)
 
 
 def _mean_power(after: Observed, before: Observed) -> tf.Tensor:
@@ -343,6 +363,7 @@ FENCES: dict[str, Fence] = {
         Fence("mean_shift", "", 1e-6, _squared_shift),
         Fence("rms", "count", 1e-4, _squared_pixels),
         Fence("pdf", "d'", 1e-3, _squared_pdf),
+        Fence("scattering", "d'", 1e-2, _squared_scattering),
         _of_means("mean_power", "", 1e-5, _mean_power),
         _of_means("mean_cosmic", "cosmic variances", 1e-4, _mean_cosmic),
         _of_means("mean_chi2", "", 1e-4, _mean_chi2),

@@ -26,6 +26,7 @@ class FrontPoint:
         heights: what each fence says.
         least_density: smallest density before clipping at zero, counts.
         feasible: false if nothing within all fences was found: then it is what is nearest.
+        at_bound: names of the parameters that lie on an end of their range.
     """
 
     fence: str
@@ -36,6 +37,7 @@ class FrontPoint:
     heights: dict[str, float]
     least_density: float
     feasible: bool
+    at_bound: tuple[str, ...] = ()
 
 
 def front(
@@ -117,4 +119,5 @@ def _told(
         heights={name: value.height for name, value in evaluation.fences.items()},
         least_density=evaluation.least_density,
         feasible=rank(evaluation, limits)[0] == 2,
+        at_bound=tuple(objective.family.at_bound(best.point)),
     )

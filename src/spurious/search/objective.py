@@ -80,6 +80,9 @@ class Objective:
         labels: true parameters of the maps (n, p), for fences that ask for them.
 
     Attributes:
+        family: what the coordinates mean.
+        goal: what is maximised.
+        box_size: side of a map, Mpc/h.
         work: network work so far, in forward passes of one network over all maps: a backward pass
             counts two, and the pass over the clean maps, which all competitors need, is left out.
             Fences need no network.
@@ -107,7 +110,7 @@ class Objective:
         self._posteriors = tuple(posterior) if isinstance(posterior, Sequence) else (posterior,)
         if not self._posteriors:
             raise ValueError("an objective needs at least one posterior")
-        self._box_size = box_size
+        self.box_size = box_size
         self._confidence = None if confidence is None else 1 - (1 - confidence) / len(fences)
         self._maps = tf.constant(maps, tf.float32)
         self._clean = [one(self._maps) for one in self._posteriors]
@@ -200,7 +203,7 @@ class Objective:
         return perturbed, tf.stack(derivatives)
 
     def _fence_values(self, perturbed: tf.Tensor) -> tf.Tensor:
-        observed = Observed(perturbed, self._box_size)
+        observed = Observed(perturbed, self.box_size)
         return tf.concat([self._values_of(one, observed) for one in self._fences], axis=0)
 
     def _values_of(self, fence: Fence, observed: Observed) -> tf.Tensor:

@@ -17,28 +17,40 @@ LEVEL = 0.98  # of the best: what comes that near is no worse
 def promise(evaluation: Evaluation, limits: Mapping[str, float]) -> float:
     """The value that a point would about have if its change were scaled down to fit the fences.
 
-    Most heights are linear in a small amplitude; a value is too, or quadratic. A climb may be far
-    outside the fences for most of its way, and this tells where it is going. Of a quadratic value,
-    the square root is returned.
+    In the unit of the value itself, so that it compares with the values of other trials. Most
+    heights are linear in a small amplitude; a value is too, or quadratic. A climb may be far
+    outside the fences for most of its way, and this tells where it is going.
     """
     ratios = [evaluation.fences[name].height / limit for name, limit in limits.items()]
-    value = evaluation.value
+    scale = max(1.0, *ratios)
     if evaluation.quadratic:
-        value = np.sqrt(max(value, 0.0))
-    return float(value / max(1.0, *ratios))
+        return float(max(evaluation.value, 0.0) / scale**2)
+    return float(evaluation.value / scale)
 
 
-def hopeless(promises: Sequence[float], best: float, dimension: int) -> bool:
+def hopeless(
+    promises: Sequence[float], best: float, dimension: int, quadratic: bool = False
+) -> bool:
     """Whether a climb will most likely stay below `best`.
 
-    A quasi-Newton method learns the curvature in about as many steps as there are coordinates.
+    A quasi-Newton method learns the curvature in about as many steps as there are coordinates. What
+    is climbed, and here carried on, is the root of a value that is quadratic in a small change.
 
     Args:
         promises: largest so far, at each step from the start on.
-        best: the promise of the best feasible point of the study.
+        best: the value of the best feasible point of the study.
         dimension: number of coordinates.
+        quadratic: whether the values are, see `spurious.search.goals.Goal`.
     """
     if len(promises) <= max(FIRST_STEP, dimension):
         return False
-    gain = promises[-1] - promises[-1 - LOOK_BACK]
-    return promises[-1] + OPTIMISM * gain < best - (1 - LEVEL) * abs(best)
+    last, before, to_beat = (
+        _root(value) if quadratic else value
+        for value in (promises[-1], promises[-1 - LOOK_BACK], best)
+    )
+    return last + OPTIMISM * (last - before) < to_beat - (1 - LEVEL) * abs(to_beat)
+
+
+def _root(value: float) -> float:
+    """Of what is at least 0; minus infinity, where there is no best yet, stays."""
+    return float(np.sqrt(max(value, 0.0))) if np.isfinite(value) else value

@@ -14,20 +14,26 @@ from spurious import figures, tracking
 from spurious.config import Config
 from spurious.files import md5, read_json, write_json
 from spurious.search import artifacts, study
-from spurious.search.families import Family, build_families
+from spurious.search.families import Family, build_families, build_family
 from spurious.search.front import FrontPoint, front
 from spurious.search.objective import Objective
+from spurious.search.refine import Path as Climb
+from spurious.search.refine import refine
 from spurious.search.result import Found, Result
 from spurious.stages.inputs import files
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
 from spurious.stages.winners import (
+    Tried,
     Witnesses,
-    ceilings,
+    attack_row,
     confirmed,
     papers,
     pictures,
+    pure_gain,
+    references,
     transfer,
+    write_winners,
 )
 from spurious.studies import chosen, open_study
 
@@ -36,6 +42,8 @@ KEPT = 8  # trials of a study that are runs of their own
 HURT = 0.1  # of the target's KL, from where on a systematic counts as transferred
 FRONT_STEPS = 6  # SLSQP iterations of a climb, which begins near its end
 FRONT_STARTS = 2  # trials from which a front is climbed: where the fence is low, another may win
+WIDER = 10.0  # times as far as the ranges reach is looked at, where a winner lies on an end
+WIDER_STEPS = 12  # SLSQP iterations of a climb in the wider ranges
 APART = 0.2  # distance in the cube between them
 
 
@@ -46,6 +54,12 @@ class Searched:
     family: Family
     result: Result
     fronts: dict[str, list[FrontPoint]]
+    wider: dict[str, Any] | None = None
+
+    @property
+    def point(self) -> np.ndarray | None:
+        """Where in the cube `told` is, (d,)."""
+        return None if self.told is None else self.family.point(self.told.parameters)
 
     @property
     def told(self) -> Found | None:
@@ -72,15 +86,24 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
     with tracking.start("search", config.scale, inputs=inputs) as log:
         log.params(config.search.model_dump() | {"seed": config.seed})
         log.dataset(witnesses.searched, layout.maps, context="search")
-        searched, families = {}, {}
+        searched, families, winners = {}, {}, {}
         for objective in objectives(witnesses):
             name = objective.family.name
             found = _search(witnesses, objective, place)
-            searched[name] = Searched(objective.family, found, _fronts(config, objective, found))
-            families[name] = outcome(witnesses, searched[name])
+            searched[name] = one = Searched(
+                objective.family,
+                found,
+                _fronts(config, objective, found),
+                wider(config, objective, found),
+            )
+            if one.point is not None:
+                winners[name] = Tried(witnesses, one.family.effect(one.point))
+            families[name] = outcome(witnesses, one, winners.get(name))
             with log.child(f"study {name}", {"family": name}) as own:
-                _track(own, searched[name], families[name])
-            _illustrate(witnesses, searched[name], place)
+                _track(own, one, families[name])
+            if name in winners:
+                _illustrate(witnesses, one, winners[name], place)
+        write_winners(witnesses, winners)
         metrics = headline(witnesses, searched, families)
         write_json(
             layout.result("study.json"),
@@ -100,7 +123,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             log.artifact(layout.result(name))
         histories = {name: _history(one.result) for name, one in searched.items()}
         save_figures(layout, log, histories, "search")
-        save_figures(layout, log, drawn(config, searched, metrics))
+        save_figures(layout, log, drawn(witnesses, searched, metrics))
     for name, family in families.items():
         print(told(name, family))
 
@@ -110,7 +133,15 @@ def objectives(witnesses: Witnesses) -> list[Objective]:
     config, data = witnesses.config, witnesses.searched
     families = build_families(config.search, data.box_size, config.seed)
     return [
-        study.build_objective(config.search, family, data.maps, witnesses.target, data.box_size)
+        study.build_objective(
+            config.search,
+            family,
+            data.maps,
+            witnesses.targets,
+            data.box_size,
+            groups=data.index,
+            labels=data.labels,
+        )
         for family in families.values()
     ]
 
@@ -148,27 +179,65 @@ def _bests(family: Family, found: Result) -> list[np.ndarray]:
     return points[:FRONT_STARTS]
 
 
-def outcome(witnesses: Witnesses, searched: Searched) -> dict[str, Any]:
-    """What is told of a family: the winner, or the closest, on both halves of the test maps."""
+def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any] | None:
+    """What more a family does in wider ranges, where its winner lies on an end of one.
+
+    A few climbs from what was found: the least that wider ranges give.
+
+    Returns:
+        "factor", "ranges" of the coordinates, "kl", "value", "parameters", "fences" and "at_bound"
+        on the search's maps; None where no winner lies on an end.
+    """
+    best, family = found.best, objective.family
+    if best is None or not family.at_bound(family.point(best.parameters)):
+        return None
+    settings = config.search.families[family.name].widened(WIDER)
+    wide = build_family(family.name, settings, objective.box_size, config.seed)
+    limits, climb = config.search.fences.limits, Climb(objective.of(wide))
+    for point in _bests(family, found):
+        refine(climb, wide.point(family.parameters(point)), limits, WIDER_STEPS)
+    top = climb.best(limits)
+    return {
+        "factor": WIDER,
+        "ranges": {one.name: [one.low, one.high] for one in wide.coordinates},
+        "feasible": top.evaluation.is_feasible(limits),
+        "kl": top.evaluation.kl,
+        "value": top.evaluation.reported,
+        "parameters": wide.parameters(top.point),
+        "fences": {name: fence.height for name, fence in top.evaluation.fences.items()},
+        "at_bound": wide.at_bound(top.point),
+    }
+
+
+def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> dict[str, Any]:
+    """What is told of a family: the winner, or the closest, on both halves of the test maps.
+
+    It `holds` if it keeps within every limit on maps that the search did not see, where its height
+    is that of these maps, without a margin.
+    """
     result, one = searched.result, searched.told
     row: dict[str, Any] = {
         "study": result.study,
         "feasible": result.best is not None,
+        "holds": False,
         "n_starts": witnesses.config.search.starts,
         "n_trials": len(result.history),
         "n_feasible": sum(found.feasible for found in result.history),
         "n_pruned": sum(found.pruned for found in result.history if found.kind == "proposal"),
         "given_up": list(result.given_up),
         "limits": result.limits,
+        "confidence": witnesses.config.search.confidence,
     }
-    if one is None:
+    if one is None or tried is None:
         return row
-    effect = searched.family.effect(searched.family.point(one.parameters))
-    on, others = confirmed(witnesses, effect), transfer(witnesses, effect)
-    beyond = [n for n, limit in result.limits.items() if on["confirmed"]["fences"][n] > limit]
+    on, others = confirmed(witnesses, tried), transfer(witnesses, tried)
+    unseen = on["confirmed"]["fences"]
+    beyond = [name for name, limit in result.limits.items() if not unseen.get(name, np.inf) <= limit]
     return row | {
         "parameters": one.parameters,
         "units": {c.name: c.unit for c in searched.family.coordinates},
+        "at_bound": searched.family.at_bound(searched.point),
+        "wider": searched.wider,
         "value": one.value,
         "kl": one.kl,
         "least_density": one.least_density,
@@ -177,8 +246,10 @@ def outcome(witnesses: Witnesses, searched: Searched) -> dict[str, Any]:
         "searched": on["searched"],
         "confirmed": on["confirmed"],
         "beyond": beyond,
+        "holds": row["feasible"] and not beyond,
         "transfer": others,
         "transfers_to": hurt(witnesses.config, others, on["confirmed"]["kl"]["mean"]),
+        "row": attack_row(witnesses, tried, one.parameters),
     }
 
 
@@ -192,7 +263,11 @@ def hurt(config: Config, others: Mapping[str, Mapping[str, Any]], kl: float) -> 
 def headline(
     witnesses: Witnesses, searched: Mapping[str, Searched], families: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """The numbers of the paper's family, beside the paper's own systematic; None without it."""
+    """The numbers of the paper's family, beside the paper's own systematic; None without it.
+
+    `change` is the largest RMS over maps of dP/P of the contrast in a bin: on the search's maps an
+    upper bound, on the others and for the paper's systematic as it is.
+    """
     config = witnesses.config
     name = next((n for n, s in config.search.families.items() if s.kind == "logistic"), None)
     family: dict[str, Any] = families[name] if name else {}
@@ -203,27 +278,33 @@ def headline(
     parameters = best.parameters if best else {}
     return {
         "family": name,
+        "feasible": bool(best),
+        "holds": family.get("holds", False),
         "kl": best and best.kl,
         "change": best and best.fences["power"],
         "kl_confirmed": on and on["kl"]["mean"],
         "kl_confirmed_low": on and on["kl"]["low"],
         "kl_confirmed_high": on and on["kl"]["high"],
-        "change_confirmed": on and on["power"]["mean"],
+        "change_confirmed": on and on["fences"]["power"],
         "a": parameters.get("a"),
         "b": parameters.get("b"),
         "beta": parameters.get("beta"),
         "transition": -parameters["b"] / parameters["a"] if parameters else None,
         "least_density": best and best.least_density,
+        "at_bound": family.get("at_bound", []) if best else [],
         "kl_paper": paper["kl_perturbed_clean"]["mean"],
-        "change_paper": paper["mean_power_change_contrast"]["mean"],
+        "change_paper": heights["power"],
         "fences_paper": heights,
         "closest_change": closest and closest.fences["power"],
         "max_power_change": config.search.fences.limits.get("power"),
         "limits": config.search.fences.limits,
+        "confidence": config.search.confidence,
+        "pure_gain": pure_gain(witnesses),
         "n_trials": family.get("n_trials", 0),
         "n_feasible": family.get("n_feasible", 0),
         "n_search": len(witnesses.searched),
         "n_confirm": len(witnesses.confirming),
+        "n_trainings": len(witnesses.targets),
         "transfer": family.get("transfer", {}) if best else {},
     }
 
@@ -246,34 +327,43 @@ def _track(log: tracking.Run, searched: Searched, row: Mapping[str, Any]) -> Non
             own.metrics({"kl": one.kl, "value": one.value, "excess": one.excess, **fences})
 
 
-def _illustrate(witnesses: Witnesses, searched: Searched, storage: str | Path) -> None:
+def _illustrate(
+    witnesses: Witnesses, searched: Searched, tried: Tried, storage: str | Path
+) -> None:
     """Figures of the winner, for optuna-dashboard."""
     one = searched.told
     if one is None:
         return
-    effect = searched.family.effect(searched.family.point(one.parameters))
-    shown = pictures(witnesses, searched.family.name, effect)
+    shown = pictures(witnesses, searched.family.name, tried)
     opened = open_study(storage, searched.result.study)
     artifacts.attach(opened, one.trial, shown, ARTIFACTS)
 
 
 def drawn(
-    config: Config, searched: Mapping[str, Searched], metrics: Mapping[str, Any]
+    witnesses: Witnesses, searched: Mapping[str, Searched], metrics: Mapping[str, Any]
 ) -> dict[str, Figure]:
     """The Pareto front of every family."""
-    limits = config.search.fences.limits
+    config = witnesses.config
     curves = _curves(searched)
     shown = {
         fence: {name: list(zip(c["heights"], c["kl"], strict=True)) for name, c in named.items()}
         for fence, named in curves.items()
     }
-    rows = _attacks(config)
     paper = {
         fence: {"paper's systematic": (metrics["fences_paper"][fence], metrics["kl_paper"])}
         for fence in shown
     }
-    above = {fence: ceilings(config, rows, fence) for fence in shown}
-    return {"pareto": figures.fronts(shown, paper, above, limits)} if shown else {}
+    found = references(witnesses, _attacks(config))
+    beside = {
+        fence: {
+            label: (one["fences"][fence], one["kl"])
+            for label, one in found.items()
+            if fence in one["fences"]
+        }
+        for fence in shown
+    }
+    limits = config.search.fences.limits
+    return {"pareto": figures.fronts(shown, paper, beside, limits)} if shown else {}
 
 
 def _history(result: Result) -> Figure:
@@ -308,6 +398,7 @@ def _curves(searched: Mapping[str, Searched]) -> dict[str, dict[str, dict[str, l
                     "kl": [point.kl for point in inside],
                     "value": [point.value for point in inside],
                     "parameters": [point.parameters for point in inside],
+                    "at_bound": [list(point.at_bound) for point in inside],
                 }
     return curves
 
@@ -332,8 +423,12 @@ def told(name: str, family: Mapping[str, Any]) -> str:
         f"{fence} {on['fences'][fence]:.3g} (limit {limit:.3g})"
         for fence, limit in family["limits"].items()
     )
+    notes = "" if family["holds"] else "; beyond a fence there, so not feasible"
+    if family["at_bound"]:
+        notes += f"; {', '.join(family['at_bound'])} at the end of its range"
     return (
         f"{name}: {parameters}: KL = {family['kl']:.3g} on the search's maps, "
         f"{on['kl']['mean']:.3g} [{on['kl']['low']:.3g}, {on['kl']['high']:.3g}] on others, "
-        f"where {fences}; transfers to {', '.join(family['transfers_to']) or 'no other posterior'}"
+        f"where {fences}{notes}; "
+        f"transfers to {', '.join(family['transfers_to']) or 'no other posterior'}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -13,16 +13,29 @@ from matplotlib.figure import Figure
 
 from spurious import figures, seeds
 from spurious.config import Config
-from spurious.damage import Damage, measure, posterior_change
+from spurious.damage import (
+    Damage,
+    PosteriorChange,
+    SpectrumChange,
+    measure,
+    pooled_row,
+    posterior_change,
+)
 from spurious.inference.posterior import Posterior
-from spurious.maps import MapSet
-from spurious.perturbations.base import Perturbation
+from spurious.maps import MapSet, read_maps, write_maps
+from spurious.perturbations.base import Perturbation, possible
 from spurious.perturbations.systematics import Logistic
 from spurious.search.families import PAPER
 from spurious.search.fences import FENCES, FenceValue, Observed
-from spurious.search.goals import build_goal
+from spurious.search.goals import MeanKL, build_goal
 from spurious.stages import examples
+from spurious.stages.attack import OF_TRAINING
 from spurious.stages.inputs import BATCH, Posteriors, bystanders, split_of, test_set
+from spurious.stages.layout import Layout
+
+DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
+LEAST_MAPS = 32  # of fewer, that scatter is not known
+STRONGEST = "strongest"  # group of the attacks beside which the front is drawn
 
 
 class Witnesses:
@@ -36,9 +49,14 @@ class Witnesses:
         self._own: dict[str, MapSet] = {}
 
     @cached_property
+    def targets(self) -> list[Posterior]:
+        """What is fooled: every training of the target."""
+        return self.posterior.trainings(self.config.run.target)
+
+    @property
     def target(self) -> Posterior:
-        """What is fooled."""
-        return self.posterior(self.config.run.target)
+        """The first of them, which is drawn."""
+        return self.targets[0]
 
     def maps_for(self, name: str) -> MapSet:
         """Maps that neither the search nor that posterior has seen.
@@ -51,6 +69,43 @@ class Witnesses:
         if name not in self._own:
             self._own[name] = unseen(test_set(self.config, name), self.searched)
         return self._own[name]
+
+
+class Tried:
+    """One systematic on all test maps, which are perturbed and shown to a posterior once.
+
+    Attributes:
+        perturbation: the systematic.
+        perturbed: the test maps as it leaves them.
+    """
+
+    def __init__(self, witnesses: Witnesses, perturbation: Perturbation) -> None:
+        self.perturbation = perturbation
+        self._witnesses = witnesses
+        self._changes: dict[str, PosteriorChange] = {}
+        test = witnesses.test
+        self.perturbed = replace(test, maps=np.asarray(perturbation(test.maps)))
+
+    @cached_property
+    def damages(self) -> list[Damage]:
+        """To each training of the target, on all test maps."""
+        test = self._witnesses.test
+        return [
+            measure(test.maps, self.perturbed.maps, target, test.box_size, BATCH)
+            for target in self._witnesses.targets
+        ]
+
+    def change(self, name: str) -> PosteriorChange:
+        """To another posterior that knows nothing of the target's test maps, on all of them."""
+        if name not in self._changes:
+            posterior = self._witnesses.posterior(name)
+            pair = self._witnesses.test.maps, self.perturbed.maps
+            self._changes[name] = posterior_change(*pair, posterior, BATCH)
+        return self._changes[name]
+
+    def rows(self, half: MapSet) -> np.ndarray:
+        """Where the maps of one half are among all test maps."""
+        return np.flatnonzero(np.isin(self._witnesses.test.index, half.index))
 
 
 def halves(config: Config, test: MapSet) -> tuple[MapSet, MapSet]:
@@ -66,114 +121,210 @@ def unseen(test: MapSet, searched: MapSet) -> MapSet:
     return test.take(np.flatnonzero(~np.isin(test.index, searched.index)))
 
 
-def damaged(witnesses: Witnesses, perturbation: Perturbation, data: MapSet) -> Damage:
-    """What a perturbation does to the target on some maps."""
-    perturbed = np.asarray(perturbation(data.maps))
-    return measure(data.maps, perturbed, witnesses.target, data.box_size, BATCH)
+def damaged(
+    changes: Sequence[PosteriorChange], data: MapSet, seed: int, rows: np.ndarray | None = None
+) -> dict[str, Any]:
+    """A row of damage: means over trainings and maps with intervals that resample both.
+
+    Args:
+        changes: to each training, on the same maps.
+        data: these maps.
+        seed: draws the resamples.
+        rows: of the maps that count; by default all.
+    """
+    if rows is not None:
+        changes, data = [_of_maps(change, rows) for change in changes], data.take(rows)
+    return pooled_row(changes, seed, [data.index] * len(changes))
 
 
-def confirmed(witnesses: Witnesses, perturbation: Perturbation) -> dict[str, dict[str, Any]]:
+def _of_maps(change: PosteriorChange, rows: np.ndarray) -> PosteriorChange:
+    names = ["kl_perturbed_clean", "kl_clean_perturbed", "shift"]
+    taken: dict[str, Any] = {}
+    if isinstance(change, Damage):
+        names += ["rms_counts", "mean_change"]
+        for name in ("raw", "contrast"):
+            both = getattr(change, name)
+            taken[name] = SpectrumChange(both.clean[rows], both.perturbed[rows])
+    taken |= {name: getattr(change, name)[rows] for name in names}
+    return replace(change, **taken)
+
+
+def confirmed(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     """Of both halves, "searched" and "confirmed": the KL with its interval, fences and goal.
 
     The KL on the search's maps is the one that was maximised, so it is too large; the other is what
-    to believe.
+    to believe. Heights of fences are those of the half itself, without a margin.
     """
     told = {}
-    both = {"searched": witnesses.searched, "confirmed": witnesses.confirming}
-    for half, data in both.items():
-        row = damaged(witnesses, perturbation, data).row(witnesses.config.seed, data.index)
+    for half, data in (("searched", witnesses.searched), ("confirmed", witnesses.confirming)):
+        rows = tried.rows(data)
+        row = damaged(tried.damages, witnesses.test, witnesses.config.seed, rows)
+        kls = [float(one.kl_perturbed_clean[rows].mean()) for one in tried.damages]
         told[half] = {
             "n_maps": len(data),
             "kl": row["kl_perturbed_clean"],
+            "kls": kls,
             "kl_symmetrised": row["kl_symmetrised"],
             "power": row["mean_power_change_contrast"],
-            "goal": _goal(witnesses, perturbation, data),
-            "fences": heights(data, np.asarray(perturbation(data.maps))),
+            "goal": _goal(witnesses, data.maps, tried.perturbed.maps[rows], kls),
+            "fences": heights(data, tried.perturbed.maps[rows]),
         }
     return told
 
 
 def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
-    """Every fence's height, by name."""
-    before = Observed(tf.constant(data.maps), data.box_size)
+    """Every fence's height on these maps, by name; of few maps none whose unit is their scatter.
+
+    Without a margin: what these maps themselves show.
+    """
+    before = Observed(tf.constant(data.maps), data.box_size, data.index, data.labels)
     after = Observed(tf.constant(perturbed), data.box_size)
+    enough = len(data) >= LEAST_MAPS
+    measured = [name for name in FENCES if enough or name not in DETECTABILITY]
     return {
-        name: FenceValue.of(fence.values(after, before).numpy().astype(float), None).height
-        for name, fence in FENCES.items()
+        name: FenceValue.of(FENCES[name].values(after, before).numpy().astype(float), None).height
+        for name in measured
     }
 
 
-def transfer(witnesses: Witnesses, perturbation: Perturbation) -> dict[str, dict[str, Any]]:
+def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     """Damage to posteriors that the search did not see, on maps that it did not see, by name."""
     config, rows = witnesses.config, {}
     for name in [*config.run.posteriors, *config.run.ensembles]:
         if name == config.run.target:
             continue
-        data = witnesses.maps_for(name)
-        perturbed = np.asarray(perturbation(data.maps))
-        change = posterior_change(data.maps, perturbed, witnesses.posterior(name), BATCH)
-        rows[name] = change.row(config.seed, data.index) | {"split": split_of(config, name)}
+        if name in bystanders(config):
+            places = tried.rows(witnesses.confirming)
+            row = damaged([tried.change(name)], witnesses.test, config.seed, places)
+        else:
+            data = witnesses.maps_for(name)
+            perturbed = np.asarray(tried.perturbation(data.maps))
+            change = posterior_change(data.maps, perturbed, witnesses.posterior(name), BATCH)
+            row = damaged([change], data, config.seed)
+        rows[name] = row | {"split": split_of(config, name)}
     return rows
+
+
+def attack_row(
+    witnesses: Witnesses, tried: Tried, parameters: Mapping[str, float]
+) -> dict[str, Any]:
+    """The damage on all test maps, like that of an attack; the search has seen some of these."""
+    config, test = witnesses.config, witnesses.test
+    row = damaged(tried.damages, test, config.seed)
+    alone = [damaged([one], test, config.seed) for one in tried.damages]
+    row["trainings"] = [
+        {key: one[key] for key in OF_TRAINING} | {"parameters": dict(parameters)} for one in alone
+    ]
+    row["others"] = {
+        name: damaged([tried.change(name)], test, config.seed) for name in bystanders(config)
+    }
+    return row | {
+        "parameters": dict(parameters),
+        "target": config.run.target,
+        "group": "search",
+        "n_searched": len(witnesses.searched),
+    }
+
+
+def write_winners(witnesses: Witnesses, winners: Mapping[str, Tried]) -> None:
+    """The test maps as the winner of each family leaves them, for detectors to judge."""
+    layout = Layout(witnesses.config.scale)
+    for family, tried in winners.items():
+        write_maps(layout.attacked("search", family), tried.perturbed)
 
 
 def papers(witnesses: Witnesses) -> tuple[dict[str, Any], dict[str, float]]:
     """The paper's systematic on the maps of the search: its row of damage and all heights."""
-    data, systematic = witnesses.searched, Logistic(**PAPER)
-    row = damaged(witnesses, systematic, data).row(witnesses.config.seed, data.index)
-    return row, heights(data, np.asarray(systematic(data.maps)))
+    tried = Tried(witnesses, Logistic(**PAPER))
+    rows = tried.rows(witnesses.searched)
+    row = damaged(tried.damages, witnesses.test, witnesses.config.seed, rows)
+    return row, heights(witnesses.searched, tried.perturbed.maps[rows])
 
 
-def pictures(witnesses: Witnesses, name: str, perturbation: Perturbation) -> dict[str, Figure]:
-    """Of one systematic: the map that it hurts most, and the mean spectra of all maps."""
-    data = witnesses.searched
-    damage = damaged(witnesses, perturbation, data)
-    perturbed = np.asarray(perturbation(data.maps))
-    worst = int(np.argmax(damage.kl_perturbed_clean))
-    pair = data.take(np.array([worst]))
-    changed = replace(pair, maps=perturbed[worst : worst + 1])
-    row = damage.row(witnesses.config.seed, data.index)["spectrum"]
+def pure_gain(witnesses: Witnesses) -> dict[str, Any] | None:
+    """What the fence on the mean admits by itself: the worse of its two gains, on unseen maps.
+
+    Returns:
+        "gain", "fence" and "kl" with its interval; None where no fence limits the mean.
+    """
+    limits, data = witnesses.config.search.fences.limits, witnesses.confirming
+    admitted = {name: limits[name] for name in ("mean_shift", "mean_density") if name in limits}
+    if not admitted:
+        return None
+    fence = min(admitted, key=admitted.__getitem__)
+    found = []
+    for gain in (admitted[fence], -admitted[fence]):
+        louder = np.asarray(possible(tf.constant(data.maps) * (1 + gain)))
+        changes = [posterior_change(data.maps, louder, one, BATCH) for one in witnesses.targets]
+        row = damaged(changes, data, witnesses.config.seed)
+        found.append({"gain": gain, "fence": fence, "kl": row["kl_perturbed_clean"]})
+    return max(found, key=lambda one: one["kl"]["mean"])
+
+
+def pictures(witnesses: Witnesses, name: str, tried: Tried) -> dict[str, Figure]:
+    """Of one systematic: the map of the search that it hurts most, and the mean spectra."""
+    rows = tried.rows(witnesses.searched)
+    hurt = np.mean([one.kl_perturbed_clean[rows] for one in tried.damages], axis=0)
+    worst = rows[[int(np.argmax(hurt))]]
+    row = damaged(tried.damages[:1], witnesses.test, witnesses.config.seed, rows)["spectrum"]
     changes = {name: {kind: row[kind]["mean_change"] for kind in ("raw", "contrast")}}
     variance = np.asarray(row["cosmic_variance"])
+    pair = witnesses.test.take(worst), tried.perturbed.take(worst)
     return {
-        "maps": examples.workflow(0, pair, {name: changed}, witnesses.target),
+        "maps": examples.workflow(0, pair[0], {name: pair[1]}, witnesses.target),
         "spectra": figures.spectrum_changes(changes, np.asarray(row["k"]), variance),
     }
 
 
-def _goal(witnesses: Witnesses, perturbation: Perturbation, data: MapSet) -> float:
+def _goal(
+    witnesses: Witnesses, clean: np.ndarray, perturbed: np.ndarray, kls: Sequence[float]
+) -> float:
+    """The goal as it is told, the mean over trainings."""
     goal = build_goal(witnesses.config.search.goal, witnesses.target.names)
-    perturbed = witnesses.target(np.asarray(perturbation(data.maps)))
-    return float(goal.reported(perturbed, witnesses.target(data.maps)))
+    if goal == MeanKL():
+        return float(np.mean(kls))
+    told = [float(goal.reported(one(perturbed), one(clean))) for one in witnesses.targets]
+    return float(np.mean(told))
 
 
-def ceilings(
-    config: Config, rows: Mapping[str, Mapping[str, Any]], fence: str
-) -> dict[str, list[tuple[float, float]]]:
-    """(height, KL) of the white-box attacks, which no systematic is expected to pass.
+def references(
+    witnesses: Witnesses, rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """White-box attacks of the group `strongest`, beside which a front is drawn.
 
-    "BIM" has every entry of kind bim that attacks the target plainly; "phase only" those that keep
-    the amplitudes of every mode.
+    None is a ceiling: each has another constraint than the fences, and changes every map in its own
+    way, which one rule for all maps cannot; but it is held to a small RMS, which a rule is not.
 
     Args:
-        config: has the entries.
-        rows: damage of each attack.
-        fence: "power" or "cosmic".
+        witnesses: has the clean maps.
+        rows: damage of each attack that was made.
+
+    Returns:
+        Label, which says what the attack respects -> "name", its "kl" in nats, "rms_counts" and
+        the height of every "fence" on the maps that it was made on.
     """
-    found: dict[str, list[tuple[float, float]]] = {}
-    for name, row in rows.items():
-        label = _ceiling(config.entries[name])
-        if label is None:
+    config, found = witnesses.config, {}
+    layout, test = Layout(config.scale), witnesses.test
+    places = {key: row for row, key in enumerate(zip(test.index, test.axis, strict=True))}
+    for name, entry in config.attacks.get(STRONGEST, {}).items():
+        path = layout.attacked(STRONGEST, name)
+        if name not in rows or not path.exists():
             continue
-        spectrum = row["spectrum"]["contrast"]
-        key = "mean_change" if fence == "power" else "mean_change_cosmic"
-        height = float(np.max(np.abs(spectrum[key])))
-        found.setdefault(label, []).append((height, row["kl_perturbed_clean"]["mean"]))
-    return {label: sorted(points) for label, points in found.items()}
+        attacked = read_maps(path)
+        pairs = zip(attacked.index, attacked.axis, strict=True)
+        clean = test.take(np.array([places[pair] for pair in pairs]))
+        rms = rows[name]["rms_counts"]["mean"]
+        found[f"{_respected(entry)}, RMS {rms:.2g} counts"] = {
+            "name": name,
+            "kl": rows[name]["kl_perturbed_clean"]["mean"],
+            "rms_counts": rms,
+            "fences": heights(clean, attacked.maps),
+        }
+    return found
 
 
-def _ceiling(entry: Any) -> str | None:
-    constraints = [one.kind for one in getattr(entry, "constraints", ())]
-    if "phase_only" in constraints:
-        return "phase only"
-    plain = getattr(entry, "on", None) is None and getattr(entry, "objective", "nll") == "nll"
-    return "BIM" if getattr(entry, "kind", "") == "bim" and not constraints and plain else None
+def _respected(entry: Any) -> str:
+    """What a white-box attack keeps to."""
+    kinds = [one.kind.replace("_", " ") for one in getattr(entry, "constraints", ())]
+    norm = getattr(entry, "norm", "linf")
+    return f"attack, {' and '.join(kinds) if kinds else f'any change of its {norm} norm'}"
