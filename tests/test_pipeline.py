@@ -92,6 +92,7 @@ def project(tmp_path_factory):
     for section, values in SMALL.items():
         raw[section] = values if section == "profiles" else raw.get(section, {}) | values
     raw["posteriors"]["compact"]["trainings"] = 2
+    raw["run"]["posteriors"].insert(3, "held_out")
     for group, names in FEW.items():
         raw["attacks"][group] = {name: raw["attacks"][group][name] for name in names}
     raw["attacks"]["white_box"]["initial_conditions"] |= {"maps": 2, "steps": 2}
@@ -433,7 +434,7 @@ def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
     metrics = read("search.json")
     assert (metrics["n_search"], metrics["n_confirm"]) == (6, 21)
     assert set(metrics["transfer"]) == {
-        "second", "resnet", "held_out", "power_spectrum", "likelihood", "ensemble",
+        "contrast", "resnet", "held_out", "power_spectrum", "likelihood", "ensemble",
     }  # fmt: skip
     assert metrics["transfer"]["likelihood"]["n_maps"] == 21
     assert metrics["transfer"]["held_out"]["split"] == "held_out"
@@ -452,7 +453,7 @@ def test_what_is_told_of_transfer_follows_from_the_table(searched):
         kl = {name: row["kl_perturbed_clean"]["mean"] for name, row in family["transfer"].items()}
         least = 0.1 * family["confirmed"]["kl"]["mean"]
         assert family["transfers_to"] == [
-            name for name in ("second", "resnet", "held_out", "power_spectrum", "likelihood")
+            name for name in ("contrast", "resnet", "held_out", "power_spectrum", "likelihood")
             if kl[name] >= least
         ]  # fmt: skip
         heights = family["confirmed"]["fences"]
