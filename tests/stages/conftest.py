@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import yaml
 
 from spurious import params
+from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.posterior import NetworkPosterior
+from spurious.inference.presets import STANDARDISE
 from spurious.maps import MapSet, write_maps
 from spurious.stages.layout import Layout
 
@@ -83,3 +87,36 @@ def project(folder, config, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SPURIOUS_TRACKING", "off")
     return config
+
+
+def small(seed):
+    """A network that has learned nothing, but with other weights for each seed."""
+    head = MixtureHead({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
+    maps = keras.Input((16, 16))
+    units = keras.layers.Normalization(None, mean=64.0, variance=900.0, name=STANDARDISE)
+    flat = keras.layers.Flatten()(units(maps))
+    weights = keras.initializers.RandomNormal(stddev=0.05, seed=seed)
+    return NetworkPosterior(
+        keras.Model(
+            maps, head(keras.layers.Dense(head.n_features, kernel_initializer=weights)(flat))
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def stored(folder, config):
+    """The configuration with three trainings of the target, and small networks for them.
+
+    Also `resnet`, with which they make an ensemble. Networks by (name, number of the training).
+    """
+    layout, target = Layout(config.scale), config.run.target
+    posteriors = {(target, 1): small(1), (target, 2): small(2), (target, 3): small(3)}
+    posteriors["resnet", 1] = small(4)
+    for owner, posterior in posteriors.items():
+        posterior.save(folder / layout.posterior(*owner))
+    settings = {
+        **config.posteriors,
+        target: config.posteriors[target].model_copy(update={"trainings": 3}),
+    }
+    ensembles = {"ensemble": [target, "resnet"]}
+    return config.model_copy(update={"posteriors": settings, "ensembles": ensembles}), posteriors

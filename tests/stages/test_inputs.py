@@ -1,14 +1,11 @@
 """Which maps and which prior a stage gets."""
 
-import keras
 import numpy as np
 import pytest
 
 from spurious import splitting
 from spurious.files import write_json
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import Ensemble, NetworkPosterior
-from spurious.inference.presets import STANDARDISE
+from spurious.inference.posterior import Ensemble
 from spurious.maps import NAMES, MapSet
 from spurious.stages import inputs
 from spurious.stages.layout import Layout
@@ -98,41 +95,11 @@ def test_rows_of_winners_are_named_after_their_families(project):
     assert rows == {"searched_logistic": {"kl": 1}, "searched_beam": {"kl": 3}}
 
 
-def small(seed):
-    """A network that has learned nothing, but with other weights for each seed."""
-    head = MixtureHead({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
-    maps = keras.Input((16, 16))
-    units = keras.layers.Normalization(None, mean=64.0, variance=900.0, name=STANDARDISE)
-    flat = keras.layers.Flatten()(units(maps))
-    weights = keras.initializers.RandomNormal(stddev=0.05, seed=seed)
-    return NetworkPosterior(
-        keras.Model(
-            maps, head(keras.layers.Dense(head.n_features, kernel_initializer=weights)(flat))
-        )
-    )
-
-
-@pytest.fixture
-def stored(project):
-    """Three trainings of the target and one of another posterior, each with its means."""
-    layout, target = Layout(project.scale), project.run.target
-    posteriors = {(target, 1): small(1), (target, 2): small(2), (target, 3): small(3)}
-    posteriors["resnet", 1] = small(4)
-    for owner, posterior in posteriors.items():
-        posterior.save(layout.posterior(*owner))
-    settings = {
-        **project.posteriors,
-        target: project.posteriors[target].model_copy(update={"trainings": 3}),
-    }
-    ensembles = {"ensemble": [target, "resnet"]}
-    return project.model_copy(update={"posteriors": settings, "ensembles": ensembles}), posteriors
-
-
 def means(posterior, maps):
     return posterior(maps).mean().numpy()
 
 
-def test_trainings_are_numbered_from_one_and_an_ensemble_has_all_of_them(stored):
+def test_trainings_are_numbered_from_one_and_an_ensemble_has_all_of_them(project, stored):
     config, _ = stored
     target = config.run.target
     three = [(target, 1), (target, 2), (target, 3)]
@@ -145,7 +112,7 @@ def test_trainings_are_numbered_from_one_and_an_ensemble_has_all_of_them(stored)
     assert inputs.split_of(config, "held_out") == "held_out"
 
 
-def test_a_posterior_is_its_first_training_and_each_training_is_itself(stored, data):
+def test_a_posterior_is_its_first_training_and_each_training_is_itself(project, stored, data):
     config, posteriors = stored
     target, maps = config.run.target, data.maps[:4]
     expected = {owner: means(one, maps) for owner, one in posteriors.items()}
@@ -163,7 +130,7 @@ def test_a_posterior_is_its_first_training_and_each_training_is_itself(stored, d
     assert len(found) == 3
 
 
-def test_an_ensemble_is_the_mixture_of_all_trainings_of_its_members(stored, data):
+def test_an_ensemble_is_the_mixture_of_all_trainings_of_its_members(project, stored, data):
     config, posteriors = stored
     maps = data.maps[:4]
     loaded = inputs.Posteriors(config)
