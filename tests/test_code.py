@@ -2,12 +2,15 @@
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from spurious import code
 from spurious.code import LIBRARIES, Module, Package, fingerprint, running
@@ -263,3 +266,54 @@ def test_a_fingerprint_is_that_of_the_stage_and_of_the_files_given(tmp_path):
 def test_a_stage_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"stage = 'trian': must be one of verify, simulate, "):
         fingerprint("trian")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone with the working tree's code, all its stages up to date with stand-in outputs."""
+    folder = tmp_path_factory.mktemp("clone") / "spurious"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", ROOT.as_uri(), folder], check=True)
+    for name in ("dvc.yaml", "params.yaml", "requirements.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.rmtree(folder / "src")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", folder / "src", ignore=ignored)
+    dvc(folder, "pull", "--quiet", "data.dvc")
+    dvc(folder, "repro", "--quiet", "code")
+    with Repo(str(folder)) as repo:
+        for out in repo.index.outs:
+            if not (path := Path(out.fs_path)).exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("{}")
+    dvc(folder, "commit", "--quiet", "--force")
+    return folder
+
+
+def dvc(folder, *arguments):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
+    done = subprocess.run(
+        ["dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def behind(folder):
+    """The stages that DVC would run, their items left out."""
+    return {name.split("@")[0] for name in json.loads(dvc(folder, "status", "--json"))}
+
+
+def test_dvc_runs_exactly_the_stages_that_an_edit_reaches(clone):
+    assert behind(clone) == set()
+    module = clone / "src" / "spurious" / "damage.py"
+    text = module.read_text()
+    module.write_text("# A remark.\n" + text.replace('    """', '    """In other words: ', 1))
+    assert behind(clone) == {"code"}
+    dvc(clone, "repro", "--quiet", "code")
+    assert behind(clone) == set()
+    module.write_text(text + "\nNEW = 1\n")
+    dvc(clone, "repro", "--quiet", "code")
+    run_by = {s for s in STAGES if "spurious.damage" in names(Package(), s)} - {"tune"}
+    assert {"attack", "search"} <= run_by < set(STAGES)
+    assert behind(clone) == run_by
