@@ -76,6 +76,8 @@ def test_distribution_has_the_documented_shapes(head):
         (found.stddev(), (5, p)),
         (found.covariance(), (5, p, p)),
         (found.sample(7, seed=(0, 1)), (7, 5, p)),
+        (found.sample(7, seed=3), (7, 5, p)),
+        (found.sample(7), (7, 5, p)),
         (found.log_prob(np.full((7, 5, p), 0.4, np.float32)), (7, 5)),
     ):
         assert (value.shape, value.dtype) == (shape, tf.float32)
