@@ -138,15 +138,12 @@ def test_fronts_stand_over_their_fence_in_its_unit():
         "cosmic": {"logistic": [(0.2, 0.3), (0.4, 0.6)]},
     }
     points = {"power": {"paper": (0.07, 0.24)}, "cosmic": {"paper": (0.3, 0.24)}}
-    ceilings = {
-        "power": {"BIM": [(0.05, 3.0), (0.02, 1.0)], "phase only": [(1e-6, 0.3), (1e-7, 0.1)]},
-        "cosmic": {},
-    }
-    figure = figures.fronts(curves, points, ceilings, {"power": 0.05})
+    references = {"power": {"BIM": (0.02, 1.0), "phase only": (1e-6, 0.3)}, "cosmic": {}}
+    figure = figures.fronts(curves, points, references, {"power": 0.05})
     power, cosmic = figure.axes
     lines = {line.get_label(): line for line in power.lines}
     np.testing.assert_allclose(lines["logistic"].get_xydata(), [[1, 0.2], [10, 0.5]])
-    np.testing.assert_allclose(lines["BIM"].get_xydata(), [[2, 1.0], [5, 3.0]])
+    np.testing.assert_allclose(lines["BIM"].get_xydata(), [[2, 1.0]])
     assert set(lines["phase only"].get_ydata()) == {0.3}  # level: below all heights
     np.testing.assert_allclose(lines["paper"].get_xydata(), [[7, 0.24]])
     assert set(lines["fence of the search"].get_xdata()) == {5}
