@@ -1,6 +1,8 @@
 """Several worker processes on one study: in a file, on a PostgreSQL server, and behind a proxy."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -11,13 +13,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from spurious import params
+from spurious.cli import main
+from spurious.maps import MapSet, Standardiser, write_maps
 from spurious.search.claims import ENDED
 from spurious.studies import open_study
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 STARTS = 16
 HEARTBEAT = (1, 3)
 
@@ -262,3 +271,64 @@ def test_real_searches_share_a_server_and_one_is_killed_in_mid_climb(server, tmp
 
 def names(server):
     return optuna.get_all_study_names(server.replace("postgresql:", "postgresql+psycopg:"))
+
+
+def commands():
+    """What docs/search.md says that a worker is started with."""
+    page = (ROOT / "docs" / "search.md").read_text()
+    section = page.split("## Several workers", 1)[1].split("\n## ", 1)[0]
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("spurious ")]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with a small params.yaml, maps and a network, as the current folder."""
+    from spurious.inference.heads import HEAD, MixtureHead
+    from spurious.inference.posterior import NetworkPosterior
+    from spurious.inference.presets import compact
+    from spurious.stages.inputs import files
+
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["search"] |= {
+        "maps": 8,
+        "refine_steps": 2,
+        "fences": {"power": 0.2, "mean_shift": 0.2},
+        "families": {"logistic": {"kind": "logistic"}},
+        "front": {},
+    }
+    raw["profiles"]["pilot"]["search"] = {"starts": 3}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPURIOUS_STORAGE", raising=False)
+    draw = np.random.default_rng(0)
+    data = MapSet(
+        maps=draw.gamma(4.0, 16.0, (40, 16, 16)).astype(np.float32),
+        labels=draw.uniform((0.1, 0.6), (0.5, 1.0), (40, 2)),
+        seeds=np.arange(40, dtype=np.uint64),
+        index=np.arange(40),
+        axis=np.zeros(40, np.int8),
+        box_size=128.0,
+    )
+    write_maps(tmp_path / "data" / "pilot" / "maps.h5", data)
+    config = params.load(tmp_path / "params.yaml")
+    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    network = compact(n=16, head=head, standardiser=Standardiser(64.0, 32.0), seed=1)
+    for path in files(config, config.run.target):
+        NetworkPosterior(network).save(path)
+    return tmp_path
+
+
+def test_the_commands_of_the_page_work_on_one_study(workplace, monkeypatch):
+    """The first one finds all starts free, the next ones nothing left to do."""
+    assert commands() == [["spurious", "search", "--worker"]] * 2
+    for _, *arguments in commands():
+        done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert done.exit_code == 0
+        (name,) = optuna.get_all_study_names("sqlite:///mlruns/optuna.db")
+        found = optuna.load_study(study_name=name, storage="sqlite:///mlruns/optuna.db").trials
+        assert [t.user_attrs["start"] for t in found] == [0, 0, 1, 1, 2, 2]
+    assert not (workplace / "results").exists()
+    monkeypatch.setenv("SPURIOUS_STORAGE", "elsewhere.db")
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert optuna.get_all_study_names("sqlite:///elsewhere.db") == [name]

@@ -57,7 +57,7 @@ class Claims:
     Args:
         study: where they are.
         starts: n.
-        fixed: parameters of a start that are decided beforehand; the sampler proposes the others.
+        fixed: parameters of a start; those that are left out, the study's sampler proposes.
         heartbeat: how often to say that a claimed start is worked on, and how long to believe it.
     """
 
@@ -133,7 +133,9 @@ class Claims:
     def _claim(self, start: int, trials: list[FrozenTrial]) -> Trial | None:
         """Add a running trial; None if another one holds the start."""
         failed = [t for t in trials if start_of(t) == start and t.params]
-        system: dict[str, Any] = {"worker": worker(), "fixed_params": self._fixed(start)}
+        # What a start begins with may have cost network work to find out.
+        fixed = failed[-1].params if failed else self._fixed(start)
+        system: dict[str, Any] = {"worker": worker(), "fixed_params": fixed}
         if failed:
             system["failed_trial"] = failed[-1].number
         added = optuna.trial.create_trial(

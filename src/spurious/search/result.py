@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Found:
         least_density: smallest density before clipping at zero, counts.
         feasible: whether every fence keeps within its limit.
         pruned: whether its start was ended early.
+        at_bound: names of the coordinates that lie on an end of their range: wider ones may give
+            more.
     """
 
     trial: int
@@ -41,6 +43,7 @@ class Found:
     least_density: float
     feasible: bool
     pruned: bool
+    at_bound: list[str] = field(default_factory=list)
 
     @classmethod
     def of_trial(cls, trial: FrozenTrial) -> Found:
@@ -57,7 +60,9 @@ class Found:
         )
 
 
-FROM_ATTRIBUTES = ("start", "kind", "parameters", "kl", "fences", "excess", "least_density")
+FROM_ATTRIBUTES = (
+    "start", "kind", "parameters", "kl", "fences", "excess", "least_density", "at_bound",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

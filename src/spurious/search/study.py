@@ -21,6 +21,7 @@ attribute of a trial     meaning
 `fences`                 name -> height
 `excess`                 largest height over its limit, less 1
 `least_density`          smallest density before clipping at zero, counts
+`at_bound`               names of the parameters that lie on an end of their range
 `refined_from`           number of the proposal's trial (refined trials only)
 `evaluations`            points evaluated on the way (refined trials only)
 `pruned`                 true for both trials of a start that was ended early
@@ -37,7 +38,7 @@ The study's own attributes are `best_feasible`, which names the best trial withi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -63,14 +64,33 @@ DASHBOARD_CONSTRAINTS = "constraints"  # where optuna-dashboard 0.21 looks for t
 
 
 def build_objective(
-    settings: config.Search, family: Family, maps: np.ndarray, posterior: Posterior, box_size: float
+    settings: config.Search,
+    family: Family,
+    maps: np.ndarray,
+    posterior: Posterior | Sequence[Posterior],
+    box_size: float,
+    groups: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
 ) -> Objective:
-    """The goal of the settings, with all fences that they limit or draw a front along."""
-    goal = build_goal(settings.goal, posterior.names)
+    """The goal of the settings, with all fences that they limit or draw a front along.
+
+    Args:
+        settings: goal, fences and their confidence.
+        family: what is searched.
+        maps: (n, N, N) in counts.
+        posterior: what is to be fooled; of several, the mean of the goal counts.
+        box_size: side of a map, Mpc/h.
+        groups: number of the simulation that each map is of, (n,); default: one a map.
+        labels: true parameters of the maps (n, p), which the fence `pdf` asks for.
+    """
+    first = posterior[0] if isinstance(posterior, Sequence) else posterior
+    goal = build_goal(settings.goal, first.names)
     along = [name for name in type(settings.front).model_fields if getattr(settings.front, name)]
     # The change of the power is always told, whatever is limited.
     names = dict.fromkeys([*settings.fences.limits, *along, "power"])
-    return Objective(maps, posterior, box_size, family, goal, tuple(names))
+    return Objective(
+        maps, posterior, box_size, family, goal, tuple(names), settings.confidence, groups, labels
+    )
 
 
 def run(
@@ -181,8 +201,7 @@ class _Search:
         """Refine, reporting each step; true if it was given up as hopeless."""
         best = self.result().best
         to_beat = -np.inf if best is None else best.value
-        if self.objective.goal.quadratic:
-            to_beat = np.sqrt(max(to_beat, 0.0))
+        quadratic = self.objective.goal.quadratic
         promises: list[float] = []
 
         def on_step(number: int, step: Step) -> bool:
@@ -191,10 +210,10 @@ class _Search:
                 return False
             promises.append(max([here, *promises[-1:]]))
             trial.report(promises[-1], number)
-            return hopeless(promises, to_beat, self.family.dimension)
+            return hopeless(promises, to_beat, self.family.dimension, quadratic)
 
         refine(path, first.point, self.limits, self.settings.refine_steps, on_step)
-        return hopeless(promises, to_beat, self.family.dimension)
+        return hopeless(promises, to_beat, self.family.dimension, quadratic)
 
     def _tell_proposal(self, trial: Trial, step: Step, start: int) -> None:
         for name, value in self._attributes(step, start, "proposal").items():
@@ -239,6 +258,7 @@ class _Search:
             "fences": {name: fence.height for name, fence in fences.items()},
             "excess": max(relative.values()),
             "least_density": evaluation.least_density,
+            "at_bound": self.family.at_bound(step.point),
         }
         if evaluation.reported != evaluation.value:
             attributes["reported"] = evaluation.reported
