@@ -198,7 +198,7 @@ class Config(Section):
     def _attacks(self) -> Config:
         """Refuse groups that mean nothing or are empty, and names that mean two things."""
         _named("run.attacks", self.run.attacks, self.attacks, "attacks")
-        seen: dict[str, str] = {}
+        seen: dict[str, str] = {"search": "the worst systematics of the search"}
         for group, entries in self.attacks.items():
             if not entries:
                 raise ValueError(f"attacks.{group}: must have at least one entry")

@@ -20,7 +20,16 @@ from spurious.detection import Detector
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
-from spurious.stages.inputs import BATCH, Posteriors, attack_rows, files, test_set, training_set
+from spurious.stages.inputs import (
+    BATCH,
+    Posteriors,
+    attack_rows,
+    files,
+    test_set,
+    training_set,
+    winner,
+    winner_rows,
+)
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
@@ -32,8 +41,11 @@ def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
     layout, groups = Layout(config.scale), config.attacked
     test, targets = test_set(config), Posteriors(config).trainings(config.run.target)
-    rows = attack_rows(config)
+    rows, winners = attack_rows(config), winner_rows(config)
     attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
+    families = {winner(family): family for family in config.search.families}
+    attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
+    rows |= winners
     noticed = detection(test, training_set(config), attacked, config.seed)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
