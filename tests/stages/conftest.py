@@ -26,6 +26,7 @@ SMALL = {
         "omega_m": {"start": 0.1, "stop": 0.5, "step": 0.2},
         "sigma_8": {"start": 0.6, "stop": 0.9, "step": 0.1},
     },
+    "execution": {"processes": 1},
     "simulation": {"n_cells": SIDE, "box_size": {"value": BOX, "unit": "Mpc/h"}},
     "profiles": {
         "pilot": {

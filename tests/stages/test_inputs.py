@@ -30,13 +30,15 @@ def test_the_priors_box_reaches_half_a_spacing_further(data):
     assert box["sigma_8"] == pytest.approx((0.6 - 0.1 / 2, 0.9 + 0.1 / 2))
 
 
-def test_the_box_of_scattered_labels_is_hardly_wider_and_of_one_label_is_a_point():
+def test_the_box_of_scattered_two_and_single_labels():
     labels = np.random.default_rng(1).uniform([0.1, 0.6], [0.5, 0.9], (1001, 2))
     box, ranges = inputs.box(labelled(labels)), inputs.ranges(labelled(labels))
     for name in NAMES:
         half = (ranges[name][1] - ranges[name][0]) / 2000
         assert box[name] == pytest.approx((ranges[name][0] - half, ranges[name][1] + half))
     assert inputs.box(labelled(np.full((5, 2), 0.3)))["omega_m"] == (0.3, 0.3)
+    two = np.array([[0.2, 0.6], [0.4, 0.7]])
+    assert inputs.box(labelled(two))["omega_m"] == pytest.approx((0.1, 0.5))
 
 
 def test_parts_are_dealt_by_simulation_or_by_cosmology(config, data):
