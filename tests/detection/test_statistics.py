@@ -19,7 +19,7 @@ from spurious.detection.statistics import (
 )
 
 BOX = 100.0
-NAMES = ("log_power", "pdf", "peaks", "equilateral", "squeezed", "minkowski")
+NAMES = ("log_power", "pdf", "peaks", "equilateral", "squeezed", "minkowski", "scattering")
 
 
 def gaussian_fields(count, n, smoothing, seed=0):

@@ -1,6 +1,7 @@
-"""Whether a survey would notice a perturbation, and with which standard statistics."""
+"""Whether a survey would notice a perturbation, and with which detectors."""
 
 from spurious.detection.compare import Detector, detect
 from spurious.detection.statistics import standard
+from spurious.detection.verdicts import verdict
 
-__all__ = ["Detector", "detect", "standard"]
+__all__ = ["Detector", "detect", "standard", "verdict"]

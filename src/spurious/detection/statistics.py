@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from spurious import spectra
-from spurious.detection import bispectrum, minkowski
+from spurious.detection import bispectrum, minkowski, scattering
 from spurious.inference.layers import log_power
 
 # Cumulative shares at which the bins of the one-point PDF and of the peaks' heights end.
@@ -209,6 +209,31 @@ class Minkowski:
         return minkowski.functionals(standard, np.array(THRESHOLDS)).reshape(len(maps), -1)
 
 
+@dataclass(frozen=True)
+class Scattering:
+    """Logarithms of the scattering coefficients of ln(1 + delta), first and second order.
+
+    See `spurious.detection.scattering`.
+
+    Args:
+        n: pixels a side.
+    """
+
+    n: int
+
+    axis_label = "scale of the (narrower) wavelet [pixel]"
+    label = "ln S1 and ln(S2 / S1)"
+
+    @property
+    def axis(self) -> np.ndarray:
+        """2^j of the first wavelet."""
+        return np.array([2.0 ** entry[0] for entry in scattering.coefficients(self.n)])
+
+    def __call__(self, maps: np.ndarray) -> np.ndarray:
+        """See `Statistic`."""
+        return scattering.in_batches(maps)
+
+
 def standard(maps: np.ndarray, box_size: float) -> dict[str, Statistic]:
     """All statistics by name.
 
@@ -224,6 +249,7 @@ def standard(maps: np.ndarray, box_size: float) -> dict[str, Statistic]:
         "equilateral": Bispectrum(n, box_size, squeezed=False),
         "squeezed": Bispectrum(n, box_size, squeezed=True),
         "minkowski": Minkowski(),
+        "scattering": Scattering(n),
     }
 
 

@@ -1,7 +1,14 @@
-"""Can two sets of vectors be told apart? AUROC, a linear discriminant, T^2 and MMD.
+"""Can perturbed vectors be told from clean ones? AUROC, a linear discriminant, T^2, ranks and MMD.
+
+Row i of both samples is the same simulation, and no test makes use of that: labels are permuted
+freely, not within pairs, as if perturbed and clean maps were of different universes, as they are
+for a survey. Sums of products leave out products within a fold of the simulations, where a vector
+would meet its own partner. So what a test sees has no more scatter than independent samples have,
+if a simulation's two vectors are not anticorrelated, and p-values are valid: uniform where the
+samples are independent and alike, and rarely small where they are nearly the same.
 
 Permutation p-values are (1 + number of permutations at least as extreme) / (1 + PERMUTATIONS)
-(Phipson & Smyth 2010, arXiv:1603.05766): never zero, and uniform where there is no difference.
+(Phipson & Smyth 2010, arXiv:1603.05766): never zero.
 """
 
 from __future__ import annotations
@@ -10,10 +17,11 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
+from scipy.stats import norm, rankdata
 
 from spurious import seeds
 
-PERMUTATIONS = 1999
+PERMUTATIONS = 4999
 
 
 def auroc(clean: np.ndarray, perturbed: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -54,57 +62,106 @@ def discriminant(clean: np.ndarray, perturbed: np.ndarray) -> np.ndarray:
     return np.linalg.solve((1 - share) * covariance + share * unit, difference)
 
 
-def mean_test(first: np.ndarray, second: np.ndarray, seed: int) -> float:
-    """P-value of a difference between the means of two independent samples.
+def mean_test(clean: np.ndarray, perturbed: np.ndarray, fold: np.ndarray, seed: int) -> float:
+    """P-value of a difference between the means of perturbed and clean vectors.
 
-    A permutation test of n m / (n + m) |difference of the means|^2: Hotelling's T^2 for vectors
-    whose covariance within a sample is the unit matrix.
+    A permutation test of D_k . D_l, summed over pairs of different folds, with D_k the sum over
+    fold k of perturbed minus clean: Hotelling's T^2, cross-fitted, for vectors whose covariance
+    within a sample is the unit matrix.
 
     Args:
-        first: (n, d), whitened.
-        second: (m, d), whitened.
+        clean: (n, d), whitened.
+        perturbed: (n, d), whitened.
+        fold: of each row, (n,), at least two different.
         seed: root of the permutations.
     """
-    joined = np.concatenate([first, second])
+    joined = np.concatenate([perturbed, clean])
     joined = joined - joined.mean(axis=0)
-    # With the joint mean zero, the sum over one sample determines the difference of the means.
-    belongs = _deals(len(first), len(second), seed, "mean test")
-    values = ((belongs @ joined) ** 2).sum(axis=1)
-    return _p_value(values)
+    sign, member = _signs(tuple(fold), seed, "mean test"), np.tile(fold, 2)
+    total = np.zeros((len(sign), joined.shape[1]))
+    within = np.zeros(len(sign))
+    for one in np.unique(fold):
+        difference = sign[:, member == one] @ joined[member == one]
+        total += difference
+        within += (difference**2).sum(axis=1)
+    return _p_value((total**2).sum(axis=1) - within)
 
 
-def mmd_test(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, float]:
-    """Squared maximum mean discrepancy of two independent samples and its p-value.
+def rank_test(clean: np.ndarray, perturbed: np.ndarray, fold: np.ndarray, seed: int) -> float:
+    """P-value of one number a simulation being larger, or smaller, where maps are perturbed.
 
-    The unbiased estimate of Gretton et al. (2012), JMLR 13, 723, eq. 3, which can be negative,
-    with the kernel exp(-|x - y|^2 / (2 h^2)), h the median distance between two vectors of both
-    samples; permutation test.
+    Two-sided permutation test of the sum of ranks (Mann & Whitney 1947, Ann. Math. Stat. 18, 50).
 
     Args:
-        first: (n, d), n > 1.
-        second: (m, d), m > 1.
+        clean: (n,).
+        perturbed: (n,).
+        fold: of each row, (n,).
         seed: root of the permutations.
     """
-    n, m = len(first), len(second)
-    squared = pdist(np.concatenate([first, second]), "sqeuclidean")
+    ranks = rankdata(np.concatenate([perturbed, clean])) - len(clean) - 0.5
+    return _p_value(np.abs(_signs(tuple(fold), seed, "rank test") @ ranks))
+
+
+def mmd_test(
+    clean: np.ndarray, perturbed: np.ndarray, fold: np.ndarray, seed: int
+) -> tuple[float, float]:
+    """Squared maximum mean discrepancy of perturbed and clean vectors and its p-value.
+
+    The unbiased estimate of Gretton et al. (2012), JMLR 13, 723, eq. 4, which can be negative,
+    without terms within a fold, and with the kernel exp(-|x - y|^2 / (2 h^2)), h the median
+    distance between two vectors of both samples; permutation test.
+
+    Args:
+        clean: (n, d).
+        perturbed: (n, d).
+        fold: of each row, (n,), at least two different.
+        seed: root of the permutations.
+    """
+    squared = pdist(np.concatenate([perturbed, clean]), "sqeuclidean")
     width = max(float(np.median(np.sqrt(squared))), np.finfo(float).tiny ** 0.5)
-    kernel = squareform(np.exp(-squared / (2 * width**2)))  # zero, not one, on the diagonal
-    belongs = _deals(n, m, seed, "MMD test")
-    within = ((belongs @ kernel) * belongs).sum(axis=1)
-    across = belongs @ kernel.sum(axis=1) - within
-    outside = kernel.sum() - within - 2 * across
-    values = within / (n * (n - 1)) + outside / (m * (m - 1)) - 2 * across / (n * m)
+    member = np.tile(fold, 2)
+    other = member[:, None] != member
+    kernel = squareform(np.exp(-squared / (2 * width**2))) * other
+    sign = _signs(tuple(fold), seed, "MMD test")
+    values = ((sign @ kernel) * sign).sum(axis=1) / (other.sum() / 4)
     return float(values[0]), _p_value(values)
 
 
+def auroc_test(value: float, n: int) -> float:
+    """P-value of a cross-fitted AUROC of n perturbed and n clean maps, against 1/2, one-sided.
+
+    Normal approximation with the variance of `chance_variance`.
+    """
+    return float(norm.sf((value - 0.5) / np.sqrt(chance_variance(n))))
+
+
+def chance_variance(n: int) -> float:
+    """Variance of a cross-fitted AUROC where nothing has changed: (2 n + 1) / (6 n^2).
+
+    Twice that of Mann and Whitney, (2 n + 1) / (12 n^2): the same chance differences between parts
+    k and l help the discriminant that is trained on k and judges l and the one that does the
+    reverse. With D_k that of K parts in d whitened dimensions, the score of part k is D_k . (sum of
+    the other D_l) in units of its own standard deviation; scores of two parts have the correlation
+    1 / (K - 1), so their mean has the variance 2 / K instead of 1 / K, for any K.
+    """
+    return (2 * n + 1) / (6 * n**2)
+
+
 @lru_cache(maxsize=4)  # a test of many perturbations of the same maps draws the same
-def _deals(n: int, m: int, seed: int, purpose: str) -> np.ndarray:
-    """Which of n + m vectors are in the first sample: first as it is, then at random; float."""
-    belongs = np.zeros((1 + PERMUTATIONS, n + m))
-    belongs[:, :n] = 1
-    seeds.generator(seed, purpose).permuted(belongs[1:], axis=1, out=belongs[1:])
-    belongs.setflags(write=False)
-    return belongs
+def _signs(fold: tuple[int, ...], seed: int, purpose: str) -> np.ndarray:
+    """+1 for perturbed, -1 for clean, (1 + PERMUTATIONS, 2 n): first as it is, then at random.
+
+    Labels are permuted within each fold, among all its vectors, so that both are as many in each.
+    """
+    n, member = len(fold), np.tile(fold, 2)
+    sign = np.ones((1 + PERMUTATIONS, 2 * n))
+    sign[:, n:] = -1
+    draw = seeds.generator(seed, purpose)
+    for one in np.unique(member):
+        columns = np.flatnonzero(member == one)
+        sign[1:, columns] = draw.permuted(sign[1:, columns], axis=1)
+    sign.setflags(write=False)
+    return sign
 
 
 def _p_value(values: np.ndarray) -> float:
