@@ -59,30 +59,27 @@ class Blind(Attacks):
     def bim(self, maps, truth, epsilon):
         return self._moved(maps, epsilon)
 
-    def pgd(self, maps, truth, epsilon, steps=None):
+    def strongest(self, maps, limit, steps=None):
+        return self._moved(maps, limit.epsilon)
+
+    def reference(self, maps, limit, steps):
+        return self._moved(maps, limit.epsilon)
+
+    def fgsm(self, maps, epsilon):
         return self._moved(maps, epsilon)
 
-    def fgsm(self, maps, truth, epsilon):
-        return self._moved(maps, epsilon)
-
-    def pgd_l2(self, maps, truth, epsilon):
-        return self._moved(maps, epsilon)
-
-    def bounded(self, maps, truth, epsilon, fraction):
-        return self._moved(maps, epsilon)
-
-    def phase_only(self, maps, truth, epsilon):
-        return self._moved(maps, epsilon)
-
-    def ends(self, maps, truth, epsilon):
-        return tf.stack([self._moved(maps, epsilon * i) for i in range(self.restarts)], axis=1)
+    def ends(self, maps, limit, count):
+        return tf.stack([self._moved(maps, limit.epsilon * i) for i in range(count)], axis=1)
 
 
 @pytest.fixture(scope="session")
 def settings():
     return Audit(
-        steps=4,
-        restarts=2,
+        steps=8,
+        constrained_steps=12,
+        starts=2,
+        reference_maps=3,
+        reference_steps=30,
         linf=Budgets(values=(0.003, 0.03, 0.3), unit="std"),
         l2=Budgets(values=(0.01, 0.1), unit="std"),
         cosmic=Fractions(values=(0.0, 0.1), unit="cosmic_variance"),

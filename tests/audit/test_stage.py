@@ -48,7 +48,9 @@ class Noted(NullRun):
 
 @pytest.fixture(scope="module")
 def curves(linear_posterior, settings, maps, truth):
-    attacks = Attacks(linear_posterior, settings.steps, settings.restarts)
+    attacks = Attacks(
+        linear_posterior, settings.steps, settings.constrained_steps, settings.restarts
+    )
     heard = audience(attacks, maps, truth, BOX, {"second_network": linear_posterior})
     return {"target": "linear", **security(attacks, heard, settings).as_json()}
 
@@ -58,12 +60,12 @@ def test_every_perturbation_and_budget_is_a_run_below_the_stage(curves, settings
     audit.track(log, curves, CHECKS)
     points = {curve["name"]: len(curve["points"]) for curve in curves["curves"]}
     assert len(log.children) == sum(points.values())
-    one = log.children["bounded 0.1 cosmic_variance"].logged
-    assert one["name"] == "bounded" and one["family"] == "cosmic"
+    one = log.children["strongest_bounded 0.1 cosmic_variance"].logged
+    assert one["name"] == "strongest_bounded" and one["family"] == "cosmic"
     assert one["budget"] == 0.1 and one["kl_perturbed_clean"] > 0
     assert one["second_network.kl_perturbed_clean"] == one["kl_perturbed_clean"]
-    assert len(log.curves["pgd.kl_perturbed_clean"]) == len(settings.linf.values)
-    assert len(log.curves["pgd.on_second_network.moved"]) == len(settings.linf.values)
+    assert len(log.curves["strongest_linf.kl_perturbed_clean"]) == len(settings.linf.values)
+    assert len(log.curves["strongest_linf.on_second_network.moved"]) == len(settings.linf.values)
     assert log.logged["check.saturates"] == 0.4 and log.logged["checks_failed"] == 2
     assert "check.beats_noise" not in log.logged
 
@@ -74,7 +76,7 @@ def test_what_gave_no_number_is_neither_logged_nor_drawn(curves):
     kl |= {"mean": None, "low": None, "high": None}
     log = Noted()
     audit.track(log, broken, CHECKS)
-    assert "pgd.kl_perturbed_clean" not in log.curves
+    assert "strongest_linf.kl_perturbed_clean" not in log.curves
     figures.security_curves(broken, {})
 
 

@@ -7,36 +7,39 @@ import numpy as np
 import pytest
 
 from spurious.audit import verdicts
+from spurious.audit.attacks import Limit
 from spurious.audit.curves import TARGET, Curve, Curves, Point
 from spurious.audit.gradients import Agreement
 from spurious.audit.response import Response, Size
+from spurious.audit.saturation import Saturation
 from spurious.config.audit import Thresholds
 
 LIMITS = Thresholds()
 STD = 30.0
 N = 4
 FAMILIES = {
-    "pgd": "linf", "fgsm": "linf", "random_sign": "linf", "bim": "linf",
-    "pgd_l2": "l2", "noise": "l2",
-    "bounded": "cosmic", "bounded_noise": "cosmic", "phase_only": "cosmic",
+    "strongest_linf": "linf", "fgsm": "linf", "random_sign": "linf", "bim": "linf",
+    "strongest_l2": "l2", "noise": "l2",
+    "strongest_bounded": "cosmic", "bounded_noise": "cosmic", "strongest_phase_only": "cosmic",
 }  # fmt: skip
 GOOD = {
-    "pgd": (0.1, 1.0, 30.0), "fgsm": (0.1, 0.9, 10.0), "random_sign": (0.0, 0.01, 1.0),
-    "bim": (0.9,), "pgd_l2": (0.2, 2.0), "noise": (0.0, 0.02), "bounded": (0.0, 1.0, 1.2),
-    "bounded_noise": (0.0, 0.1, 0.1), "phase_only": (0.1,),
+    "strongest_linf": (0.1, 1.0, 30.0), "fgsm": (0.1, 0.9, 10.0), "random_sign": (0.0, 0.01, 1.0),
+    "bim": (0.9,), "strongest_l2": (0.2, 2.0), "noise": (0.0, 0.02),
+    "strongest_bounded": (0.0, 1.0, 1.2), "bounded_noise": (0.0, 0.1, 0.1),
+    "strongest_phase_only": (0.1,),
 }  # fmt: skip
 
 
-def curve(name, losses):
+def curve(name, damages):
     """Budgets 1, 2, ... counts (or hundredths of the cosmic variance), fully used by every map."""
     family, points = FAMILIES[name], []
-    for i, loss in enumerate(losses, start=1):
+    for i, kl in enumerate(damages, start=1):
         budget = i / 100 if family == "cosmic" else float(i)
-        loss = np.full(N, float(loss))
+        kl = np.full(N, float(kl))
         used = np.full(N, 3.0 if family == "cosmic" else budget)
         power = np.full(N, budget if family == "cosmic" else 9.0)
         size = Size(used, used, np.zeros(N), power, np.full(N, 1e-5))
-        points.append(Point(budget, {TARGET: Response(loss, np.sqrt(2 * abs(loss)), loss)}, size))
+        points.append(Point(budget, {TARGET: Response(kl, np.sqrt(2 * abs(kl)))}, size))
     control = name in ("random_sign", "noise", "bounded_noise")
     rms = 3.0 if family == "cosmic" else None
     return Curve(name, family, control, tuple(points), rms)
@@ -80,24 +83,24 @@ def test_good_curves_pass(name):
     ("name", "curves", "value"),
     [
         ("iterative_beats_single", made(fgsm=(0.1, 1.25, 10)), -0.2),
-        ("iterative_beats_single", made(pgd=(0.1, 1.0, 5)), -0.5),
-        ("iterative_beats_single", made(pgd=(-0.1, 1.0, 30)), -2.0),
-        ("iterative_beats_single", made(pgd=(0, 0, 0), fgsm=(0, 0, 0)), None),
+        ("iterative_beats_single", made(strongest_linf=(0.1, 1.0, 5)), -0.5),
+        ("iterative_beats_single", made(strongest_linf=(-0.1, 1.0, 30)), -2.0),
+        ("iterative_beats_single", made(strongest_linf=(0, 0, 0), fgsm=(0, 0, 0)), None),
         ("iterative_beats_single", made(fgsm=(0.1, np.nan, 10)), None),
-        ("monotone", made(pgd=(0.1, 40.0, 30.0)), 0.25),
-        ("monotone", made(bounded=(0.0, 1.2, 1.08)), 0.1),
-        ("monotone", made(pgd_l2=(0.2, np.inf)), None),
-        ("full_damage", made(pgd=(0.1, 1.0, 1.9)), 0.0),
-        ("full_damage", made(pgd=(0.1, 1.0, np.nan)), 0.0),
-        ("full_damage", made(pgd=(0.1, 1.0, np.inf)), 1.0),
+        ("monotone", made(strongest_linf=(0.1, 40.0, 30.0)), 0.25),
+        ("monotone", made(strongest_bounded=(0.0, 1.2, 1.08)), 0.1),
+        ("monotone", made(strongest_l2=(0.2, np.inf)), None),
+        ("full_damage", made(strongest_linf=(0.1, 1.0, 1.9)), 0.0),
+        ("full_damage", made(strongest_linf=(0.1, 1.0, np.nan)), 0.0),
+        ("full_damage", made(strongest_linf=(0.1, 1.0, np.inf)), 1.0),
         ("beats_noise", made(random_sign=(0.0, 0.01, 31.0)), 30 / 31 - 1),
         ("beats_noise", made(noise=(0.2, 0.02)), 0.0),
-        ("beats_noise", made(bounded=(0, 0, 0), bounded_noise=(0, 0.1, 0.1)), -1.0),
-        ("budget_respected", with_size("pgd", linf=np.array([3, 3, 3, 3.3])), 1.1),
-        ("budget_respected", with_size("pgd_l2", rms=np.array([2, 4, 2, 2])), 2.0),
-        ("budget_respected", with_size("pgd", least=np.array([0, 0, -0.5, 0])), 1.5),
-        ("budget_respected", with_size("bounded", cosmic=np.full(N, 0.1)), 2.0),
-        ("budget_respected", with_size("phase_only", rms=np.full(N, 6.0)), 2.0),
+        ("beats_noise", made(strongest_bounded=(0, 0, 0), bounded_noise=(0, 0.1, 0.1)), -1.0),
+        ("budget_respected", with_size("strongest_linf", linf=np.array([3, 3, 3, 3.3])), 1.1),
+        ("budget_respected", with_size("strongest_l2", rms=np.array([2, 4, 2, 2])), 2.0),
+        ("budget_respected", with_size("strongest_linf", least=np.array([0, 0, -0.5, 0])), 1.5),
+        ("budget_respected", with_size("strongest_bounded", cosmic=np.full(N, 0.1)), 2.0),
+        ("budget_respected", with_size("strongest_phase_only", rms=np.full(N, 6.0)), 2.0),
         ("budget_respected", with_size("fgsm", linf=np.array([3, np.nan, 3, 3])), None),
     ],
 )
@@ -110,30 +113,60 @@ def test_bad_curves_fail(name, curves, value):
 
 def test_budgets_that_allow_no_damage_are_not_compared():
     # At fraction 0 a posterior of P(k) alone cannot be moved; what is left there is rounding.
-    curves = made(bounded=(1e-6, 1.0, 1.2), bounded_noise=(5e-6, 0.1, 0.1))
+    curves = made(strongest_bounded=(1e-6, 1.0, 1.2), bounded_noise=(5e-6, 0.1, 0.1))
     assert verdicts.beats_noise(curves, LIMITS).passed
-    assert verdicts.monotone(made(bounded=(2e-6, 1e-6, 1.2)), LIMITS).passed
+    assert verdicts.monotone(made(strongest_bounded=(2e-6, 1e-6, 1.2)), LIMITS).passed
 
 
 def test_rounding_is_no_excess():
-    tight = with_size("pgd", linf=np.full(N, 3.00001), rounding=np.full(N, 1e-4))
+    tight = with_size("strongest_linf", linf=np.full(N, 3.00001), rounding=np.full(N, 1e-4))
     assert verdicts.budget_respected(tight, LIMITS).passed
-    assert not verdicts.budget_respected(with_size("pgd", linf=np.full(N, 3.001)), LIMITS).passed
+    assert not verdicts.budget_respected(
+        with_size("strongest_linf", linf=np.full(N, 3.001)), LIMITS
+    ).passed
+
+
+def saturated(found=9.0, twice=9.1, most=9.4):
+    """Two of four maps have a reference."""
+    rows = np.array([0, 2])
+    kl = [np.full(size, float(value)) for value, size in ((found, N), (twice, N), (most, 2))]
+    return Saturation(Limit(3.0), 8, 1, *kl[:2], rows, kl[2], 100)
 
 
 @pytest.mark.parametrize(
-    ("losses", "passed"),
+    ("change", "passed", "value"),
     [
-        ({4: 8.0, 8: 9.0, 16: 9.1}, True),
-        ({4: 2.0, 8: 4.0, 16: 8.0}, False),  # steps too few or too small
-        ({4: 8.0, 8: 9.0, 16: 5.0}, False),  # it oscillates
-        ({4: 0.0, 8: 0.0, 16: 0.0}, False),
-        ({4: 1.0, 8: 1.0, 16: np.nan}, False),
+        ({}, True, 0.4 / 9.4),
+        ({"found": 4.0, "twice": 8.0, "most": 8.0}, False, 0.5),  # too few steps
+        ({"twice": 5.0}, False, 4 / 9),  # it oscillates
+        ({"most": 18.0}, False, 0.5),  # twice the steps agree, and both miss half
+        ({"found": 0.0, "twice": 0.0, "most": 0.0}, False, None),
+        ({"twice": np.nan}, False, None),
+        ({"most": np.inf}, False, None),
     ],
 )
-def test_saturation_is_judged_by_the_last_doubling(losses, passed):
-    by_steps = {steps: np.full(N, loss) for steps, loss in losses.items()}
-    assert verdicts.saturates(by_steps, LIMITS).passed is passed
+def test_saturation_is_asked_of_every_limit(change, passed, value):
+    """The bad one is any of them."""
+    good = {name: saturated() for name in ("linf", "bounded", "phase_only")}
+    for name in good:
+        check = verdicts.saturates({**good, name: saturated(**change)}, LIMITS)
+        assert check.passed is passed
+        assert check.value == (None if value is None else pytest.approx(value))
+        json.dumps(check.as_json(), allow_nan=False)
+
+
+def test_share_and_gain_are_of_means():
+    found = Saturation(
+        Limit(3.0, "l2"), 8, 1, np.array([1.0, 2, 3]), np.array([1.0, 2, 5]),
+        np.array([0, 2]), np.array([3.0, 5.0]), 100,
+    )  # fmt: skip
+    assert found.gain == pytest.approx(2 / 8) and found.share == pytest.approx(4 / 8)
+    written = found.as_json(30.0, np.full((5, 3), 1 / 3))
+    assert written["epsilon_std"] == pytest.approx(0.1)
+    assert written["kl_perturbed_clean"]["mean"] == pytest.approx(2)
+    assert written["strongest_known"]["mean"] == pytest.approx(8 / 3)
+    assert written["share_of_reference"] == pytest.approx(0.5)
+    assert written["reference"] == {"maps": 2, "steps": 100, "kl_perturbed_clean": 4.0}
 
 
 def test_a_transferred_attack_must_do_less():
@@ -193,4 +226,4 @@ def test_the_planted_damage_must_be_reached_on_most_maps(reached, passed):
 
 def test_thresholds_can_be_set():
     loose = Thresholds(tolerance=0.5)
-    assert verdicts.monotone(made(pgd=(0.1, 40.0, 30.0)), loose).passed
+    assert verdicts.monotone(made(strongest_linf=(0.1, 40.0, 30.0)), loose).passed

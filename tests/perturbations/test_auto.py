@@ -1,11 +1,13 @@
 """Auto-PGD against an independent transcription, optima in closed form, and plain PGD."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.optimize import minimize
 
 from spurious.inference.heads import HEAD, MixtureHead
 from spurious.inference.posterior import NetworkPosterior
@@ -14,7 +16,7 @@ from spurious.maps import Standardiser
 from spurious.perturbations.auto import AutoPGD, checkpoints
 from spurious.perturbations.gradient import PGD
 from spurious.perturbations.objectives import Toward
-from spurious.perturbations.spectral import PhaseOnly
+from spurious.perturbations.spectral import BinPreserving, Bounded, PhaseOnly
 
 
 def objective(posterior, maps, truth):
@@ -193,3 +195,89 @@ def test_without_a_ball(linear_posterior, maps, truth):
     )
     gain = objective(linear_posterior, attack(maps, truth), truth)
     assert np.all(gain > objective(linear_posterior, maps, truth))
+
+
+class Annuli:
+    """The power spectrum of small maps by a plain discrete Fourier transform, with NumPy alone."""
+
+    def __init__(self, n):
+        k = np.fft.fftfreq(n, 1 / n)
+        self.annulus = np.floor(np.hypot(k[:, None], k[None]) + 0.5).astype(int).ravel()
+        self.count = np.bincount(self.annulus)
+        plane = np.exp(-2j * np.pi * np.outer(k, np.arange(n)) / n)
+        self.transform = np.kron(plane, plane)
+
+    def modes(self, flat):
+        return self.transform @ flat
+
+    def power(self, flat):
+        return np.bincount(self.annulus, np.abs(self.modes(flat)) ** 2)
+
+    def slope(self, flat):
+        """Derivative of each annulus' power in each pixel."""
+        each = 2 * np.real(np.conj(self.modes(flat))[:, None] * self.transform)
+        return np.stack([each[self.annulus == i].sum(0) for i in range(len(self.count))])
+
+
+def one_number(linear_posterior, n):
+    """The same posterior, but only its first mean follows the map: KL = (w . change / s)^2 / 2."""
+    weights = linear_posterior.weights[:, :n, :n] * np.array([1.0, 0.0])[:, None, None]
+    posterior = replace(linear_posterior, weights=weights)
+    return posterior, (weights[0] / posterior.scale[0]).ravel()
+
+
+@pytest.mark.parametrize(
+    "constraint", [PhaseOnly(), BinPreserving(), Bounded(0.5)], ids=["phases", "bins", "bounded"]
+)
+def test_within_a_spectrum_the_optimum_is_reached(linear_posterior, maps, constraint):
+    """Without a ball, w . x is largest where every mode, or annulus, is aligned with that of w."""
+    clean = maps + 3000  # densities stay far above zero
+    posterior, w = one_number(linear_posterior, 16)
+    attack = AutoPGD(posterior, None, alpha=100.0, steps=60, objective="kl", restarts=4,
+                     constraints=(constraint,))  # fmt: skip
+    attacked = attack(clean).numpy()
+    annuli = Annuli(16)
+    of_w = annuli.modes(w)
+    for x, found in zip(clean.reshape(6, -1), attacked.reshape(6, -1), strict=True):
+        of_x = annuli.modes(x)
+        if isinstance(constraint, PhaseOnly):
+            reach = np.abs(of_w * of_x)[1:].sum() / 256
+        else:
+            most = np.sqrt(annuli.power(x) * annuli.power(w))
+            if isinstance(constraint, Bounded):
+                most *= np.sqrt(1 + 0.5 * np.sqrt(2 / annuli.count))
+            reach = most[1:].sum() / 256
+        here = w @ (x - x.mean())
+        best = 0.5 * max(reach - here, reach + here) ** 2
+        kl = 0.5 * (w @ (found - x)) ** 2
+        assert 0.98 * best < kl < 1.0001 * best
+
+
+def test_within_a_spectrum_and_a_ball_no_other_optimiser_finds_more(linear_posterior, make_maps):
+    """SLSQP with the exact derivatives of all constraints, from two starts, both ways."""
+    clean = make_maps(1, 8).astype(np.float64) + 100
+    posterior, w = one_number(linear_posterior, 8)
+    attack = AutoPGD(
+        posterior, 3.0, steps=40, objective="kl", restarts=2, constraints=(BinPreserving(),)
+    )
+    x, found = clean.ravel(), attack(clean).numpy().ravel()
+    annuli, draw = Annuli(8), np.random.default_rng(4)
+    power = annuli.power(x)
+    limits = {
+        "type": "eq",
+        "fun": lambda y: annuli.power(y) / power - 1,
+        "jac": lambda y: annuli.slope(y) / power[:, None],
+    }
+    bounds, best = [(v - 3, v + 3) for v in x], 0.0
+    for sign in (1, -1):
+        for start in x + draw.uniform(-1, 1, (2, 64)):
+            end = minimize(
+                lambda y, s=sign: -s * w @ (y - x), start, jac=lambda y, s=sign: -s * w,
+                bounds=bounds, constraints=[limits], method="SLSQP", options={"maxiter": 100},
+            )  # fmt: skip
+            if end.success:
+                best = max(best, 0.5 * (w @ (end.x - x)) ** 2)
+    assert best > 0
+    assert np.abs(found - x).max() <= 3 + 1e-9
+    assert np.all(np.abs(annuli.power(found) / power - 1) < 2e-3)
+    assert 0.5 * (w @ (found - x)) ** 2 > 0.95 * best

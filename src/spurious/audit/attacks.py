@@ -6,7 +6,7 @@ variables here, set call by call. A subclass may put another attack in place of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,94 +14,161 @@ import tensorflow as tf
 
 from spurious.inference.posterior import Posterior
 from spurious.perturbations.ascent import LAST_ROUNDS
+from spurious.perturbations.auto import AutoPGD, checkpoints
 from spurious.perturbations.constraints import Ball, Constraint, satisfy
-from spurious.perturbations.gradient import PGD, REACH
+from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.noise import GaussianNoise, RandomSign
 from spurious.perturbations.spectral import Bounded, PhaseOnly
+from spurious.perturbations.steps import Decay, Norm
 
+OBJECTIVE = "kl_perturbed_clean"  # what attacks climb here, and what is counted
 BIM_STEPS = 10  # Horowitz & Melchior 2022, with alpha = 0.01: Section 3
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What an attack may do to a map.
+
+    Attributes:
+        epsilon: largest change, counts as `norm` measures it.
+        norm: "linf" (each pixel) or "l2" (root mean square over a map's pixels).
+        fraction: of one map's cosmic variance by which the power of an annulus may change; none:
+            any.
+        phases_only: whether every Fourier mode keeps its amplitude.
+    """
+
+    epsilon: float
+    norm: Norm = "linf"
+    fraction: float | None = None
+    phases_only: bool = False
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the power spectrum is limited too."""
+        return self.fraction is not None or self.phases_only
+
+    @property
+    def kind(self) -> tuple[str, bool, bool]:
+        """What is limited; limits of one kind share a graph."""
+        return self.norm, self.fraction is not None, self.phases_only
+
+
+@dataclass(frozen=True)
+class Scheduled(AutoPGD):
+    """Auto-PGD whose number of steps is a variable."""
+
+    marks: tf.Variable = field(kw_only=True)
+
+    @property
+    def windows(self) -> tf.Tensor:
+        """See `AutoPGD`."""
+        return self.marks
+
+
+@dataclass(frozen=True)
+class Shrinking(PGD):
+    """PGD, whose steps are gradients within constraints and shrink linearly."""
+
+    decay: Decay = "linear"
+
+    @property
+    def step_norm(self) -> Norm:
+        """See `Ascent`."""
+        return "l2" if self.constraints else self.norm
+
+
 class Adjustable:
-    """PGD on the negative log-likelihood of the truth, from the clean map, all budgets variable.
+    """Auto-PGD on KL(perturbed || clean), from random starts, all budgets variable.
 
     Args:
         posterior: what is attacked.
-        settings: further arguments of `PGD`.
+        limit: whose kind is served; its numbers do not matter.
+        restarts: number of random starts.
+        seed: of the starts.
     """
 
-    def __init__(self, posterior: Posterior, **settings: Any) -> None:
-        self._epsilon = tf.Variable(0.0, trainable=False, dtype=tf.float64)
-        self._alpha = tf.Variable(0.0, trainable=False, dtype=tf.float64)
-        self._steps = tf.Variable(1, trainable=False, dtype=tf.int32)
-        self.pgd = PGD(
+    def __init__(self, posterior: Posterior, limit: Limit, restarts: int, seed: int) -> None:
+        self._epsilon, self._fraction = (
+            tf.Variable(0.0, trainable=False, dtype=tf.float64) for _ in range(2)
+        )
+        self._marks = tf.Variable(checkpoints(1), trainable=False, shape=[None])
+        constraints: list[Constraint] = [PhaseOnly()] if limit.phases_only else []
+        if limit.fraction is not None:
+            constraints.append(Bounded(self._fraction))
+        self.attack = Scheduled(
             posterior,
             self._epsilon,
-            self._alpha,
-            self._steps,
-            **{"random_start": False, **settings},
+            norm=limit.norm,
+            objective=OBJECTIVE,
+            restarts=restarts,
+            constraints=tuple(constraints),
+            seed=seed,
+            marks=self._marks,
         )
 
-    def set(self, epsilon: float, steps: int, reach: float = REACH) -> None:
-        """The ball in counts, the number of steps, and the sum of all steps in its radii."""
-        self._epsilon.assign(epsilon)
-        self._alpha.assign(reach * epsilon / steps)
-        self._steps.assign(steps)
+    def set(self, limit: Limit, steps: int) -> Scheduled:
+        """The attack with these budgets and so many steps."""
+        self._epsilon.assign(limit.epsilon)
+        self._fraction.assign(0.0 if limit.fraction is None else limit.fraction)
+        self._marks.assign(checkpoints(steps))
+        return self.attack
 
 
 @dataclass(frozen=True)
 class Attacks:
     """White-box attacks on one posterior, and the noise that they are compared with.
 
-    All take maps (n, N, N) and their true parameters (n, p), and sizes in counts.
+    All take maps (n, N, N), and sizes in counts.
 
     Args:
         posterior: what is attacked.
-        steps: of every iterative attack; BIM has the paper's ten.
-        restarts: number of random starts in `ends`.
+        steps: of the strongest attack where only a ball limits it.
+        constrained_steps: of the strongest attack where the power spectrum does too.
+        restarts: its number of random starts.
         seed: root of random starts and noise.
     """
 
     posterior: Posterior
-    steps: int = 10
-    restarts: int = 3
+    steps: int = 20
+    constrained_steps: int = 40
+    restarts: int = 1
     seed: int = 0
+    _built: dict[Any, Adjustable] = field(default_factory=dict, init=False, repr=False)
+
+    def steps_within(self, limit: Limit) -> int:
+        """Number of steps of the strongest attack."""
+        return self.constrained_steps if limit.constrained else self.steps
+
+    def strongest(self, maps: Any, limit: Limit, steps: int | None = None) -> tf.Tensor:
+        """The strongest attack there is: Auto-PGD, the best of all its starts."""
+        return self._adjusted(limit, self.restarts, steps)(maps)
+
+    def ends(self, maps: Any, limit: Limit, count: int) -> tf.Tensor:
+        """Where it ends from each of `count` random starts: (n, count, N, N)."""
+        return self._adjusted(limit, count, None).ends(maps)
+
+    def reference(self, maps: Any, limit: Limit, steps: int) -> tf.Tensor:
+        """Another attack, long and from another start: `Shrinking`."""
+        constraints = self._adjusted(limit, self.restarts, None).constraints
+        return Shrinking(
+            self.posterior,
+            limit.epsilon,
+            limit.epsilon / (4 if constraints else 1),
+            steps,
+            norm=limit.norm,
+            objective=OBJECTIVE,
+            constraints=constraints,
+            seed=self.seed + 1,
+        )(maps)
 
     def bim(self, maps: Any, truth: Any, epsilon: float) -> tf.Tensor:
-        """The paper's ten steps, which together just reach `epsilon`."""
-        self._linf.set(epsilon, BIM_STEPS, reach=1.0)
-        return self._linf.pgd(maps, truth)
+        """The paper's: ten steps that together just reach `epsilon`, on -log q(truth)."""
+        return BIM(self.posterior, epsilon / BIM_STEPS, BIM_STEPS)(maps, truth)
 
-    def pgd(self, maps: Any, truth: Any, epsilon: float, steps: int | None = None) -> tf.Tensor:
-        """Steps that could cross the ball, no pixel changed by more than `epsilon`."""
-        self._linf.set(epsilon, steps or self.steps)
-        return self._linf.pgd(maps, truth)
-
-    def fgsm(self, maps: Any, truth: Any, epsilon: float) -> tf.Tensor:
-        """A single step of `epsilon`."""
-        self._linf.set(epsilon, 1, reach=1.0)
-        return self._linf.pgd(maps, truth)
-
-    def pgd_l2(self, maps: Any, truth: Any, epsilon: float) -> tf.Tensor:
-        """An RMS change of at most `epsilon`."""
-        self._l2.set(epsilon, self.steps)
-        return self._l2.pgd(maps, truth)
-
-    def bounded(self, maps: Any, truth: Any, epsilon: float, fraction: float) -> tf.Tensor:
-        """The same, with every annulus' power kept within a fraction of its cosmic variance."""
-        self._fraction.assign(fraction)
-        self._bounded.set(epsilon, self.steps)
-        return self._bounded.pgd(maps, truth)
-
-    def phase_only(self, maps: Any, truth: Any, epsilon: float) -> tf.Tensor:
-        """The same, with every mode's amplitude kept."""
-        self._phase_only.set(epsilon, self.steps)
-        return self._phase_only.pgd(maps, truth)
-
-    def ends(self, maps: Any, truth: Any, epsilon: float) -> tf.Tensor:
-        """Where PGD ends from each random start in the ball: (n, restarts, N, N)."""
-        self._started.set(epsilon, self.steps)
-        return self._started.pgd.ends(maps, truth)
+    def fgsm(self, maps: Any, epsilon: float) -> tf.Tensor:
+        """A single step of `epsilon`, from beside the clean map, where KL is flat."""
+        self._step.assign(epsilon)
+        return self._fgsm(maps)
 
     def random_sign(self, maps: Any, epsilon: float) -> tf.Tensor:
         """Every pixel changed by `epsilon`, up or down at random."""
@@ -112,45 +179,37 @@ class Attacks:
         return GaussianNoise(rms, self.seed)(maps)
 
     def bounded_noise(self, maps: Any, rms: float, fraction: float) -> tf.Tensor:
-        """White Gaussian noise, drawn back to what `bounded` may do."""
+        """White Gaussian noise, drawn back to what the strongest attack may do."""
         clean = tf.convert_to_tensor(maps)
         self._fraction.assign(fraction)
         return self._fenced(self.noise(clean, rms), clean, tf.constant(rms, tf.float64))
 
-    @cached_property
-    def _linf(self) -> Adjustable:
-        return Adjustable(self.posterior)
+    def _adjusted(self, limit: Limit, restarts: int, steps: int | None) -> Scheduled:
+        key = (*limit.kind, restarts)
+        if key not in self._built:
+            self._built[key] = Adjustable(self.posterior, limit, restarts, self.seed)
+        return self._built[key].set(limit, steps or self.steps_within(limit))
 
     @cached_property
-    def _l2(self) -> Adjustable:
-        return Adjustable(self.posterior, norm="l2")
+    def _step(self) -> tf.Variable:
+        return tf.Variable(0.0, trainable=False, dtype=tf.float64)
+
+    @cached_property
+    def _fgsm(self) -> PGD:
+        return PGD(
+            self.posterior, self._step, self._step, 1, objective=OBJECTIVE, random_start=False
+        )
 
     @cached_property
     def _fraction(self) -> tf.Variable:
         return tf.Variable(0.0, trainable=False, dtype=tf.float64)
 
     @cached_property
-    def _fence(self) -> Constraint:
-        return Bounded(self._fraction)
-
-    @cached_property
-    def _bounded(self) -> Adjustable:
-        return Adjustable(self.posterior, norm="l2", constraints=(self._fence,))
-
-    @cached_property
     def _fenced(self) -> Any:
-        fence = self._fence  # a variable must not be made within a graph
+        fence = Bounded(self._fraction)  # a variable must not be made within a graph
 
         @tf.function(reduce_retracing=True)
         def fenced(maps: tf.Tensor, clean: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
             return satisfy(maps, clean, (fence,), Ball(epsilon, "l2"), LAST_ROUNDS)
 
         return fenced
-
-    @cached_property
-    def _phase_only(self) -> Adjustable:
-        return Adjustable(self.posterior, norm="l2", constraints=(PhaseOnly(),))
-
-    @cached_property
-    def _started(self) -> Adjustable:
-        return Adjustable(self.posterior, random_start=True, restarts=self.restarts, seed=self.seed)

@@ -9,11 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious.audit import verdicts
-from spurious.audit.attacks import Attacks
+from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.curves import Audience, Curves, audience, security
 from spurious.audit.gradients import agreement
 from spurious.audit.planted import Planted, known
 from spurious.audit.response import Listener
+from spurious.audit.saturation import Saturation, limits, saturation
 from spurious.audit.verdicts import Check
 from spurious.config.audit import Audit
 from spurious.inference.posterior import Posterior
@@ -21,10 +22,18 @@ from spurious.inference.posterior import Posterior
 
 @dataclass(frozen=True)
 class Report:
-    """What `run` found: curves, and the checks that say how far to believe them."""
+    """What `run` found.
+
+    Attributes:
+        curves: damage against budget.
+        checks: how far to believe it.
+        strongest: the strongest attack within each kind of limit, by name, and how much of the
+            damage it finds.
+    """
 
     curves: Curves
     checks: tuple[Check, ...]
+    strongest: Mapping[str, Saturation]
 
     @property
     def failed(self) -> list[str]:
@@ -59,78 +68,80 @@ def run(
         attacks: what attacks; by default `Attacks` on the posterior.
     """
     settings = settings or Audit()
-    attacks = attacks or Attacks(posterior, settings.steps, settings.restarts, seed)
+    attacks = attacks or Attacks(
+        posterior, settings.steps, settings.constrained_steps, settings.restarts, seed
+    )
     heard = audience(attacks, maps, truth, box_size, others)
     curves = security(attacks, heard, settings, seed, groups)
-    return Report(curves, _checks(attacks, heard, curves, settings, others or {}))
+    strongest = _strongest(attacks, heard, settings, curves.std)
+    found = _checks(attacks, heard, curves, strongest, settings, others or {})
+    return Report(curves, found, strongest)
+
+
+def _strongest(
+    attacks: Attacks, heard: Audience, settings: Audit, std: float
+) -> dict[str, Saturation]:
+    """The strongest attack and its reference within every kind of limit."""
+    bar = tqdm(limits(settings, std).items(), desc="saturation", delay=2, leave=False)
+    return {
+        name: saturation(attacks, heard.target, heard.maps, limit, settings) for name, limit in bar
+    }
 
 
 def _checks(
     attacks: Attacks,
     heard: Audience,
     curves: Curves,
+    strongest: Mapping[str, Saturation],
     settings: Audit,
     others: Mapping[str, Posterior],
 ) -> tuple[Check, ...]:
-    limits = settings.thresholds
-    epsilon = settings.epsilon.counts(curves.std)
+    thresholds, limit = settings.thresholds, Limit(settings.epsilon.counts(curves.std))
     steps = settings.linf.counts(curves.std)[:3]
-    with tqdm(total=5, desc="checks", unit="check", delay=2, leave=False) as bar:
-        by_steps = _by_steps(attacks, heard, epsilon)
-        bar.update()
-        ends = _ends(attacks, heard, epsilon)
+    with tqdm(total=4, desc="checks", unit="check", delay=2, leave=False) as bar:
+        ends = _ends(attacks, heard, limit, settings.starts)
         bar.update()
         chosen = dict(list(others.items())[: settings.transfer])
-        transferred = _transferred(attacks, heard, epsilon, chosen)
+        transferred = _transferred(attacks, heard, limit, chosen)
         bar.update()
-        planted, reached = _planted(attacks, heard, epsilon)
+        planted, reached = _planted(attacks, heard, limit)
         bar.update()
         agreed = agreement(attacks.posterior, heard.maps, heard.truth, steps, attacks.seed)
         bar.update()
     return (
-        verdicts.iterative_beats_single(curves, limits),
-        verdicts.monotone(curves, limits),
-        verdicts.saturates(by_steps, limits),
-        verdicts.full_damage(curves, limits),
-        verdicts.beats_noise(curves, limits),
-        verdicts.beats_transfer(by_steps[attacks.steps], transferred, limits),
-        verdicts.gradient_agrees(agreed, limits),
-        verdicts.gradient_not_zero(agreed, limits),
-        verdicts.restarts_agree(ends, limits),
-        verdicts.budget_respected(curves, limits),
-        verdicts.planted_found(planted, reached, limits),
+        verdicts.iterative_beats_single(curves, thresholds),
+        verdicts.monotone(curves, thresholds),
+        verdicts.saturates(strongest, thresholds),
+        verdicts.full_damage(curves, thresholds),
+        verdicts.beats_noise(curves, thresholds),
+        verdicts.beats_transfer(strongest["linf"].found, transferred, thresholds),
+        verdicts.gradient_agrees(agreed, thresholds),
+        verdicts.gradient_not_zero(agreed, thresholds),
+        verdicts.restarts_agree(ends, thresholds),
+        verdicts.budget_respected(curves, thresholds),
+        verdicts.planted_found(planted, reached, thresholds),
     )
 
 
-def _by_steps(attacks: Attacks, heard: Audience, epsilon: float) -> dict[int, np.ndarray]:
-    """Rise of the loss by half, all and twice the steps."""
-    counts = sorted({max(attacks.steps // 2, 1), attacks.steps, 2 * attacks.steps})
-    return {
-        count: heard.target(attacks.pgd(heard.maps, heard.truth, epsilon, count)).loss
-        for count in counts
-    }
-
-
-def _ends(attacks: Attacks, heard: Audience, epsilon: float) -> np.ndarray:
-    """Rise of the loss from every random start, (restarts, n)."""
-    ends = attacks.ends(heard.maps, heard.truth, epsilon)
-    return np.stack([heard.target(ends[:, i]).loss for i in range(ends.shape[1])])
+def _ends(attacks: Attacks, heard: Audience, limit: Limit, count: int) -> np.ndarray:
+    """KL from every random start, (count, n)."""
+    ends = attacks.ends(heard.maps, limit, count)
+    return np.stack([heard.target(ends[:, i]).kl for i in range(count)])
 
 
 def _transferred(
-    attacks: Attacks, heard: Audience, epsilon: float, others: Mapping[str, Posterior]
+    attacks: Attacks, heard: Audience, limit: Limit, others: Mapping[str, Posterior]
 ) -> dict[str, np.ndarray]:
-    """Rise of the target's loss by attacks that were made on other posteriors."""
-    losses = {}
-    for name, other in others.items():
-        made = replace(attacks, posterior=other).pgd(heard.maps, heard.truth, epsilon)
-        losses[name] = heard.target(made).loss
-    return losses
+    """The target's KL by attacks that were made on other posteriors."""
+    return {
+        name: heard.target(replace(attacks, posterior=other).strongest(heard.maps, limit)).kl
+        for name, other in others.items()
+    }
 
 
-def _planted(attacks: Attacks, heard: Audience, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+def _planted(attacks: Attacks, heard: Audience, limit: Limit) -> tuple[np.ndarray, np.ndarray]:
     """KL of a planted posterior by the pattern and by the attack, each (n,)."""
-    planted = Planted(attacks.posterior, epsilon, attacks.seed)
-    ears = Listener(planted, heard.maps, heard.truth)
-    made = replace(attacks, posterior=planted).pgd(heard.maps, heard.truth, epsilon)
+    planted = Planted(attacks.posterior, limit.epsilon, attacks.seed)
+    ears = Listener(planted, heard.maps)
+    made = replace(attacks, posterior=planted).strongest(heard.maps, limit)
     return known(ears, planted, heard.maps), ears(made).kl

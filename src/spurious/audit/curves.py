@@ -1,6 +1,9 @@
 """Security curves: damage against budget (Biggio & Roli 2018, arXiv:1712.03141, Section 3.3).
 
 Each attack is made once per budget, on the target, and its maps are shown to every posterior.
+Damage is KL(perturbed || clean), which is also what the strongest attack climbs: so what it found
+is what is counted, and no other attack within the same limit can do more, or it is not the
+strongest.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from spurious.audit.attacks import Attacks
+from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.response import Listener, Response, Size, measure
 from spurious.bootstrap import bootstrap_weights, mean_interval
 from spurious.config.audit import Audit
@@ -65,9 +68,9 @@ class Curve:
         return np.array([point.budget for point in self.points])
 
     @property
-    def losses(self) -> np.ndarray:
-        """Mean rise of -log q(truth) of what was attacked at each budget, nats: (points,)."""
-        return np.array([point.target.loss.mean() for point in self.points])
+    def damages(self) -> np.ndarray:
+        """Mean KL(perturbed || clean) of what was attacked at each budget, nats: (points,)."""
+        return np.array([point.target.kl.mean() for point in self.points])
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,8 @@ def audience(
     others: Mapping[str, Any] | None = None,
 ) -> Audience:
     """The target's and the other posteriors' ears on these maps; arguments as of `security`."""
-    listeners = {name: Listener(one, maps, truth) for name, one in (others or {}).items()}
-    return Audience(maps, truth, box_size, Listener(attacks.posterior, maps, truth), listeners)
+    listeners = {name: Listener(one, maps) for name, one in (others or {}).items()}
+    return Audience(maps, truth, box_size, Listener(attacks.posterior, maps), listeners)
 
 
 def security(
@@ -200,7 +203,7 @@ def security(
         "l2": settings.l2.counts(std),
         "cosmic": list(settings.cosmic.values),
     }
-    budgets |= {"bim": [settings.epsilon.counts(std)], "phase_only": [0.0]}
+    budgets |= {"bim": [settings.epsilon.counts(std)], "strongest_phase_only": [0.0]}
     work = sum(len(budgets.get(name, budgets[one.family])) for name, one in makers.items())
     curves = []
     with tqdm(total=work, desc="curves", unit="attack", delay=2, leave=False) as bar:
@@ -224,16 +227,24 @@ class _Maker(NamedTuple):
 def _makers(attacks: Attacks, heard: Audience, rms: float) -> dict[str, _Maker]:
     """What makes the maps of a budget, by name of the attack."""
     maps, truth = heard.maps, heard.truth
+
+    def strongest(limit: Limit) -> Any:
+        return attacks.strongest(maps, limit)
+
     return {
-        "pgd": _Maker("linf", False, lambda size: attacks.pgd(maps, truth, size)),
+        "strongest_linf": _Maker("linf", False, lambda size: strongest(Limit(size))),
         "bim": _Maker("linf", False, lambda size: attacks.bim(maps, truth, size)),
-        "fgsm": _Maker("linf", False, lambda size: attacks.fgsm(maps, truth, size)),
+        "fgsm": _Maker("linf", False, lambda size: attacks.fgsm(maps, size)),
         "random_sign": _Maker("linf", True, lambda size: attacks.random_sign(maps, size)),
-        "pgd_l2": _Maker("l2", False, lambda size: attacks.pgd_l2(maps, truth, size)),
+        "strongest_l2": _Maker("l2", False, lambda size: strongest(Limit(size, "l2"))),
         "noise": _Maker("l2", True, lambda size: attacks.noise(maps, size)),
-        "bounded": _Maker("cosmic", False, lambda part: attacks.bounded(maps, truth, rms, part)),
+        "strongest_bounded": _Maker(
+            "cosmic", False, lambda part: strongest(Limit(rms, "l2", fraction=part))
+        ),
         "bounded_noise": _Maker(
             "cosmic", True, lambda part: attacks.bounded_noise(maps, rms, part)
         ),
-        "phase_only": _Maker("cosmic", False, lambda _: attacks.phase_only(maps, truth, rms)),
+        "strongest_phase_only": _Maker(
+            "cosmic", False, lambda _: strongest(Limit(rms, "l2", phases_only=True))
+        ),
     }

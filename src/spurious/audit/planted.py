@@ -58,5 +58,5 @@ class Planted(Posterior):
 
 
 def known(heard: Listener, planted: Planted, maps: Any) -> np.ndarray:
-    """What the pattern does, with the lesser of both signs: KL(perturbed || clean), (n,)."""
-    return np.min([heard(one).kl for one in planted.examples(maps)], axis=0)
+    """What the pattern does, with the better of both signs: KL(perturbed || clean), (n,)."""
+    return np.max([heard(one).kl for one in planted.examples(maps)], axis=0)

@@ -21,12 +21,10 @@ class Response(NamedTuple):
     Attributes:
         kl: KL(q(. | perturbed) || q(. | clean)) in nats, (n,).
         shift: largest |shift| of the mean over the parameters, clean standard deviations, (n,).
-        loss: rise of -log q(truth), which the attacks climb, nats, (n,).
     """
 
     kl: np.ndarray
     shift: np.ndarray
-    loss: np.ndarray
 
 
 class Listener:
@@ -35,11 +33,10 @@ class Listener:
     Args:
         posterior: what listens.
         clean: (n, N, N) in counts.
-        truth: the maps' true parameters, (n, p).
     """
 
-    def __init__(self, posterior: Posterior, clean: np.ndarray, truth: np.ndarray) -> None:
-        self._posterior, self._clean, self._truth = posterior, clean, truth
+    def __init__(self, posterior: Posterior, clean: np.ndarray) -> None:
+        self._posterior, self._clean = posterior, clean
         # Operation by operation, small networks spend most of their time between operations.
         self._graph = tf.function(self._response, reduce_retracing=True)
 
@@ -47,17 +44,14 @@ class Listener:
         """The response to the perturbed maps, (n, N, N), in the order of the clean ones."""
         batches = (slice(i, i + BATCH) for i in range(0, len(self._clean), BATCH))
         parts = [
-            self._graph(*map(tf.convert_to_tensor, (self._clean[b], perturbed[b], self._truth[b])))
-            for b in batches
+            self._graph(*map(tf.convert_to_tensor, (self._clean[b], perturbed[b]))) for b in batches
         ]
         return Response(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
-    def _response(self, clean: tf.Tensor, perturbed: tf.Tensor, truth: tf.Tensor) -> Response:
+    def _response(self, clean: tf.Tensor, perturbed: tf.Tensor) -> Response:
         before, after = self._posterior(clean), self._posterior(perturbed)
-        truth = tf.cast(truth, before.dtype)
         shift = tf.abs((after.mean() - before.mean()) / before.stddev())
-        loss = before.log_prob(truth) - after.log_prob(truth)
-        return Response(kl(after, before), tf.reduce_max(shift, axis=1), loss)
+        return Response(kl(after, before), tf.reduce_max(shift, axis=1))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ failed to find looks like robustness. Each function below looks at one way to be
 a `Check`; a failing one is a finding about the numbers beside it, not an error. What each means,
 and what to do when it fails, is in docs/checks.
 
-Attacks are compared by the rise of -log q(truth), because that is what they climb: once posteriors
-no longer overlap, the KL of a worse attack may be larger.
+Attacks are compared by the mean KL(perturbed || clean), which the strongest of them climbs and all
+curves count.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import numpy as np
 
 from spurious.audit.curves import Curve, Curves
 from spurious.audit.gradients import Agreement
+from spurious.audit.saturation import Saturation
 from spurious.config.audit import Thresholds
 
 FOLDER = "docs/checks"
 ROUNDING = 1e-5  # relative, of an RMS in float32
-NOTHING = 1e-4  # nats: smaller rises of a mean loss are float32's, and are not compared
+NOTHING = 1e-4  # nats: smaller means are float32's rounding, and are not compared
+MAIN = "strongest_linf"  # the curve that checks of one attack look at
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Check:
 
 def iterative_beats_single(curves: Curves, limits: Thresholds) -> Check:
     """Many small steps do at least as well as a single large one, at every budget."""
-    many, one = curves["pgd"], curves["fgsm"]
-    leads = _leads(many.losses, one.losses, [_std(curves, b) for b in many.budgets])
+    many, one = curves[MAIN], curves["fgsm"]
+    leads = _leads(many.damages, one.damages, [_std(curves, b) for b in many.budgets])
     worst = _least(leads)
     return _check(
         "iterative_beats_single",
@@ -76,7 +78,7 @@ def monotone(curves: Curves, limits: Thresholds) -> Check:
     falls = {}
     for curve in curves.curves:
         if not curve.control and len(curve.points) > 1:
-            steps = _leads(curve.losses[:-1], curve.losses[1:])
+            steps = _leads(curve.damages[:-1], curve.damages[1:])
             falls[curve.name] = _largest(steps) if steps else np.nan
     worst = _largest(falls)
     return _check(
@@ -89,23 +91,27 @@ def monotone(curves: Curves, limits: Thresholds) -> Check:
     )
 
 
-def saturates(by_steps: Mapping[int, np.ndarray], limits: Thresholds) -> Check:
-    """Twice the steps change little.
+def saturates(strongest: Mapping[str, Saturation], limits: Thresholds) -> Check:
+    """Within no kind of limit do twice the steps, or another and longer attack, change much.
 
     Args:
-        by_steps: number of steps -> rise of the loss, (n,).
+        strongest: what was found within each, by name.
         limits: thresholds.
     """
-    counts = sorted(by_steps)
-    means = [float(by_steps[count].mean()) for count in counts]
-    gain = _least(_leads(means[-1:], means[-2:-1]))
+    values: dict[str, float] = {}
+    for name, one in strongest.items():
+        enough = max(one.found.mean(), one.twice.mean(), one.reference.mean()) > NOTHING
+        values[f"{name}: gain of twice the steps"] = one.gain if enough else np.nan
+        values[f"{name}: missing to the reference"] = 1 - one.share if enough else np.nan
+    worst = _largest({name: abs(value) for name, value in values.items()})
     return _check(
         "saturates",
-        abs(gain) <= limits.saturation,
-        gain,
+        worst <= limits.saturation,
+        worst,
         limits.saturation,
-        f"{counts[-1]} steps do {_percent(gain)} more damage than {counts[-2]}",
-        {f"{count} steps": mean for count, mean in zip(counts, means, strict=True)},
+        f"within {_listed(strongest)}, twice the steps or another, long attack change the damage "
+        f"by at most {_percent(worst)}",
+        values,
     )
 
 
@@ -115,7 +121,7 @@ def full_damage(curves: Curves, limits: Thresholds) -> Check:
     That is a KL above sigmas^2 / 2, as of a Gaussian shifted by so many standard deviations: a
     posterior within a narrow prior may have no room to shift, but it can collapse at its edge.
     """
-    point = curves["pgd"].points[-1]
+    point = curves[MAIN].points[-1]
     share = float(np.mean(point.target.kl > limits.sigmas**2 / 2))
     values = {
         "smallest KL": float(point.target.kl.min()),
@@ -134,10 +140,10 @@ def full_damage(curves: Curves, limits: Thresholds) -> Check:
 
 def beats_noise(curves: Curves, limits: Thresholds) -> Check:
     """The attack does more damage than noise of the same size, at every budget."""
-    pairs = {"pgd": "random_sign", "pgd_l2": "noise", "bounded": "bounded_noise"}
+    pairs = {MAIN: "random_sign", "strongest_l2": "noise", "strongest_bounded": "bounded_noise"}
     leads: dict[str, float] = {}
     for name, control in pairs.items():
-        each = _leads(curves[name].losses, curves[control].losses)
+        each = _leads(curves[name].damages, curves[control].damages)
         leads |= {name: _least(each)} if each else {}
     worst = _least(leads)
     return _check(
@@ -156,14 +162,14 @@ def beats_transfer(
     """The attack does more damage than one that was made on another posterior.
 
     Args:
-        white: rise of the target's loss by the attack made on itself, (n,).
+        white: the target's KL(perturbed || clean) by the attack made on itself, nats, (n,).
         transferred: the same by attacks made on others, by name.
         limits: thresholds.
     """
     name = "beats_transfer"
     if not transferred:
         return Check(name, None, None, limits.tolerance, "left out: no other posterior is given")
-    others = [float(loss.mean()) for loss in transferred.values()]
+    others = [float(kl.mean()) for kl in transferred.values()]
     leads = _leads([float(white.mean())] * len(others), others, list(transferred))
     worst = _least(leads)
     return _check(
@@ -204,22 +210,22 @@ def gradient_not_zero(found: Agreement, limits: Thresholds) -> Check:
     )
 
 
-def restarts_agree(losses: np.ndarray, limits: Thresholds) -> Check:
+def restarts_agree(ends: np.ndarray, limits: Thresholds) -> Check:
     """Wherever the attack starts, it does the same damage.
 
     Args:
-        losses: rise of the loss from each random start, (restarts, n).
+        ends: KL(perturbed || clean) from each random start, nats, (starts, n).
         limits: thresholds.
     """
-    spreads = _leads(losses.max(axis=0), losses.min(axis=0))
+    spreads = _leads(ends.max(axis=0), ends.min(axis=0))
     spread = float(np.mean(list(spreads.values()) or np.nan))
     return _check(
         "restarts_agree",
         spread <= limits.spread,
         spread,
         limits.spread,
-        f"{len(losses)} random starts differ by {_percent(spread)} of a map's damage, on average",
-        {f"start {i}": float(mean) for i, mean in enumerate(losses.mean(axis=1), start=1)},
+        f"{len(ends)} random starts differ by {_percent(spread)} of a map's damage, on average",
+        {f"start {i}": float(mean) for i, mean in enumerate(ends.mean(axis=1), start=1)},
     )
 
 
@@ -309,6 +315,12 @@ def _least(values: Mapping[str, float]) -> float:
 
 def _largest(values: Mapping[str, float]) -> float:
     return float(np.max(list(values.values()))) if values else float("nan")
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    """Names for a sentence."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _std(curves: Curves, counts: float) -> str:

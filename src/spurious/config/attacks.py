@@ -191,7 +191,9 @@ class AutoPGD(Climb):
     """Auto-PGD, which chooses its own step sizes (Croce & Hein 2020)."""
 
     kind: Literal["auto_pgd"]
-    alpha: Budget | None = Field(None, description="first step; none: 2 epsilon")
+    alpha: Budget | None = Field(
+        None, description="first step; none: 2 epsilon, within constraints epsilon / 4"
+    )
 
 
 class Universal(OnMaps):

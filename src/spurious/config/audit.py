@@ -55,7 +55,9 @@ class Thresholds(Section):
     tolerance: float = Field(
         0.02, ge=0, lt=1, description="relative decline of a mean that is put down to rounding"
     )
-    saturation: float = Field(0.1, gt=0, lt=1, description="relative gain of twice the steps")
+    saturation: float = Field(
+        0.1, gt=0, lt=1, description="relative gain of twice the steps, or of a long attack"
+    )
     full: float = Field(0.99, gt=0, le=1, description="share of maps fooled at the largest budget")
     gradient_error: float = Field(0.05, gt=0, lt=1, description="of a finite difference, relative")
     gradient_maps: float = Field(0.9, gt=0, le=1, description="share of maps within that error")
@@ -72,7 +74,11 @@ class Audit(Section):
     """Damage against budget, and checks that tell when not to believe it."""
 
     maps: int = Field(48, ge=4, description="test maps attacked, drawn once")
-    steps: int = Field(10, ge=2, le=10_000, description="of every iterative attack; BIM has ten")
+    steps: int = Field(20, ge=2, le=10_000, description="of the strongest attack; BIM has ten")
+    constrained_steps: int = Field(
+        40, ge=2, le=10_000, description="the same where the power spectrum is limited too"
+    )
+    restarts: int = Field(1, ge=1, le=100, description="its random starts; the best is kept")
     linf: Budgets = Budgets(values=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0), unit="std")
     l2: Budgets = Budgets(values=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3), unit="std")
     cosmic: Fractions = Fractions(values=(0.0, 0.01, 0.03, 0.1, 0.3, 1.0), unit="cosmic_variance")
@@ -83,6 +89,11 @@ class Audit(Section):
         Budget(value=0.1, unit="std"),
         description="largest change of a pixel in checks at one budget: the paper's ten steps",
     )
-    restarts: int = Field(3, ge=2, le=100, description="random starts that must agree")
+    fraction: float = Field(
+        0.1, ge=0, le=100, description="of the cosmic variance, in checks of `bounded`"
+    )
+    starts: int = Field(3, ge=2, le=100, description="random starts that must agree")
+    reference_maps: int = Field(8, ge=1, description="maps of which a long attack is made")
+    reference_steps: int = Field(200, ge=2, le=10_000, description="of that long attack")
     transfer: int = Field(2, ge=0, description="other posteriors whose attacks are transferred")
     thresholds: Thresholds = Thresholds()

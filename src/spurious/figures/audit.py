@@ -18,21 +18,29 @@ LEAST = 1e-4  # nats: bottom of the upper panels
 CONTROL = "0.55"
 # Family -> title, label of the abscissa, attack that is shown on every posterior.
 PANELS = {
-    "linf": ("largest change of a pixel", r"$\epsilon_\infty$ [std]", "pgd"),
-    "l2": ("RMS change", r"$\epsilon_2$ [std]", "pgd_l2"),
-    "cosmic": ("change of $P(k)$ in any bin", r"$|\Delta P|$ [cosmic variance]", "bounded"),
+    "linf": ("largest change of a pixel", r"$\epsilon_\infty$ [std]", "strongest_linf"),
+    "l2": ("RMS change", r"$\epsilon_2$ [std]", "strongest_l2"),
+    "cosmic": (
+        "change of $P(k)$ in any bin",
+        r"$|\Delta P|$ [cosmic variance]",
+        "strongest_bounded",
+    ),
 }
+COUNTED = (
+    "Counted is KL(perturbed ‖ clean), which all attacks climb but BIM: the paper's climbs "
+    "−log q(truth). Every curve is a lower bound of what its budget allows."
+)
 # Attack -> name, line and marker.
 STYLES = {
-    "pgd": ("PGD", "-", "o"),
+    "strongest_linf": ("strongest: Auto-PGD", "-", "o"),
     "bim": ("BIM, the paper's steps", "", "D"),
     "fgsm": ("FGSM, one step", ":", "s"),
     "random_sign": ("random sign", "--", ""),
-    "pgd_l2": ("PGD", "-", "o"),
+    "strongest_l2": ("strongest: Auto-PGD", "-", "o"),
     "noise": ("Gaussian noise", "--", ""),
-    "bounded": ("PGD", "-", "o"),
+    "strongest_bounded": ("strongest: Auto-PGD", "-", "o"),
     "bounded_noise": ("Gaussian noise", "--", ""),
-    "phase_only": ("phases only", "", "D"),
+    "strongest_phase_only": ("phases only: Auto-PGD", "", "D"),
 }
 SHADES = (*PALETTE, "#7F3C8D", "#8C564B", "#6B8E23", "#1F3A5F")
 
@@ -40,7 +48,8 @@ SHADES = (*PALETTE, "#7F3C8D", "#8C564B", "#6B8E23", "#1F3A5F")
 def security_curves(curves: Mapping[str, Any], paper: Mapping[str, float]) -> Figure:
     """KL and fraction of maps moved, with 95 % intervals, against three kinds of budget.
 
-    A colour is a posterior, a kind of line an attack; all are made on the target.
+    A colour is a posterior, a kind of line an attack; all are made on the target. What is counted,
+    and what the attacks climb, stands above.
 
     Args:
         curves: what `spurious.audit.curves.Curves.as_json` gives, and the target's name as
@@ -70,6 +79,7 @@ def security_curves(curves: Mapping[str, Any], paper: Mapping[str, float]) -> Fi
             )
     _ordinates(panels, curves, paper)
     names = {"target": f"{pretty(curves['target'])} (target)"}
+    figure.suptitle(COUNTED, fontsize=9)
     figure.legend(
         handles=[
             Line2D([], [], color=colour, marker="o", markersize=4, label=names.get(n, pretty(n)))

@@ -95,6 +95,11 @@ class Ascent(ABC):
     def first_step(self) -> float:
         """Size of the first step, counts."""
 
+    @property
+    def step_norm(self) -> Norm:
+        """The norm of which a step is the steepest ascent."""
+        return self.norm
+
     @abstractmethod
     def _climb(
         self, clean: tf.Tensor, truth: tf.Tensor, reference: Any, seed: tf.Tensor

@@ -81,7 +81,7 @@ class PGD(Ascent):
                 velocity = accumulate(velocity, gradient, self.momentum)
                 gradient = velocity
             size = scheduled(alpha, i, self.steps, self.decay)
-            maps = self._allowed(maps + size * direction(gradient, self.norm), clean)
+            maps = self._allowed(maps + size * direction(gradient, self.step_norm), clean)
         return self._settled(maps, clean)
 
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from spurious.inference.posterior import Posterior
 from spurious.perturbations.ascent import in_batches, value_and_gradient
-from spurious.perturbations.auto import FIRST_STEP, climb
+from spurious.perturbations.auto import FIRST_STEP, checkpoints, climb
 from spurious.perturbations.base import like, possible, refuse_above, require
 from spurious.perturbations.constraints import within
 from spurious.perturbations.steps import PIXELS, Norm, draw_start, rms, starts
@@ -167,9 +167,10 @@ class MinimumNorm:
         best, value = climb(
             lambda maps: self._evaluate(maps, reference),
             lambda maps: self._within(maps, clean, epsilon),
+            lambda maps: self._within(maps, clean, epsilon),
             start,
             like(FIRST_STEP, clean) * epsilon,
-            self.steps,
+            tf.constant(checkpoints(self.steps)),
             self.norm,
         )
         return best, tf.sqrt(2 * value)
