@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from spurious import figures, tracking
+from spurious import code, figures, tracking
 from spurious.config import Config
 from spurious.files import md5, read_json, write_json
 from spurious.search import artifacts, study
@@ -150,7 +150,7 @@ def _search(witnesses: Witnesses, objective: Objective, storage: str | Path) -> 
     config, data = witnesses.config, witnesses.searched
     networks = [md5(path) for path in files(config, config.run.target)]
     maps = study.maps_fingerprint(data.maps, data.box_size)
-    fingerprint = " ".join([maps, *networks])
+    fingerprint = " ".join([maps, *networks, code.fingerprint("search")])
     return study.run(config.search, objective, storage, config.seed, fingerprint)
 
 
