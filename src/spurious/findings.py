@@ -26,7 +26,8 @@ DETECTORS = {
     "minkowski": "Minkowski functionals",
     "scattering": "a scattering transform",
     "mmd": "MMD of them all",
-    "network": "a network trained to tell them",
+    "network": "a network that learned to tell them by their counts",
+    "network_contrast": "one that learned it by their contrast",
 }
 
 

@@ -50,5 +50,5 @@ def split(
 
 
 def evenly_spaced(n: int, count: int) -> np.ndarray:
-    """`count` of n rows, spread evenly: in the order of a suite, the first cosmologies are alike."""
+    """`count` of n rows, spread evenly: the first cosmologies of a suite are alike."""
     return (2 * np.arange(count) + 1) * n // (2 * count)

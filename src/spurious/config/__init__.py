@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pydantic import Field, model_validator
 
 from spurious.config.audit import Audit
+from spurious.config.detection import Detection
 from spurious.config.inference import (
     FlowHead,
     Likelihood,
@@ -63,6 +64,7 @@ __all__ = [
     "Dask",
     "Density",
     "Design",
+    "Detection",
     "Execution",
     "FlowHead",
     "Grid",
@@ -155,6 +157,7 @@ class Config(Section):
     attacks: dict[str, dict[str, Perturbation]] = Field(description="group -> name -> what it is")
     damage: Damage = Damage()
     audit: Audit = Audit()
+    detection: Detection = Detection()
     search: Search
     report: Report = Report()
 

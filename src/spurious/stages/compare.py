@@ -15,8 +15,10 @@ from spurious import entries, figures, findings, report, tracking
 from spurious.agreement import agreement, read_table
 from spurious.bootstrap import Hierarchy
 from spurious.config import Config
+from spurious.config.detection import Detection
 from spurious.damage import disagreement
-from spurious.detection import Detector
+from spurious.detection import Detector, verdict
+from spurious.detection.compare import FEWEST
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
@@ -34,8 +36,6 @@ from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
 
-FEWEST = 4  # simulations with which detection says anything
-
 
 def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
@@ -46,7 +46,7 @@ def run(config: Config) -> None:
     families = {winner(family): family for family in config.search.families}
     attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
-    noticed = detection(test, training_set(config), attacked, config.seed)
+    noticed = detection(test, training_set(config), attacked, config.seed, config.detection)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
         {name: every_training(config, name) for name in first}, targets, config.seed
@@ -73,7 +73,8 @@ def run(config: Config) -> None:
         save_figures(
             layout,
             log,
-            drawn(rows, findings.PAPER_KL, first) | {"detection": figures.detection(noticed)},
+            drawn(rows, findings.PAPER_KL, first)
+            | {"detection": figures.detection(_without_judgement(noticed), config.detection)},
         )
     others = (f"{name}.kl_perturbed_clean" for name in report.others(rows))
     columns = ["kl_perturbed_clean", *others, "rms_counts", "mean_power_change_contrast"]
@@ -113,23 +114,30 @@ def every_training(config: Config, name: str) -> list[MapSet]:
 
 
 def detection(
-    test: MapSet, training: MapSet, attacked: Mapping[str, MapSet], seed: int
+    test: MapSet,
+    training: MapSet,
+    attacked: Mapping[str, MapSet],
+    seed: int,
+    settings: Detection | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """How well standard statistics tell the maps of each attack from clean ones.
+    """How well detectors tell the maps of each perturbation from clean ones, and the judgement.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
     """
-    detectors: dict[bytes, Detector] = {}
+    known: dict[bytes, Detector] = {}
     rows = {}
     for name, data in tqdm(attacked.items(), desc="detection", unit="attack", delay=2, leave=False):
         clean = same_maps(test, data)
         if len(clean.simulations) < FEWEST:
             continue
         key = clean.index.tobytes()
-        if key not in detectors:
-            detectors[key] = Detector(training, clean, seed)
-        rows[name] = detectors[key].row(data.maps) | {"n_maps": len(clean)}
+        if key not in known:
+            known[key] = Detector(training, clean, seed, settings)
+        row = known[key].row(data.maps)
+        detectors = [one for one, cell in row.items() if isinstance(cell, Mapping)]
+        judgement = {**verdict(row, settings), "detectors": detectors}
+        rows[name] = {**row, "judgement": judgement}
     return rows
 
 
@@ -184,16 +192,21 @@ def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
     return one.take(rows[0]), other.take(rows[1])
 
 
+def _without_judgement(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {k: v for k, v in row.items() if k != "judgement"} for name, row in rows.items()}
+
+
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a perturbation and statistic."""
+    """One line a perturbation and detector."""
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["perturbation", "statistic", "auroc_known", "auroc_anomaly", "p_value"])
+        header = ["auroc", "auroc.low", "auroc.high", "kind", "auroc_known", "auroc_anomaly"]
+        writer.writerow(["perturbation", "detector", *header, "p_value", "n_maps", "verdict"])
         for name, row in rows.items():
-            for statistic, cell in row.items():
-                if isinstance(cell, Mapping):
-                    known, odd = (
-                        cell[key]["mean"] if key in cell else ""
-                        for key in ("auroc_known", "auroc_anomaly")
-                    )
-                    writer.writerow([name, statistic, known, odd, cell["p_value"]])
+            for detector in row["judgement"]["detectors"]:
+                cell = row[detector]
+                auroc = cell.get("auroc", {})
+                pair = (cell.get(key, {}).get("mean", "") for key in header[-2:])
+                found = (auroc.get(key, "") for key in ("mean", "low", "high", "kind"))
+                last = (cell["p_value"], row["n_maps"], row["judgement"]["verdict"])
+                writer.writerow([name, detector, *found, *pair, *last])

@@ -20,6 +20,7 @@ from spurious.search.objective import Objective
 from spurious.search.refine import Path as Climb
 from spurious.search.refine import refine
 from spurious.search.result import Found, Result
+from spurious.search.starts import Starts
 from spurious.stages.inputs import files
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
@@ -43,6 +44,7 @@ HURT = 0.1  # of the target's KL, from where on a systematic counts as transferr
 FRONT_STEPS = 6  # SLSQP iterations of a climb, which begins near its end
 FRONT_STARTS = 2  # trials from which a front is climbed: where the fence is low, another may win
 WIDER = 10.0  # times as far as the ranges reach is looked at, where a winner lies on an end
+WIDER_STARTS = 2  # the most promising of several there, and one more
 WIDER_STEPS = 12  # SLSQP iterations of a climb in the wider ranges
 APART = 0.2  # distance in the cube between them
 
@@ -182,7 +184,7 @@ def _bests(family: Family, found: Result) -> list[np.ndarray]:
 def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any] | None:
     """What more a family does in wider ranges, where its winner lies on an end of one.
 
-    A few climbs from what was found: the least that wider ranges give.
+    A few climbs from what was found and from points of the wider cube: the least that it gives.
 
     Returns:
         "factor", "ranges" of the coordinates, "kl", "value", "parameters", "fences" and "at_bound"
@@ -194,8 +196,11 @@ def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any]
     settings = config.search.families[family.name].widened(WIDER)
     wide = build_family(family.name, settings, objective.box_size, config.seed)
     limits, climb = config.search.fences.limits, Climb(objective.of(wide))
-    for point in _bests(family, found):
-        refine(climb, wide.point(family.parameters(point)), limits, WIDER_STEPS)
+    scattered = Starts(objective.of(wide), limits, config.seed)
+    numbers = range(len(wide.known), len(wide.known) + WIDER_STARTS)
+    points = [wide.point(family.parameters(point)) for point in _bests(family, found)]
+    for point in [*points, *(wide.from_coordinates(scattered(n)) for n in numbers)]:
+        refine(climb, point, limits, WIDER_STEPS)
     top = climb.best(limits)
     return {
         "factor": WIDER,
@@ -232,7 +237,8 @@ def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> di
         return row
     on, others = confirmed(witnesses, tried), transfer(witnesses, tried)
     unseen = on["confirmed"]["fences"]
-    beyond = [name for name, limit in result.limits.items() if not unseen.get(name, np.inf) <= limit]
+    limits = result.limits.items()
+    beyond = [name for name, limit in limits if not unseen.get(name, np.inf) <= limit]
     return row | {
         "parameters": one.parameters,
         "units": {c.name: c.unit for c in searched.family.coordinates},
