@@ -111,7 +111,9 @@ def test_the_audit_of_a_model_of_ones_own(folder):
     raw["audit"] = {
         "maps": 5,
         "steps": 2,
-        "restarts": 2,
+        "constrained_steps": 2,
+        "starts": 2,
+        "reference_steps": 5,
         "linf": {"values": [0.01, 0.1], "unit": "std"},
         "l2": {"values": [0.01, 0.1], "unit": "std"},
         "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},

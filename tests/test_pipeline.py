@@ -59,7 +59,9 @@ SMALL = {
     "audit": {
         "maps": 6,
         "steps": 3,
-        "restarts": 2,
+        "constrained_steps": 3,
+        "starts": 2,
+        "reference_steps": 5,
         "transfer": 1,
         "linf": {"values": [0.01, 0.1], "unit": "std"},
         "l2": {"values": [0.01, 0.1], "unit": "std"},
