@@ -227,7 +227,7 @@ def test_of_several_posteriors_the_mean_is_climbed(maps, linear_posterior, breat
     """Goal, gradient, KL and what is told: means over both; each KL stays to be seen."""
     both = (linear_posterior, breathing_posterior)
     family, point = FAMILIES["logistic"], POINTS["logistic"][0]
-    for goal in (MeanKL(), MeanShiftS8(1, NAMES), FractionMoved(0.3)):
+    for goal in (MeanKL(), FractionMoved(0.3)):
         one, other = (Objective(maps, each, BOX, family, goal)(point) for each in both)
         objective = Objective(maps, both, BOX, family, goal)
         found, value = objective(point), objective.value_only(point)

@@ -357,6 +357,7 @@ class Heights(Section):
 
     power: tuple[float, ...] = Field((), description="largest RMS of dP/P of the contrast")
     cosmic: tuple[float, ...] = Field((), description="in units of one map's cosmic variance")
+    mean_shift: tuple[float, ...] = Field((), description="RMS relative change of a map's mean")
     mean_power: tuple[float, ...] = Field((), description="largest |dP/P| of the mean spectrum")
     mean_cosmic: tuple[float, ...] = Field((), description="in units of one map's cosmic variance")
     pdf: tuple[float, ...] = Field((), description="d' of the PDF")
