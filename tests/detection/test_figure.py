@@ -21,6 +21,7 @@ def row(auroc, p_value, n=363):
         "mmd": {"value": 0.1, "p_value": p_value},
         "network": {"auroc": {**cell, "mean": 0.55, "kind": "learned"}, "p_value": 0.2},
         "n_maps": n,
+        "judgement": {"verdict": "no detector", "auroc": cell},
     }
 
 

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from spurious.config.detection import Detection
 from spurious.detection.two_sample import auroc, auroc_test
-from spurious.detection.verdicts import least_auroc, variance, verdict
+from spurious.detection.verdicts import detectors, least_auroc, variance, verdict
 
 
 def row(p_values, aurocs, n):
@@ -28,6 +28,14 @@ def test_what_nobody_sees_escapes():
     assert found["best"] == "network"
     assert found["auroc"] == {"mean": 0.52, "low": 0.5, "high": 0.54}
     assert found["n_maps"] == 363
+
+
+def test_only_what_has_a_p_value_judges():
+    quiet = row(QUIET, CHANCE, 363)
+    assert detectors(quiet) == ["pdf", "peaks", "mmd", "network"]
+    with_more = quiet | {"judgement": verdict(quiet), "note": "text"}
+    assert detectors(with_more) == detectors(quiet)
+    assert verdict(with_more) == verdict(quiet)
 
 
 def test_the_level_is_shared_out_among_the_detectors():

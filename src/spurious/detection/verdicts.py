@@ -46,7 +46,7 @@ def verdict(row: Mapping[str, Any], settings: Detection | None = None) -> dict[s
         with the largest AUROC, and `auroc`, that with its interval; `least_auroc`; `n_maps`.
     """
     settings = settings or Detection()
-    cells = {name: cell for name, cell in row.items() if isinstance(cell, Mapping)}
+    cells = {name: row[name] for name in detectors(row)}
     level = settings.level / len(cells)
     aurocs = {name: cell["auroc"] for name, cell in cells.items() if "auroc" in cell}
     best = max(aurocs, key=lambda name: aurocs[name]["mean"])
@@ -65,6 +65,11 @@ def verdict(row: Mapping[str, Any], settings: Detection | None = None) -> dict[s
         "least_auroc": least,
         "n_maps": row["n_maps"],
     }
+
+
+def detectors(row: Mapping[str, Any]) -> list[str]:
+    """The detectors that judge in a row of `Detector.row`: all that have a p-value."""
+    return [k for k, cell in row.items() if isinstance(cell, Mapping) and "p_value" in cell]
 
 
 @lru_cache(maxsize=64)  # the same for every perturbation of as many maps

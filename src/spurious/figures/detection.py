@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spurious.config.detection import Detection
-from spurious.detection.verdicts import ESCAPES, verdict
+from spurious.detection.verdicts import ESCAPES, detectors, verdict
 from spurious.figures.style import pretty
 
 TITLES = {
@@ -45,18 +45,18 @@ def detection(rows: Mapping[str, Mapping[str, Any]], settings: Detection | None 
     """
     settings = settings or Detection()
     (first, *_) = rows.values()
-    detectors = [name for name, cell in first.items() if isinstance(cell, Mapping)]
+    judges = detectors(first)
     columns = {
-        "known": [name for name in detectors if "auroc" in first[name]],
-        "anomaly": [name for name in detectors if "auroc_anomaly" in first[name]],
-        "p_value": detectors,
+        "known": [name for name in judges if "auroc" in first[name]],
+        "anomaly": [name for name in judges if "auroc_anomaly" in first[name]],
+        "p_value": judges,
     }
     figure = Figure(figsize=(5.5 + 0.44 * sum(map(len, columns.values())), 2.8 + 0.3 * len(rows)),
                     layout="constrained")  # fmt: skip
     panels = figure.subplots(
         1, 3, sharey=True, width_ratios=[max(len(names), 1) for names in columns.values()]
     )
-    level = settings.level / len(detectors)
+    level = settings.level / len(judges)
     for axes, (kind, names) in zip(panels, columns.items(), strict=True):
         cells = [[_value(row[name], kind) for name in names] for row in rows.values()]
         _heat_map(axes, *(_p_value(cells, level) if kind == "p_value" else _auroc(cells)))
@@ -64,7 +64,7 @@ def detection(rows: Mapping[str, Mapping[str, Any]], settings: Detection | None 
         axes.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_title(TITLES[kind], fontsize=10)
     panels[0].set_yticks(range(len(rows)), [pretty(name) for name in rows])
-    _verdicts(panels[-1], [verdict(row, settings) for row in rows.values()], len(detectors))
+    _verdicts(panels[-1], [verdict(row, settings) for row in rows.values()], len(judges))
     return figure
 
 
