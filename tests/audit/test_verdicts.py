@@ -142,7 +142,7 @@ def saturated(found=9.0, twice=9.1, most=9.4):
         ({"most": 18.0}, False, 0.5),  # twice the steps agree, and both miss half
         ({"found": 0.0, "twice": 0.0, "most": 0.0}, False, None),
         ({"twice": np.nan}, False, None),
-        ({"most": np.inf}, False, None),
+        ({"most": np.inf}, False, 1.0),
     ],
 )
 def test_saturation_is_asked_of_every_limit(change, passed, value):
