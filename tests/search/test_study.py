@@ -22,6 +22,7 @@ from spurious.search.objective import Objective
 from spurious.search.pruning import hopeless, promise
 from spurious.search.result import Found, Result
 from spurious.search.screening import most_promising
+from spurious.search.starts import Starts
 from spurious.search.within import nearest_within
 
 BOX = 128.0
@@ -125,18 +126,24 @@ def test_other_root_seeds_begin_elsewhere(run, make_objective):
 
 
 def test_starts_are_the_known_then_the_most_promising_then_the_sequence(whole, make_objective):
-    """Promise by hand: the KL, its root scaled down to the limit where the power exceeds it."""
+    """Each moved within the fences; promise by hand, which there is the KL."""
     objective = make_objective(settings(1))
     sobol = qmc.Sobol(3, rng=seeds.generator(7, "cover")).random(16)
-    seen = [objective(point) for point in sobol[:8]]
-    shares = [max(one.fences["power"].height / 0.05, 1) for one in seen]
-    promises = [one.kl / share**2 for one, share in zip(seen, shares, strict=True)]
+    moved = [nearest_within(objective.fences, point, {"power": 0.05}) for point in sobol]
+    promises = [objective.value_only(point).kl for point in moved[:8]]
     found = [objective.family.point(one.parameters) for one in proposals(whole[0])]
     np.testing.assert_allclose(found[0], objective.family.point(PAPER), atol=1e-6)
-    wanted = [sobol[np.argmax(promises)], *sobol[8:16]]
-    for start, point in enumerate(wanted, start=1):
-        inside = nearest_within(objective.fences, point, {"power": 0.05})
-        np.testing.assert_allclose(found[start], inside, atol=1e-6)
+    wanted = [moved[np.argmax(promises)], *moved[8:16]]
+    np.testing.assert_allclose(found[1:], wanted, atol=1e-6)
+
+
+def test_a_start_depends_on_no_other(whole, make_objective):
+    """So workers that share a study begin where one would."""
+    objective = make_objective(settings(1))
+    trials = {t.user_attrs["start"]: t for t in loaded(whole[1]).trials[::2]}
+    for number in (6, 1, 0):
+        starts = Starts(objective, {"power": 0.05}, 7)
+        assert starts(number) == trials[number].params
 
 
 def test_climbs_begin_within_the_fences(whole):

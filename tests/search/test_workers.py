@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from spurious import params
 from spurious.cli import main
 from spurious.maps import MapSet, Standardiser, write_maps
-from spurious.search.claims import ENDED
+from spurious.search.claims import ENDED, RETRIES, Claims
 from spurious.studies import open_study
 
 HERE = Path(__file__).parent
@@ -207,6 +207,16 @@ def test_the_start_of_a_killed_worker_is_retried_with_the_same_parameters(
     optuna.delete_study(study_name="killed", storage=study._storage)
 
 
+def test_a_start_that_ends_its_worker_again_and_again_is_given_up(tmp_path):
+    """Who asks for work again has ended what it had claimed before."""
+    claims = Claims(open_study(tmp_path / "s.db", "deadly"), 2, lambda start: {"x": float(start)})
+    claimed = [claims.next() for _ in range(2 * (RETRIES + 1))]
+    assert [t.user_attrs["start"] for t in claimed] == [0] * (RETRIES + 1) + [1] * (RETRIES + 1)
+    assert {t.suggest_float("x", 0, 1) for t in claimed[-1:]} == {1.0}
+    assert claims.next() is None
+    assert claims.settled == 2
+
+
 WORKER = """
 import sys, time
 from pathlib import Path
@@ -329,6 +339,10 @@ def test_the_commands_of_the_page_work_on_one_study(workplace, monkeypatch):
         found = optuna.load_study(study_name=name, storage="sqlite:///mlruns/optuna.db").trials
         assert [t.user_attrs["start"] for t in found] == [0, 0, 1, 1, 2, 2]
     assert not (workplace / "results").exists()
+    # Another place, and another code of the search: another study.
     monkeypatch.setenv("SPURIOUS_STORAGE", "elsewhere.db")
+    monkeypatch.setattr("spurious.code.fingerprint", lambda stage: f"edited {stage}")
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert optuna.get_all_study_names("sqlite:///elsewhere.db") == [name]
+    (other,) = optuna.get_all_study_names("sqlite:///elsewhere.db")
+    assert other.startswith("logistic-")
+    assert other != name

@@ -17,7 +17,7 @@ class Found:
     Attributes:
         trial: its number in the study.
         start: number of its start.
-        kind: "proposal" of the sampler or "refined" by gradients.
+        kind: "proposal", where a climb begins, or "refined", the best on its way.
         parameters: as its family reports them.
         value: the goal as it was climbed; the larger, the better.
         reported: the goal as it is told; differs from `value` only where that is smoothed.

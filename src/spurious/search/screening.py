@@ -19,8 +19,8 @@ def most_promising(
 ) -> np.ndarray:
     """The point (d,) of largest `promise`; the first one if none is a finite number.
 
-    The points may lie far outside the fences. The hill on which a start lies decides where its
-    climb ends, and the promise often, not always, tells a high hill from a low one.
+    The hill on which a start lies decides where its climb ends, and the promise often, not always,
+    tells a high hill from a low one.
 
     Args:
         evaluate: evaluates a point, without gradients, such as `Objective.value_only`.

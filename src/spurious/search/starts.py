@@ -1,11 +1,10 @@
 """Where the climbs of a family begin.
 
-First at what is known of the family, such as the paper's systematic; then at the most promising of
-several points, seen by one forward pass each; then at the points of a scrambled Sobol sequence,
-which cover the bounds together more evenly than chance does (Owen 1998, "Scrambling Sobol' and
-Niederreiter-Xing points"; SciPy's `qmc.Sobol`). Points within the bounds may break the fences, and
-asking these takes no network: so each start, but for the known ones, is moved to the nearest point
-within them.
+First at what is known of the family, such as the paper's systematic; then at points of a scrambled
+Sobol sequence, which cover the bounds together more evenly than chance does (Owen 1998, "Scrambling
+Sobol' and Niederreiter-Xing points"; SciPy's `qmc.Sobol`). Points within the bounds may break the
+fences, and asking these takes no network: so each is moved to the nearest point within them. The
+first such start is the most promising of several, seen by one forward pass each.
 
 A start depends on the root seed and on its own number, on no other start: an interrupted search
 goes on as if nothing had happened, and workers need not wait for each other.
@@ -53,23 +52,21 @@ class Starts:
         coordinates = self._objective.family.coordinates
         if number < len(self._known):
             return values(coordinates, self._known[number])
-        point = self._covering(number - len(self._known))
-        if self._climbs:
-            point = nearest_within(self._objective.fences, point, self._limits)
-        return values(coordinates, point)
+        number -= len(self._known)
+        if not self._climbs:
+            return values(coordinates, self._covering(number))
+        if number > 0:
+            return values(coordinates, self._inside(SCREENED + number - 1))
+        # Only the first: what promises most does not always end highest, so the others must differ.
+        points = [self._inside(i) for i in range(SCREENED)]
+        evaluate = self._objective.value_only
+        return values(coordinates, most_promising(evaluate, points, self._limits))
 
     def _covering(self, number: int) -> np.ndarray:
-        """A point (d,) that is not known; the first is the most promising of several.
+        return covering(self._root_seed, self._objective.family.dimension, number)
 
-        Only the first: what promises most does not always end highest, so the others must differ.
-        """
-        dimension = self._objective.family.dimension
-        if not self._climbs:
-            return covering(self._root_seed, dimension, number)
-        if number > 0:
-            return covering(self._root_seed, dimension, SCREENED + number - 1)
-        points = [covering(self._root_seed, dimension, i) for i in range(SCREENED)]
-        return most_promising(self._objective.value_only, points, self._limits)
+    def _inside(self, number: int) -> np.ndarray:
+        return nearest_within(self._objective.fences, self._covering(number), self._limits)
 
 
 def covering(root_seed: int, dimension: int, number: int) -> np.ndarray:
