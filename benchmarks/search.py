@@ -47,7 +47,7 @@ class Size(NamedTuple):
 
     seeds: int = 5
     maps: int = 12
-    work: int = 60  # forward passes over all maps, a competitor
+    work: int = 120  # forward passes over all maps, a competitor
 
 
 Trace: TypeAlias = list[tuple[int, float]]  # work, best feasible KL so far; only where it rises
