@@ -26,8 +26,8 @@ DETECTORS = {
     "minkowski": "Minkowski functionals",
     "scattering": "a scattering transform",
     "mmd": "MMD of them all",
-    "network": "a network that learned to tell them by their counts",
-    "network_contrast": "one that learned it by their contrast",
+    "network": "a detector that learns from examples, on counts",
+    "network_contrast": "the same on the contrast",
 }
 
 
