@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from spurious import seeds
 from spurious.perturbations.instrument import GainDrift, Masked, Stripes
 
 BOX = 48.0  # Mpc/h
@@ -119,6 +120,13 @@ def test_stripes_add_the_same_to_every_map_and_follow_their_amplitude(maps):
     assert np.ptp(bands, axis=1).max() < 1e-9 and np.abs(np.diff(bands[:, 0])).min() > 0.01
     double = (Stripes(4.0, 6, 0, seed=5)(plenty) - plenty).numpy()
     np.testing.assert_allclose(double, 2 * change, rtol=1e-9)
+
+
+def test_stripes_are_the_draw_of_their_seed_at_mean_0_and_rms_1():
+    draw = seeds.generator(5, "stripes").normal(size=6)
+    flat = np.full((1, N, N), 50.0)
+    change = Stripes(2.0, 6, 1, seed=5)(flat).numpy()[0, ::4, 0] - 50
+    np.testing.assert_allclose(change, 2 * (draw - draw.mean()) / draw.std(), rtol=1e-9)
 
 
 def test_as_many_stripes_as_pixels_are_allowed(maps):
