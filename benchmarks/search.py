@@ -40,6 +40,7 @@ PARTS = 2  # processes that share the seeds of a family
 TRIES = 2  # to move a proposal within the fences
 UNREACHED = 1.0
 WANTED = 0.95  # of the best peer's KL: less would be worse
+SHARE = 0.5  # of the work, in which the best peer's KL is to be reached
 
 
 class Size(NamedTuple):
@@ -347,7 +348,7 @@ def _claims(family: str, traces: Mapping[str, list[Trace]], work: int) -> list[C
         Claim(
             f"{family}: work to match the best of all peers, over its whole work "
             + among.format(min(shares), max(shares)),
-            1.0,
+            SHARE,
             float(np.median(shares)),
             sense="at most",
         ),
