@@ -66,6 +66,10 @@ def test_where_nothing_is_seen_the_mean_of_the_map_fills(make_maps):
     assert blind.any()
     for map_, after in zip(maps, found, strict=True):
         np.testing.assert_allclose(after[blind], map_.mean(), rtol=0.05)
+    faint = holes & (seen > 1e-3) & (seen < 5e-3)  # little is seen, which still counts in full
+    assert faint.any()
+    for map_, after in zip(maps, found, strict=True):
+        np.testing.assert_allclose(after[faint], filled(map_, holes, 1.6)[faint], rtol=0.05)
 
 
 def test_the_radius_is_in_mpc_over_h_and_not_in_pixels(maps):
