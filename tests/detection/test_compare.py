@@ -265,3 +265,13 @@ def test_what_cannot_be_compared_is_refused(detector, train, test):
         Detector(train, test.take(np.arange(3)), seed=1)
     with pytest.raises(UserError, match="too few"):
         Detector(train.take(np.arange(12)), test, seed=1)
+
+
+def test_a_detector_taught_once_judges_other_test_maps_as_a_new_one_would(detector, train, test):
+    some = test.take(np.arange(0, 120, 3))
+    changed = noisy(some.maps, 8.0)
+    found = without_seconds(detector.judging(some).row(changed))
+    assert found == without_seconds(Detector(train, some, seed=3).row(changed))
+    assert detector.test is test
+    with pytest.raises(UserError, match="at least 4 are needed"):
+        detector.judging(test.take(np.arange(3)))

@@ -7,6 +7,7 @@ learned detectors see no cosmology.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,10 +58,8 @@ class Detector:
     def __init__(
         self, train: MapSet, test: MapSet, seed: int, settings: Detection | None = None
     ) -> None:
-        if (found := len(test.simulations)) < FEWEST:
-            raise UserError(f"the test has {found} simulations: at least {FEWEST} are needed")
-        settings = settings or Detection()
-        self.test, self.seed = test, seed
+        self.settings, self.seed = settings or Detection(), seed
+        _check(test)
         self.statistics = standard(train.maps, train.box_size)
         self.residuals = {
             name: Residuals.fit(statistic(train.maps), train.labels)
@@ -70,10 +69,26 @@ class Detector:
             name: network.Whitening.fit(network.features(train.maps, sees == "contrast"))
             for name, sees in NETWORKS.items()
         }
+        self._judge(test)
+
+    def judging(self, test: MapSet) -> Detector:
+        """The same, taught by the same clean maps, of other test maps.
+
+        Raises:
+            UserError: they are of fewer than four simulations.
+        """
+        _check(test)
+        other = copy.copy(self)
+        other._judge(test)
+        return other
+
+    def _judge(self, test: MapSet) -> None:
+        self.test = test
         self.clean = self._whitened(test.maps)
         self.seen = {name: self._seen(name, test.maps) for name in NETWORKS}
-        self.fold = folds(test.index, min(settings.folds, found // 2), seed)
-        self.weights = bootstrap_weights(len(test), seed, test.index)
+        count = min(self.settings.folds, len(test.simulations) // 2)
+        self.fold = folds(test.index, count, self.seed)
+        self.weights = bootstrap_weights(len(test), self.seed, test.index)
 
     def row(self, perturbed: np.ndarray) -> dict[str, Any]:
         """Compare the test maps with what a perturbation made of them.
@@ -170,6 +185,11 @@ class Detector:
         _, first = np.unique(self.test.index, return_index=True)
         index = self.test.index
         return _means(clean, index), _means(changed, index), self.fold[first]
+
+
+def _check(test: MapSet) -> None:
+    if (found := len(test.simulations)) < FEWEST:
+        raise UserError(f"the test has {found} simulations: at least {FEWEST} are needed")
 
 
 def folds(index: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import entries, figures, findings, report, tracking
 from spurious.agreement import agreement, read_table
@@ -19,9 +19,11 @@ from spurious.config.detection import Detection
 from spurious.damage import disagreement
 from spurious.detection import Detector, verdict
 from spurious.detection.compare import FEWEST
+from spurious.detection.verdicts import detectors
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
+from spurious.processes import side_by_side
 from spurious.stages.inputs import (
     BATCH,
     Posteriors,
@@ -46,7 +48,7 @@ def run(config: Config) -> None:
     families = {winner(family): family for family in config.search.families}
     attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
-    noticed = detection(test, training_set(config), attacked, config.seed, config.detection)
+    noticed = detection(config, test, attacked)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
         {name: every_training(config, name) for name in first}, targets, config.seed
@@ -74,7 +76,7 @@ def run(config: Config) -> None:
             layout,
             log,
             drawn(rows, findings.PAPER_KL, first)
-            | {"detection": figures.detection(_without_judgement(noticed), config.detection)},
+            | {"detection": figures.detection(noticed, config.detection)},
         )
     others = (f"{name}.kl_perturbed_clean" for name in report.others(rows))
     columns = ["kl_perturbed_clean", *others, "rms_counts", "mean_power_change_contrast"]
@@ -114,29 +116,45 @@ def every_training(config: Config, name: str) -> list[MapSet]:
 
 
 def detection(
-    test: MapSet,
-    training: MapSet,
-    attacked: Mapping[str, MapSet],
-    seed: int,
-    settings: Detection | None = None,
+    config: Config, test: MapSet, attacked: Mapping[str, MapSet]
 ) -> dict[str, dict[str, Any]]:
     """How well detectors tell the maps of each perturbation from clean ones, and the judgement.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
     """
-    known: dict[bytes, Detector] = {}
+    processes = config.execution.processes or os.cpu_count() or 1
+    shares = [list(attacked)[first::processes] for first in range(min(processes, len(attacked)))]
+    training = training_set(config)
+    tasks = [
+        (training, test, {name: attacked[name] for name in share}, config.seed, config.detection)
+        for share in shares
+    ]
+    parts = list(side_by_side(detect, tasks, processes, desc="detection", unit="share"))
+    found = {name: row for part in parts for name, row in part.items()}
+    return {name: found[name] for name in attacked if name in found}
+
+
+def detect(
+    training: MapSet,
+    test: MapSet,
+    attacked: Mapping[str, MapSet],
+    seed: int,
+    settings: Detection,
+) -> dict[str, dict[str, Any]]:
+    """The share of `detection` that one process does."""
+    every = Detector(training, test, seed, settings)
+    known = {test.index.tobytes(): every}
     rows = {}
-    for name, data in tqdm(attacked.items(), desc="detection", unit="attack", delay=2, leave=False):
+    for name, data in attacked.items():
         clean = same_maps(test, data)
         if len(clean.simulations) < FEWEST:
             continue
         key = clean.index.tobytes()
         if key not in known:
-            known[key] = Detector(training, clean, seed, settings)
+            known[key] = every.judging(clean)
         row = known[key].row(data.maps)
-        detectors = [one for one, cell in row.items() if isinstance(cell, Mapping)]
-        judgement = {**verdict(row, settings), "detectors": detectors}
+        judgement = {**verdict(row, settings), "detectors": detectors(row)}
         rows[name] = {**row, "judgement": judgement}
     return rows
 
@@ -190,10 +208,6 @@ def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
     both = [key for key in keys[0] if key in places[1]]
     rows = [np.array([place[key] for key in both], int) for place in places]
     return one.take(rows[0]), other.take(rows[1])
-
-
-def _without_judgement(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: {k: v for k, v in row.items() if k != "judgement"} for name, row in rows.items()}
 
 
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
