@@ -95,8 +95,10 @@ def project(tmp_path_factory):
         raw[section] = values if section == "profiles" else raw.get(section, {}) | values
     raw["posteriors"]["compact"]["trainings"] = 2
     raw["run"]["posteriors"].insert(3, "held_out")
+    every = {name: entry for group in raw["attacks"].values() for name, entry in group.items()}
+    del raw["attacks"]["more"]
     for group, names in FEW.items():
-        raw["attacks"][group] = {name: raw["attacks"][group][name] for name in names}
+        raw["attacks"][group] = {name: every[name] for name in names}
     raw["attacks"]["white_box"]["initial_conditions"] |= {"maps": 2, "steps": 2}
     raw["attacks"]["white_box"]["universal"] |= {"steps": 3}
     raw["attacks"]["white_box"]["minimum_norm"] |= {"steps": 3, "maps": 5, "bisections": 2}
