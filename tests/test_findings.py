@@ -46,6 +46,11 @@ def test_the_headline_names_only_what_escapes_all_and_says_against_which_detecto
 def test_what_is_noticed_is_not_said_to_escape():
     text = findings.escaping(ROWS, JUDGED | {"strong": judged("noticed", by=["network"])})
     assert text.startswith("Each of the 2 perturbations") and "noticed" in text
+    assert text.endswith(
+        "The most damaging that escapes them all is weak, with 0.4 [0.2, 0.8] nat."
+    )
+    text = findings.escaping({"seen": row(3.0)}, {"seen": judged("noticed", by=["pdf"])})
+    assert text.endswith("Nothing escapes them all.")
 
 
 def test_nothing_strong_is_no_finding():
@@ -91,7 +96,7 @@ def family(**changes):
         ({}, "0.139 [0.118, 0.162] nat on maps that the search never saw"),
         ({"feasible": False, "holds": False}, "nothing within the fences was found"),
         ({"holds": False, "beyond": ["power"]}, "beyond the fence on power: it does not count"),
-        ({"at_bound": ["a", "beta"]}, "Its a, beta lie at the ends of their ranges"),
+        ({"at_bound": ["a", "beta"]}, "At an end of their range: a, beta."),
     ],
 )
 def test_a_winner_counts_where_its_fences_hold(changes, expected):

@@ -127,7 +127,7 @@ def test_profile_overrides_only_its_own_scale(tmp_path, raw):
         ),
         (
             {"attacks.controls.transferred.on": "third"},
-            "attacks.controls.transferred.on: 'third' must be one of what is run: compact, contrast",
+            "attacks.controls.transferred.on: 'third' must be one of what is run: compact, co",
         ),
         (
             {"attacks.controls.shuffled_pixels.of": {**BIM, "on": "third"}},

@@ -100,12 +100,22 @@ def escaping(rows: Rows, judged: Rows) -> str:
     if not escaped:
         return (
             f"Each of the {len(decided)} perturbations that move the posterior by {FOOLED} nat or "
-            f"more is noticed by at least one detector ({seen})."
+            f"more is noticed by at least one detector ({seen}).{_most_escaping(rows, judged)}"
         )
     return (
         f"Of {len(decided)} perturbations that move the posterior by {FOOLED} nat or more, "
         f"{len(escaped)} escape all detectors: {listed} ({seen})."
     )
+
+
+def _most_escaping(rows: Rows, judged: Rows) -> str:
+    """The most damaging of what escapes, if anything does."""
+    escaped = [name for name in judged if judged[name]["verdict"] == "escapes"]
+    if not escaped:
+        return " Nothing escapes them all."
+    worst = max(escaped, key=lambda name: rows[name]["kl_perturbed_clean"]["mean"])
+    kl = interval(rows[worst]["kl_perturbed_clean"])
+    return f" The most damaging that escapes them all is {pretty(worst)}, with {kl} nat."
 
 
 def undecided(rows: Rows, judged: Rows) -> list[str]:
@@ -154,7 +164,7 @@ def searched(search: Mapping[str, Any]) -> list[str]:
             )
         else:
             bounds = family.get("at_bound") or []
-            at = f" Its {', '.join(bounds)} lie at the ends of their ranges." if bounds else ""
+            at = f" At an end of their range: {', '.join(bounds)}." if bounds else ""
             lines.append(
                 f"Search, {pretty(name)}: the worst within the fences has a mean KL of {kl}.{at}"
             )

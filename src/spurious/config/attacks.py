@@ -192,7 +192,8 @@ class AutoPGD(Climb):
 
     kind: Literal["auto_pgd"]
     alpha: Budget | None = Field(
-        None, description="first step; none: 2 epsilon, within constraints epsilon / 4"
+        None,
+        description="first step; none: 2 epsilon, within constraints epsilon / 4 (linf) or epsilon",
     )
 
 

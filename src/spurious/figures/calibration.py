@@ -1,4 +1,4 @@
-"""Whether posteriors are honest: what `spurious.inference.coverage` found, drawn."""
+"""Whether posteriors are calibrated: what `spurious.inference.coverage` found, drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spurious.bootstrap import binomial_band
 from spurious.figures.style import CLEAN, PALETTE, colours, pretty
 
 BAND = "0.85"
-BAND_LABEL = "95 % if honest"
+BAND_LABEL = "95 % if calibrated"
 
 
 def coverage(pit: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
@@ -37,7 +37,7 @@ def coverage(pit: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -
 
 
 def pit_histogram(pit: np.ndarray, names: Sequence[str], bins: int = 20) -> Figure:
-    """Histogram of each parameter's PIT (n, p): flat if honest, a hump if too wide.
+    """Histogram of each parameter's PIT (n, p): flat if calibrated, a hump if too wide.
 
     The grey band holds each bar with a probability of 95 % if the maps are independent.
     """
@@ -50,7 +50,7 @@ def pit_histogram(pit: np.ndarray, names: Sequence[str], bins: int = 20) -> Figu
 
 
 def sbc(ranks: np.ndarray, n_samples: int, names: Sequence[str]) -> Figure:
-    """Histogram of the truths' ranks (n, p) among `n_samples` posterior draws: flat if honest.
+    """Histogram of the truths' ranks (n, p) among `n_samples` posterior draws: flat if calibrated.
 
     The number of bins, at most 20, divides the number n_samples + 1 of possible ranks.
     """
@@ -73,7 +73,7 @@ def tarp(levels: np.ndarray, ecp: np.ndarray, low: np.ndarray, high: np.ndarray)
     figure, (axes,) = _panels(1, 4.4)
     axes.fill_between(levels, low, high, color=PALETTE[1], alpha=0.25, linewidth=0,
                       label="95 % bootstrap")  # fmt: skip
-    axes.plot(levels, levels, color=CLEAN, linewidth=1, label="honest")
+    axes.plot(levels, levels, color=CLEAN, linewidth=1, label="calibrated")
     axes.plot(levels, ecp, color=PALETTE[1], label="all parameters")
     axes.set(xlabel="credibility level", ylabel="expected coverage", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")

@@ -21,7 +21,7 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Assessment:
-    """How good and how honest a posterior is.
+    """How accurate and how well calibrated a posterior is.
 
     Attributes:
         means: posterior means, (n, p).

@@ -1,6 +1,6 @@
 """How good posteriors are, on maps whose true parameters are known.
 
-Whether their widths are honest, `spurious.inference.coverage` tests in more depth.
+Whether their widths are calibrated, `spurious.inference.coverage` tests in more depth.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def metrics(
     =================  =====================================================================
     `nll`              mean of -log p(truth), in nats
     `chi2`             mean of (mean - truth)^T C^-1 (mean - truth) / p, with the posterior's
-                       mean and covariance C; 1 if honest
+                       mean and covariance C; 1 if calibrated
     `rmse`             root mean square of posterior mean - truth
     `r2`               1 - mean squared error / variance of the truth
     `relative_error`   mean of |posterior mean - truth| / |truth|
     `sigma`            mean standard deviation of the posterior
-    `z_mean`, `z_rms`  of z = (posterior mean - truth) / standard deviation; 0 and 1 if honest
+    `z_mean`, `z_rms`  of z = (posterior mean - truth) / standard deviation; 0 and 1 if calibrated
     `coverage_68/95`   fraction of truths inside the central 68 / 95 % credible interval
     =================  =====================================================================
 

@@ -35,7 +35,7 @@ from spurious.perturbations.steps import Norm, direction
 MOMENTUM = 0.75  # weight of the step, the rest is that of the one before: alpha of the paper
 RISING = 0.75  # steps that must go up between two checkpoints: rho
 FIRST_STEP = 2.0  # in radii of the ball
-FIRST_STEP_WITHIN = 0.25  # the same within constraints, where steps are gradients
+FIRST_STEP_WITHIN = {"linf": 0.25, "l2": 1.0}  # the same within constraints, as an RMS; measured
 FIRST_CHECKPOINT, LEAST_WINDOW, SHORTENING = 22, 6, 3  # in per cent of the steps
 ROUNDS = 5  # alternating projections before a map is evaluated
 
@@ -56,7 +56,8 @@ class AutoPGD(Ascent):
         posterior, epsilon, steps, norm, objective, random_start, restarts, constraints, upper,
             seed, batch_size: as for `Ascent`.
         alpha: size of the first step, counts; by default 2 epsilon, as in the paper, or within
-            constraints epsilon / 4. It is an RMS if steps are gradients, see `step_norm`.
+            constraints epsilon / 4 in an L-infinity ball and epsilon in an L2 ball. It is an RMS if
+            steps are gradients, see `step_norm`.
 
     Raises:
         ValueError: as for `Ascent`.
@@ -68,7 +69,7 @@ class AutoPGD(Ascent):
         if self.alpha is not None:
             return self.alpha
         assert self.epsilon is not None  # see __post_init__
-        return (FIRST_STEP_WITHIN if self.constraints else FIRST_STEP) * self.epsilon
+        return (FIRST_STEP_WITHIN[self.norm] if self.constraints else FIRST_STEP) * self.epsilon
 
     @property
     def step_norm(self) -> Norm:
