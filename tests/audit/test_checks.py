@@ -38,6 +38,13 @@ def masked(linear_posterior, rounded, maps, truth, settings):
 
 @pytest.fixture(scope="module")
 def blind(linear_posterior, blind_attacks, maps, truth, settings):
+    return run(
+        linear_posterior, maps, truth, settings, attacks=blind_attacks(linear_posterior, seed=3)
+    )
+
+
+@pytest.fixture(scope="module")
+def excessive(linear_posterior, blind_attacks, maps, truth, settings):
     attacks = blind_attacks(
         linear_posterior,
         settings.steps,
@@ -59,21 +66,21 @@ def test_finite_differences_confirm_it_to_float32(honest):
 
 @pytest.mark.parametrize(
     "name",
-    ["beats_noise", "beats_transfer", "gradient_agrees", "gradient_not_zero", "planted_found"],
+    ["beats_noise", "beats_transfer", "gradient_agrees", "gradient_not_zero"],
 )
 def test_a_hidden_gradient_fails(masked, name):
     assert masked[name].passed is False
 
 
-@pytest.mark.parametrize(
-    "name", ["beats_noise", "restarts_agree", "budget_respected", "planted_found"]
-)
-def test_an_attack_that_is_noise_and_too_large_fails(blind, name):
+@pytest.mark.parametrize("name", ["beats_noise", "restarts_agree", "planted_found"])
+def test_an_attack_that_is_noise_fails(blind, name):
     assert blind[name].passed is False
 
 
-def test_the_excess_is_told(blind):
-    assert blind["budget_respected"].values["strongest_linf"] == pytest.approx(1.5, rel=0.01)
+def test_an_attack_that_goes_too_far_is_seen_and_by_how_much(blind, excessive):
+    assert blind["budget_respected"].values["strongest_linf"] <= 1
+    assert excessive["budget_respected"].passed is False
+    assert excessive["budget_respected"].values["strongest_linf"] == pytest.approx(1.5, rel=0.01)
 
 
 def test_without_others_transfer_is_left_out(blind):

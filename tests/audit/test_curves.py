@@ -80,8 +80,8 @@ def test_each_attack_is_traced_once_for_all_budgets_and_steps(attacks, maps, cur
 
 
 def test_random_starts_end_apart(attacks, linear_posterior, maps):
-    """`ends` are those of which the best is kept."""
-    limit = Limit(3.0)
+    """`ends` are those of which the best is kept; after one step the starts still show."""
+    limit, attacks = Limit(3.0, "l2"), replace(attacks, steps=1)
     ends = attacks.ends(maps, limit, 2).numpy()
     assert ends.shape == (len(maps), 2, 16, 16) and np.abs(ends[:, 0] - ends[:, 1]).max() > 1
     best = replace(attacks, restarts=2).strongest(maps, limit).numpy()

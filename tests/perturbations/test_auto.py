@@ -255,13 +255,13 @@ def test_within_a_spectrum_the_optimum_is_reached(linear_posterior, maps, constr
 
 def test_within_a_spectrum_and_a_ball_no_other_optimiser_finds_more(linear_posterior, make_maps):
     """SLSQP with the exact derivatives of all constraints, from two starts, both ways."""
-    clean = make_maps(1, 8).astype(np.float64) + 100
-    posterior, w = one_number(linear_posterior, 8)
+    clean = make_maps(1, 6).astype(np.float64) + 100
+    posterior, w = one_number(linear_posterior, 6)
     attack = AutoPGD(
         posterior, 3.0, steps=40, objective="kl", restarts=2, constraints=(BinPreserving(),)
     )
     x, found = clean.ravel(), attack(clean).numpy().ravel()
-    annuli, draw = Annuli(8), np.random.default_rng(4)
+    annuli, draw = Annuli(6), np.random.default_rng(4)
     power = annuli.power(x)
     limits = {
         "type": "eq",
@@ -270,7 +270,7 @@ def test_within_a_spectrum_and_a_ball_no_other_optimiser_finds_more(linear_poste
     }
     bounds, best = [(v - 3, v + 3) for v in x], 0.0
     for sign in (1, -1):
-        for start in x + draw.uniform(-1, 1, (2, 64)):
+        for start in x + draw.uniform(-1, 1, (2, 36)):
             end = minimize(
                 lambda y, s=sign: -s * w @ (y - x), start, jac=lambda y, s=sign: -s * w,
                 bounds=bounds, constraints=[limits], method="SLSQP", options={"maxiter": 100},
