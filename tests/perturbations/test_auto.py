@@ -281,3 +281,22 @@ def test_within_a_spectrum_and_a_ball_no_other_optimiser_finds_more(linear_poste
     assert np.abs(found - x).max() <= 3 + 1e-9
     assert np.all(np.abs(annuli.power(found) / power - 1) < 2e-3)
     assert 0.5 * (w @ (found - x)) ** 2 > 0.95 * best
+
+
+class Unsettled(AutoPGD):
+    """The best map as it was when its objective was evaluated."""
+
+    def _settled(self, maps, clean):
+        return maps
+
+
+def test_a_record_is_not_owed_to_leaving_the_constraints(linear_posterior, make_maps):
+    """Of the damage of the map that is kept, the last projections take nearly nothing."""
+    clean = make_maps(6, 16).astype(np.float64) + 100
+    posterior, w = one_number(linear_posterior, 16)
+    damage = []
+    for kind in (Unsettled, AutoPGD):
+        attack = kind(posterior, 3.0, steps=10, objective="kl", constraints=(BinPreserving(),))
+        change = (attack(clean).numpy() - clean).reshape(6, -1)
+        damage.append(0.5 * (change @ w) ** 2)
+    np.testing.assert_allclose(damage[1], damage[0], rtol=2e-3)
