@@ -50,7 +50,7 @@ def what_the_pages_read(folder):
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
     units = Standardiser(64.0, 39.0)
     network = compact(n=64, head=MixtureHead(ranges, name=HEAD), standardiser=units, seed=1)
-    NetworkPosterior(network).save(folder / "models" / "pilot" / "compact.keras")
+    NetworkPosterior(network).save(folder / "models" / "pilot" / "compact" / "1.keras")
     draw = np.random.default_rng(0)
     np.save("Maps_Mtot_Nbody_IllustrisTNG_LH_z=0.00.npy", draw.random((30, 8, 8), np.float32))
     np.savetxt("params_LH_Nbody_IllustrisTNG.txt", draw.random((2, 6)))

@@ -71,7 +71,7 @@ def test_coverage_of_several_posteriors_has_a_panel_a_parameter():
         level, share = axes.lines[2].get_data()
         np.testing.assert_allclose(share, np.minimum(2 * level, 1), atol=0.05)
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert labels == ["95 % if honest", "compact", "too wide"]
+        assert labels == ["95 % if calibrated", "compact", "too wide"]
 
 
 @pytest.mark.parametrize("kind", ["pit", "sbc"])

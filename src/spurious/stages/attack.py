@@ -110,11 +110,11 @@ def run(config: Config, names: Sequence[str]) -> None:
     """
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    groups, test, key = chosen(config, names), test_set(config), uuid4().hex
     for path in files(config, config.run.target):
         if not path.is_file():  # named before a run is opened
             raise UserError(f"{path} is missing: make it with `spurious train`")
-    test, key = test_set(config), uuid4().hex
-    for group, members in chosen(config, names).items():
+    for group, members in groups.items():
         _run_group(config, group, members, test, key)
 
 
