@@ -194,8 +194,7 @@ def test_a_model_of_this_package_needs_no_scaling(folder):
         (OWN, "--scaling is missing: a file that says in which units mine.keras was trained"),
         (
             [*OWN, "bom"],
-            "attack = 'bom': must be a group, paper, white_box, systematics, controls, or one of "
-            "random_sign",
+            "attack = 'bom': must be a group, paper, white_box, strongest, systematics, controls, ",
         ),
         ([*OWN, "--scaling", "no.yaml"], "no.yaml is missing: see docs/own_model.md"),
         (["attack", "--model", "no.keras", "--maps", "maps.h5"], "no.keras is missing"),

@@ -69,6 +69,7 @@ def config(tmp_path_factory):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, values in SMALL.items():
         raw[section] = values if section == "profiles" else raw.get(section, {}) | values
+    raw["run"]["posteriors"].append("held_out")
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return params.load(path)

@@ -20,6 +20,7 @@ Kymatio itself pads by reflection and has had no release since 2022; maps here a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -79,12 +80,16 @@ def scattering(maps: Any) -> tf.Tensor:
 
 def in_batches(maps: np.ndarray) -> np.ndarray:
     """What `scattering` makes of maps (n, N, N) in single precision, as (n, d) float64."""
+    compiled = _compiled(maps.shape[-1])
     parts = (maps[start : start + BATCH] for start in range(0, len(maps), BATCH))
-    found = [_compiled(tf.constant(part, tf.float32)).numpy() for part in parts]
+    found = [compiled(tf.constant(part, tf.float32)).numpy() for part in parts]
     return np.concatenate(found).astype(np.float64)
 
 
-_compiled = tf.function(scattering, reduce_retracing=True)
+@lru_cache(maxsize=8)
+def _compiled(n: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Of maps of n x n pixels, however many: the number of scales must be known."""
+    return tf.function(scattering, input_signature=[tf.TensorSpec((None, n, n), tf.float32)])
 
 
 def _moduli(fields: tf.Tensor, scale: int) -> tf.Tensor:
