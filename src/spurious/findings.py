@@ -138,12 +138,13 @@ def reproduction(rows: Rows) -> list[str]:
 
 def _reproduced(name: str, row: Mapping[str, Any], paper: float) -> str:
     kl, change = row["kl_perturbed_clean"], row["mean_power_change_contrast"]["mean"]
-    agrees = [kl["low"] <= paper <= kl["high"], change < PAPER_POWER_CHANGE]
-    verdict = {2: "is reproduced", 1: "is reproduced in part", 0: "is not reproduced"}[sum(agrees)]
+    within, unseen = kl["low"] <= paper <= kl["high"], change < PAPER_POWER_CHANGE
+    verdict = "reproduced" if within and unseen else "not reproduced"
+    side = "within" if within else "outside"
     return (
-        f"The paper's {pretty(name)} {verdict}: its mean KL is {interval(kl)} nat here and {paper} "
-        f"there; it changes the mean P(k) of the contrast by up to {percent(change)} here and by "
-        f"less than {percent(PAPER_POWER_CHANGE)} there."
+        f"The paper's {pretty(name)} is {verdict}: its mean KL is {interval(kl)} nat here and "
+        f"{paper} there, {side} that interval; it changes the mean P(k) of the contrast by up to "
+        f"{percent(change)} here and by less than {percent(PAPER_POWER_CHANGE)} there."
     )
 
 
