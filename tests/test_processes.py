@@ -81,6 +81,6 @@ def test_processes_end_with_the_one_that_began_them(tmp_path, how):
         children = psutil.Process(parent.pid).children(recursive=True)
     assert len(children) >= 2
     parent.send_signal(how)
-    parent.wait(timeout=30)
-    _, alive = psutil.wait_procs(children, timeout=30)
+    parent.wait(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -77,7 +78,8 @@ def _pooled(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
     before = set(multiprocessing.active_children())
     try:
-        futures = [pool.submit(function, *task) for task in tasks]
+        with _uninterrupted():
+            futures = [pool.submit(function, *task) for task in tasks]
         for future in as_completed(futures):
             future.result()
             bar.update()
@@ -94,6 +96,16 @@ def _pooled(
             process.terminate()
         for process in left:
             process.join()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: a pool that is interrupted while it starts its threads may never end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
