@@ -31,8 +31,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "calibration": {"kind": "calibration"},
     "fine calibration": {"kind": "calibration", "knots": KNOTS},
 }
-OURS = "exact gradients"
-DIFFERENCES = "finite differences"
+OURS = "ours"
+DIFFERENCES = "ours, finite differences"
+SLSQP = "SLSQP"
+SLSQP_DIFFERENCES = "SLSQP, finite differences"
 STEP = 3e-3  # of a finite difference, in the cube: float32 knows a KL to about 1e-6
 REFINE_STEPS = 12
 EARLY = 0.25  # of the work: what was found by then is a column of its own
@@ -53,6 +55,7 @@ class Size(NamedTuple):
 
 Trace: TypeAlias = list[tuple[int, float]]  # work, best feasible KL so far; only where it rises
 Search: TypeAlias = "Callable[[Recorded, int], None]"
+Climb: TypeAlias = "Callable[[Recorded, np.ndarray], None]"
 
 
 def run(quick: bool) -> Result:
@@ -220,7 +223,16 @@ def competitors() -> Mapping[str, Search]:
         name: lambda objective, seed, make=make: _by_samples(objective, make(seed=seed))
         for name, make in samplers.items()
     }
-    return {OURS: _ours, DIFFERENCES: _by_differences, **sampled}
+    climbing = {
+        DIFFERENCES: climb_by_differences,
+        SLSQP: climb_by_slsqp,
+        SLSQP_DIFFERENCES: climb_by_slsqp_and_differences,
+    }
+    climbed = {
+        name: lambda objective, seed, climb=climb: _by_climbs(objective, seed, climb)
+        for name, climb in climbing.items()
+    }
+    return {OURS: _ours, **climbed, **sampled}
 
 
 def _ours(objective: Recorded, seed: int) -> None:
@@ -250,56 +262,96 @@ def _by_samples(objective: Recorded, sampler: Any) -> None:
         trials.tell(trial, -outside if outside > 0 else np.sqrt(max(found.kl, 0)))
 
 
-def _by_differences(objective: Recorded, seed: int) -> None:
-    """Climbs from the starts of our own search, with SLSQP and all that the fences say for free.
-
-    A gradient is one forward pass more a coordinate, asked for only where SLSQP does.
-    """
+def _by_climbs(objective: Recorded, seed: int, climb: Climb) -> None:
+    """Climbs from the starts of our own search, one after the other."""
     import itertools
 
     from spurious.search.starts import Starts
 
     starts = Starts(objective, LIMITS, seed)  # type: ignore[arg-type]
     for number in itertools.count():
-        climb_by_differences(objective, objective.family.from_coordinates(starts(number)))
+        climb(objective, objective.family.from_coordinates(starts(number)))
 
 
 def climb_by_differences(objective: Recorded, start: np.ndarray) -> None:
-    """One climb from a point (d,) within the fences."""
+    """Our own climb from a point (d,), with finite differences for the gradient."""
+    from spurious.search.refine import Path as Steps
+    from spurious.search.refine import refine
+
+    def evaluate(point: np.ndarray) -> Evaluation:
+        found = objective.value_only(point)
+        return found._replace(gradient=Differences(objective, point, found.value))  # type: ignore[arg-type]
+
+    refine(Steps(evaluate, objective.fences), start, LIMITS, REFINE_STEPS)
+
+
+class Differences:
+    """A gradient (d,) by one forward pass a coordinate, which are made where it is first read."""
+
+    def __init__(self, objective: Recorded, point: np.ndarray, value: float) -> None:
+        self._objective, self._point, self._value = objective, point, value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Ask for it."""
+        steps = np.diag(np.where(self._point < 0.5, STEP, -STEP))
+        moved = [self._objective.value_only(self._point + step).value for step in steps]
+        return np.asarray((np.array(moved) - self._value) / np.diag(steps), dtype)
+
+
+def climb_by_slsqp(objective: Recorded, start: np.ndarray) -> None:
+    """One climb of SciPy's SLSQP with the exact gradient, one evaluation for it and the value."""
+    evaluate = _last_kept(objective)
+    _slsqp(objective, start, evaluate, lambda x: np.asarray(evaluate(x).gradient))
+
+
+def climb_by_slsqp_and_differences(objective: Recorded, start: np.ndarray) -> None:
+    """The same with finite differences, which are made only where SLSQP asks for a gradient."""
+    evaluate = _last_kept(objective.value_only)
+    _slsqp(
+        objective,
+        start,
+        evaluate,
+        lambda x: np.asarray(Differences(objective, np.clip(x, 0, 1), evaluate(x).value)),
+    )
+
+
+def _last_kept(ask: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """The same, in the cube, and not asked twice in a row at one point."""
     from functools import lru_cache
 
+    @lru_cache(maxsize=1)
+    def at(point: tuple[float, ...]) -> Any:
+        return ask(np.array(point))
+
+    return lambda x: at(tuple(np.clip(x, 0, 1)))
+
+
+def _slsqp(
+    objective: Recorded,
+    start: np.ndarray,
+    evaluate: Callable[[np.ndarray], Evaluation],
+    gradient: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Climb the root of the KL with all that the fences say for free; then come inside."""
     from scipy.optimize import minimize
 
     from spurious.search.within import room, room_jacobian
 
-    @lru_cache(maxsize=1)
-    def root(point: tuple[float, ...]) -> float:
-        return float(np.sqrt(max(objective.value_only(np.array(point)).kl, 0) + 1e-6))
+    fences = _last_kept(objective.fences)
 
-    @lru_cache(maxsize=1)
-    def fences(point: tuple[float, ...]) -> Any:
-        return objective.fences(np.array(point))
+    def root(x: np.ndarray) -> float:
+        return float(np.sqrt(max(evaluate(x).kl, 0) + 1e-6))
 
-    def key(x: np.ndarray) -> tuple[float, ...]:
-        return tuple(np.clip(x, 0, 1))
-
-    def slope(x: np.ndarray) -> np.ndarray:
-        here = np.array(key(x))
-        value = root(key(x))
-        steps = np.diag(np.where(here < 0.5, STEP, -STEP))
-        moved = [np.sqrt(max(objective.value_only(here + s).kl, 0) + 1e-6) for s in steps]
-        return (np.array(moved) - value) / np.diag(steps)
-
-    unit = root(key(start))
+    unit = root(start)
     ended = minimize(
-        lambda x: -root(key(x)) / unit,
+        lambda x: -root(x) / unit,
         start,
-        jac=lambda x: -slope(x) / unit,
+        jac=lambda x: -gradient(x) / (2 * root(x) * unit),
         bounds=[(0, 1)] * len(start),
         constraints={
             "type": "ineq",
-            "fun": lambda x: room(fences(key(x)), LIMITS),
-            "jac": lambda x: room_jacobian(fences(key(x)), LIMITS),
+            "fun": lambda x: room(fences(x), LIMITS),
+            "jac": lambda x: room_jacobian(fences(x), LIMITS),
         },
         method="SLSQP",
         options={"maxiter": REFINE_STEPS, "ftol": 1e-4},
@@ -363,10 +415,12 @@ def _note(size: Size) -> str:
         "nothing was feasible. Work is counted in forward passes of the network over all maps, a "
         "backward pass as two. Fences need no network and count nothing: what a peer proposes is "
         "first moved to the nearest point within them, as our own starts are. "
-        f"'{OURS}' is the search as it is; '{DIFFERENCES}' climbs from its starts with SLSQP, too, "
-        "with exact gradients of the fences and one forward pass a parameter for that of the KL; "
-        "the others are Optuna's samplers. All start blind. A claim compares seed by seed with the "
-        f"best peer of that seed; a share of {UNREACHED:g} means that it was matched with the last "
+        f"'{OURS}' is the search as it is; '{DIFFERENCES}' differs in one forward pass a parameter "
+        f"for the gradient of the KL; '{SLSQP}' climbs from its starts with SciPy's SLSQP, with "
+        "exact gradients of the KL and the fences, and comes inside at the end; the others are "
+        "Optuna's samplers. All start blind. A claim compares seed by seed with the "
+        "best peer of that seed, which our own climb by finite differences is not; "
+        f"a share of {UNREACHED:g} means that it was matched with the last "
         "pass or not at all. Processor seconds are of one thread, moving within the fences "
         "included."
     )
@@ -382,7 +436,7 @@ def ratio_and_share(
 ) -> tuple[list[float], list[float]]:
     """For each seed, ours over the best peer: KL after all work, and work until it is matched."""
     ratios, shares = [], []
-    peers = [name for name in traces if name != OURS]
+    peers = [name for name in traces if name not in (OURS, DIFFERENCES)]
     for seed, trace in enumerate(traces[OURS]):
         wanted = max(best_at(traces[name][seed], work) for name in peers)
         ratios.append(best_at(trace, work) / max(wanted, 1e-9))

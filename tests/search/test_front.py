@@ -57,7 +57,7 @@ def test_a_warm_start_is_never_worse_than_a_cold_one(objective, starts, points):
     for point in points:
         limits = LIMITS | {"power": point.height}
         for start in starts:
-            path = Path(objective)
+            path = Path(objective, objective.fences)
             refine(path, start, limits, STEPS)
             cold = path.best(limits).evaluation
             # The order of float32 sums may differ from call to call.

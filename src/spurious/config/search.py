@@ -378,7 +378,7 @@ class Search(Section):
     """One Optuna study a family, each with the same goal, fences and budget."""
 
     starts: int = Field(24, ge=1, description="proposals of a family, each refined by gradients")
-    refine_steps: int = Field(12, ge=0, le=1000, description="SLSQP iterations a start")
+    refine_steps: int = Field(12, ge=0, le=1000, description="evaluations a start, after its own")
     maps: int = Field(
         128, ge=2, description="test simulations in the objective; the rest confirm it"
     )

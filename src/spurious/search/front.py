@@ -61,7 +61,7 @@ def front(
         fence: name of the fence whose height varies.
         heights: its limits, in any order.
         limits: of the other fences; one for `fence` itself is ignored.
-        steps: SLSQP iterations of each climb.
+        steps: evaluations of each climb, after that of its start.
 
     Returns:
         A point for each height, in increasing order.
@@ -72,7 +72,7 @@ def front(
     starts, heights = [np.asarray(start) for start in starts], sorted(heights)
     if not starts:
         raise ValueError("a front needs at least one start")
-    pool = Path(objective)
+    pool = Path(objective, objective.fences)
     bar = tqdm(total=2 * len(heights) - 1, desc=f"front of {objective.family.name}", leave=False)
     with bar:
         for i, height in enumerate(heights):
@@ -103,7 +103,7 @@ def _climb(
         return known[point.tobytes()]
 
     for start in starts:
-        refine(Path(evaluate, fences=pool.fences), start, limits, steps)
+        refine(Path(evaluate, pool.fences), start, limits, steps)
 
 
 def _told(

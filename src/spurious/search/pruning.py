@@ -8,8 +8,8 @@ import numpy as np
 
 from spurious.search.objective import Evaluation
 
-FIRST_STEP = 3  # before it, a climb says little of where it ends
-LOOK_BACK = 2  # steps
+FIRST_STEP = 3  # gains; before it, a climb says little of where it ends
+LOOK_BACK = 2  # gains
 OPTIMISM = 3.0  # times the gain of the last two steps is what may still come
 LEVEL = 0.98  # of the best: what comes that near is no worse
 
@@ -18,8 +18,8 @@ def promise(evaluation: Evaluation, limits: Mapping[str, float]) -> float:
     """The value that a point would about have if its change were scaled down to fit the fences.
 
     In the unit of the value itself, so that it compares with the values of other trials. Most
-    heights are linear in a small amplitude; a value is too, or quadratic. A climb may be far
-    outside the fences for most of its way, and this tells where it is going.
+    heights are linear in a small amplitude; a value is too, or quadratic. Within the fences it is
+    the value.
     """
     ratios = [evaluation.fences[name].height / limit for name, limit in limits.items()]
     scale = max(1.0, *ratios)
@@ -28,21 +28,17 @@ def promise(evaluation: Evaluation, limits: Mapping[str, float]) -> float:
     return float(evaluation.value / scale)
 
 
-def hopeless(
-    promises: Sequence[float], best: float, dimension: int, quadratic: bool = False
-) -> bool:
+def hopeless(promises: Sequence[float], best: float, quadratic: bool = False) -> bool:
     """Whether a climb will most likely stay below `best`.
 
-    A quasi-Newton method learns the curvature in about as many steps as there are coordinates. What
-    is climbed, and here carried on, is the root of a value that is quadratic in a small change.
+    What is carried on is the root of a value that is quadratic in a small change.
 
     Args:
-        promises: largest so far, at each step from the start on.
+        promises: largest so far, at each gain from the start on.
         best: the value of the best feasible point of the study.
-        dimension: number of coordinates.
         quadratic: whether the values are, see `spurious.search.goals.Goal`.
     """
-    if len(promises) <= max(FIRST_STEP, dimension):
+    if len(promises) <= FIRST_STEP:
         return False
     last, before, to_beat = (
         _root(value) if quadratic else value

@@ -1,4 +1,9 @@
-"""From a proposal to the strongest systematic near it that keeps within every fence: SLSQP."""
+"""From a proposal to the strongest systematic near it that keeps within every fence.
+
+Projected gradient ascent (Goldstein 1964; Bertsekas 1976, "On the Goldstein-Levitin-Polyak gradient
+projection method"): a step along the exact gradient of the goal, then the nearest point within the
+fences. Fences cost no network work here, so the network sees only points that keep them.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import minimize
 
 from spurious.search.objective import Evaluation
-from spurious.search.within import Fences, excess_share, nearest_within, room, room_jacobian
+from spurious.search.within import Fences, excess_share, nearest_within
 
-TOLERANCE = 1e-4  # change of the climbed number, and of value / limit, at which SLSQP stops
-FLOOR = 1e-6  # nats, keeps the root differentiable where nothing is changed
-WORST = 1e6  # what SLSQP sees where the goal is not finite
-CALLS = 2  # evaluations a step on average, at most; the start and the end are not counted
-PATIENCE = 8  # feasible evaluations without a gain, after which the climb has ended
-GAIN = 1e-3  # relative, what counts as one
+STRIDE = 0.3  # length of the first step, in the cube
+LONGER = 1.5  # times the last stride, after a gain
+SHORTER = 0.3  # times it, after none
+SHORTEST = 1e-4  # way between two points that is worth an evaluation
+GAIN = 1e-3  # relative; two gains in a row below it end a climb
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,16 @@ class Path:
 
     Attributes:
         evaluate: evaluates a point with all gradients, such as an `Objective`.
+        fences: asks for the fences alone, which costs no network work, such as `Objective.fences`.
         steps: what was evaluated.
-        fences: the fences alone, which cost no network work; by default those of `evaluate`, if it
-            has them. With them, a climb begins and ends within the fences.
     """
 
     evaluate: Callable[[np.ndarray], Evaluation]
+    fences: Fences
     steps: list[Step] = field(default_factory=list)
-    fences: Fences | None = None
-
-    def __post_init__(self) -> None:
-        self.fences = self.fences or getattr(self.evaluate, "fences", None)
 
     def __call__(self, point: np.ndarray) -> Evaluation:
-        """Evaluate, or recall if the last point was the same: SLSQP asks for each part apart."""
+        """Evaluate a point (d,), or recall it if it was the last one."""
         return self.step(point).evaluation
 
     def step(self, point: np.ndarray) -> Step:
@@ -79,134 +78,62 @@ def refine(
     steps: int,
     on_step: Callable[[int, Step], bool] | None = None,
 ) -> None:
-    """Climb the goal from `start` inside the cube, under |value| <= limit for every fence.
+    """Climb the goal from `start` inside the cube and within every fence.
 
-    Ask for `path.best` afterwards. Where the path knows the fences alone, the climb begins at the
-    nearest point within them, and if it ends outside, the point nearest to its end is evaluated
-    too. It is over at once where its start is not finite; a later point that is not finite is one
-    that is too far, and the step is shortened.
-
-    Sequential quadratic programming (SLSQP; Kraft 1988) with the exact gradient and one two-sided
-    constraint a value of a fence, such as a bin, which is smooth where the maximum is not. Of a
-    goal that is quadratic in a small amplitude, such as a KL, the square root is climbed, in units
-    of that at the start, so that a start where little happens is not taken for the end.
+    Ask for `path.best` afterwards. The climb begins at the point within the fences that is nearest
+    to `start`. A step that gains is followed by a longer one, a step that does not, or leads to no
+    finite number, by a shorter one from the same point. It ends where the gradient leads out of the
+    fences, after two small gains in a row, or after `steps`; at once where its start is not finite.
 
     Args:
         path: evaluates the points and keeps them.
         start: where to begin, (d,).
         limits: height that each fence may have.
-        steps: SLSQP iterations, of two evaluations each on average at the most. 0: only the start.
-        on_step: called with the number of each step, from 0 for the start, and its point; if it
-            returns true, the climb ends.
+        steps: evaluations after that of the start. 0: only the start.
+        on_step: called with the number of each point that gained, from 0 for the start, and the
+            point; if it returns true, the climb ends.
     """
-    start = np.clip(np.asarray(start, np.float64), 0, 1)
-    if path.fences:
-        start = nearest_within(path.fences, start, limits)
-    climb = _Climb(path, limits, on_step, most=len(path.steps) + CALLS * steps + 1)
-    try:
-        if not path(start).is_finite:
+    here = path.step(nearest_within(path.fences, start, limits))
+    most = len(path.steps) + steps
+    if not here.evaluation.is_finite:
+        return
+    stride, gained, small = STRIDE, 0, 0
+    ended = on_step is not None and on_step(0, here)
+    while not ended and len(path.steps) < most:
+        point = _ahead(path, here, stride, limits)
+        if point is None:
             return
-        climb.begin(start)
-        minimize(
-            climb.value,
-            start,
-            jac=climb.gradient,
-            bounds=[(0, 1)] * len(start),
-            constraints={
-                "type": "ineq",
-                "fun": lambda x: room(climb.at(x).fences, limits),
-                "jac": lambda x: room_jacobian(climb.at(x).fences, limits),
-            },
-            method="SLSQP",
-            callback=climb.tell,
-            options={"maxiter": steps, "ftol": TOLERANCE},
-        )
-    except _Stop:
-        pass
-    if not climb.is_told_to_stop:
-        _come_inside(path, limits)
+        found = path.step(point)
+        if rank(found.evaluation, limits) <= rank(here.evaluation, limits):
+            stride *= SHORTER
+            continue
+        small = small + 1 if _gain(here, found) < GAIN else 0
+        here, stride, gained = found, stride * LONGER, gained + 1
+        ended = small == 2 or (on_step is not None and on_step(gained, here))
 
 
-class _Stop(Exception):
-    """Ends SLSQP from within one of its calls."""
+def _ahead(path: Path, here: Step, stride: float, limits: Mapping[str, float]) -> np.ndarray | None:
+    """The point (d,) of the next step, or None where no stride leads anywhere."""
+    direction = _direction(here)
+    while stride >= SHORTEST and np.any(direction):
+        aim = here.point + stride * direction
+        point = nearest_within(path.fences, aim, limits, here.point)
+        if np.linalg.norm(point - here.point) >= SHORTEST:
+            return point
+        stride *= SHORTER
+    return None
 
 
-@dataclass
-class _Climb:
-    """What SLSQP sees: minimise `value`.
-
-    Attributes:
-        most: evaluations on the path at which the climb ends.
-        unit: of what is climbed.
-    """
-
-    path: Path
-    limits: Mapping[str, float]
-    on_step: Callable[[int, Step], bool] | None
-    most: int
-    unit: float = 1.0
-    number: int = 0
-    best: float = -np.inf
-    waited: int = 0
-    is_told_to_stop: bool = False
-
-    def begin(self, start: np.ndarray) -> None:
-        """Take the unit from the start, which is evaluated."""
-        evaluation = self.path(start)
-        self.unit = _root(evaluation) if evaluation.quadratic else 1.0
-        self.tell(start)
-
-    def value(self, x: np.ndarray) -> float:
-        """Less the goal, or less its root."""
-        evaluation = self.at(x)
-        if not evaluation.is_finite:
-            return WORST
-        climbed = _root(evaluation) if evaluation.quadratic else evaluation.value
-        return -climbed / self.unit
-
-    def gradient(self, x: np.ndarray) -> np.ndarray:
-        """Of `value`, (d,)."""
-        evaluation = self.at(x)
-        if evaluation.gradient is None or not evaluation.is_finite:
-            return np.zeros(len(x))
-        slope = 1 / (2 * _root(evaluation)) if evaluation.quadratic else 1.0
-        return -slope / self.unit * evaluation.gradient
-
-    def tell(self, x: np.ndarray) -> None:
-        """After each step."""
-        step = self.path.step(np.clip(x, 0, 1))
-        if self.on_step and self.on_step(self.number, step):
-            self.is_told_to_stop = True
-            raise _Stop
-        self.number += 1
-
-    def at(self, x: np.ndarray) -> Evaluation:
-        """Evaluate, within the budget."""
-        x = np.clip(x, 0, 1)  # a line search may leave the box by a rounding
-        if not np.array_equal(self.path.steps[-1].point, x):
-            if len(self.path.steps) >= self.most or self.waited >= PATIENCE:
-                raise _Stop
-            self._watch(self.path(x))
-        return self.path(x)
-
-    def _watch(self, evaluation: Evaluation) -> None:
-        """Count the feasible evaluations since the last gain."""
-        if not evaluation.is_feasible(self.limits):
-            return
-        self.waited += 1
-        if evaluation.value > self.best + GAIN * abs(self.best):
-            self.best, self.waited = evaluation.value, 0
+def _direction(here: Step) -> np.ndarray:
+    """The gradient (d,) without what leads out of the cube, of length 1; or 0."""
+    slope = np.nan_to_num(np.asarray(here.evaluation.gradient, np.float64))
+    out = ((here.point <= 0) & (slope < 0)) | ((here.point >= 1) & (slope > 0))
+    slope = np.where(out, 0.0, slope)
+    length = np.linalg.norm(slope)
+    return slope / length if length > 0 else slope
 
 
-def _come_inside(path: Path, limits: Mapping[str, float]) -> None:
-    """If the last point is outside, but promises more than all within, evaluate the nearest."""
-    last = path.steps[-1].evaluation
-    category, value = rank(path.best(limits).evaluation, limits)
-    promising = rank(last, limits)[0] == 1 and (category < 2 or last.value > value)
-    if path.fences and promising:
-        path(nearest_within(path.fences, path.steps[-1].point, limits))
-
-
-def _root(evaluation: Evaluation) -> float:
-    """Square root of the value, whose estimate may be a rounding below zero."""
-    return float(np.sqrt(max(evaluation.value, 0.0) + FLOOR))
+def _gain(before: Step, after: Step) -> float:
+    """Of the value, relative; infinite where another point was not within the fences."""
+    gain = after.evaluation.value - before.evaluation.value
+    return gain / max(abs(before.evaluation.value), 1e-12)

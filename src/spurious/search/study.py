@@ -1,8 +1,8 @@
 """The search of one family: an Optuna study whose every proposal is refined by gradients.
 
-One start is two trials. A systematic is proposed (`spurious.search.starts`) and evaluated; SLSQP
-climbs from there, and the best it found enters the study as a trial of its own, with its true
-parameters, so that optuna-dashboard shows both. A climb that is hopeless
+One start is two trials. A systematic is proposed (`spurious.search.starts`) and evaluated;
+projected gradient ascent climbs from there, and the best it found enters the study as a trial of
+its own, with its true parameters, so that optuna-dashboard shows both. A climb that is hopeless
 (`spurious.search.pruning`) ends early, and its proposal is a pruned trial.
 
 A study can be resumed: a start depends on the root seed and its number alone, so one that was
@@ -28,7 +28,7 @@ attribute of a trial     meaning
 `value`                  that of a pruned proposal; Optuna has that of the last step
 `given_up`               why a start has no value
 constraints              fence -> height less limit, feasible when <= 0
-intermediate values      of a proposal: what each step of its climb promises
+intermediate values      of a proposal: what each gain of its climb promises
 =======================  ===========================================================================
 
 The study's own attributes are `best_feasible`, which names the best trial within the fences, and
@@ -162,7 +162,7 @@ class _Search:
             name: trial.suggest_float(name, one.low, one.high, log=one.log)
             for name, one in self.space.items()
         }
-        path = Path(self.objective)
+        path = Path(self.objective, self.objective.fences)
         first = path.step(np.clip(self.family.from_coordinates(coordinates), 0, 1))
         if not first.evaluation.is_finite:
             trial.set_user_attr(GIVEN_UP, "what was proposed overflows")
@@ -210,10 +210,10 @@ class _Search:
                 return False
             promises.append(max([here, *promises[-1:]]))
             trial.report(promises[-1], number)
-            return hopeless(promises, to_beat, self.family.dimension, quadratic)
+            return hopeless(promises, to_beat, quadratic)
 
         refine(path, first.point, self.limits, self.settings.refine_steps, on_step)
-        return hopeless(promises, to_beat, self.family.dimension, quadratic)
+        return hopeless(promises, to_beat, quadratic)
 
     def _tell_proposal(self, trial: Trial, step: Step, start: int) -> None:
         for name, value in self._attributes(step, start, "proposal").items():

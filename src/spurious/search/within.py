@@ -22,7 +22,12 @@ class _Stop(Exception):
     """Ends SLSQP from within one of its calls."""
 
 
-def nearest_within(fences: Fences, point: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
+def nearest_within(
+    fences: Fences,
+    point: np.ndarray,
+    limits: Mapping[str, float],
+    start: np.ndarray | None = None,
+) -> np.ndarray:
     """The point of the cube nearest to `point` that keeps within every limit.
 
     Least squares under the linearised fences again and again (SLSQP). It may end outside where the
@@ -32,6 +37,7 @@ def nearest_within(fences: Fences, point: np.ndarray, limits: Mapping[str, float
         fences: what the fences say at a point (d,), with gradients.
         point: (d,), taken into the cube first.
         limits: height that each fence may have.
+        start: a point (d,) of the cube to look from, best one within the fences; default: `point`.
     """
     point = np.clip(np.asarray(point, np.float64), 0, 1)
     seen: dict[bytes, tuple[np.ndarray, Mapping[str, FenceValue]]] = {}
@@ -47,10 +53,12 @@ def nearest_within(fences: Fences, point: np.ndarray, limits: Mapping[str, float
 
     if excess_share(at(point), limits) <= 0:
         return point
+    start = point if start is None else start
     with suppress(_Stop):
+        at(start)
         minimize(
             lambda x: 0.5 * np.sum((x - point) ** 2),
-            point,
+            start,
             jac=lambda x: x - point,
             bounds=[(0, 1)] * len(point),
             constraints={

@@ -41,11 +41,11 @@ from spurious.studies import chosen, open_study
 ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
 HURT = 0.1  # of the target's KL, from where on a systematic counts as transferred
-FRONT_STEPS = 6  # SLSQP iterations of a climb, which begins near its end
+FRONT_STEPS = 6  # evaluations of a climb, which begins near its end
 FRONT_STARTS = 2  # trials from which a front is climbed: where the fence is low, another may win
 WIDER = 10.0  # times as far as the ranges reach is looked at, where a winner lies on an end
 WIDER_STARTS = 2  # the most promising of several there, and one more
-WIDER_STEPS = 12  # SLSQP iterations of a climb in the wider ranges
+WIDER_STEPS = 12  # evaluations of a climb in the wider ranges
 APART = 0.2  # distance in the cube between them
 
 
@@ -195,8 +195,9 @@ def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any]
         return None
     settings = config.search.families[family.name].widened(WIDER)
     wide = build_family(family.name, settings, objective.box_size, config.seed)
-    limits, climb = config.search.fences.limits, Climb(objective.of(wide))
-    scattered = Starts(objective.of(wide), limits, config.seed)
+    limits, elsewhere = config.search.fences.limits, objective.of(wide)
+    climb = Climb(elsewhere, elsewhere.fences)
+    scattered = Starts(elsewhere, limits, config.seed)
     numbers = range(len(wide.known), len(wide.known) + WIDER_STARTS)
     points = [wide.point(family.parameters(point)) for point in _bests(family, found)]
     for point in [*points, *(wide.from_coordinates(scattered(n)) for n in numbers)]:
