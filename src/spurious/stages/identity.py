@@ -42,7 +42,8 @@ def expected(config: Config, name: str, training: int) -> dict[str, Any]:
         "posterior": name,
         "training": training,
         "maps": _fingerprint(path, path.stat().st_mtime_ns if path.is_file() else 0),
-        "settings": {"seed": config.seed, **own, "training": shared},
+        "root_seed": config.seed,  # decides which maps are tested
+        "settings": {**own, "training": shared},
     }
 
 
