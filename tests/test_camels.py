@@ -91,6 +91,18 @@ def _with_nan(path):
     np.save(path, maps)
 
 
+def _negative(path):
+    maps = np.load(path)
+    maps[17, 4, 0] = -1
+    np.save(path, maps)
+
+
+def _constant(path):
+    maps = np.load(path)
+    maps[20] = 7
+    np.save(path, maps)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -110,7 +122,9 @@ def _with_nan(path):
             "maps.npy has 58 maps: must be a multiple of the 4 simulations in",
         ),
         (lambda path: np.save(path, np.zeros((0, N, N))), "has 0 maps: must be a multiple"),
-        (_with_nan, "2 of 60 maps hold values that are not finite"),
+        (_with_nan, "maps.npy: row 3 of maps has nan at pixel (1, 2): must be a density"),
+        (_negative, "maps.npy: row 17 of maps has -1 at pixel (4, 0): must be a density"),
+        (_constant, "maps.npy: row 20 of maps has 7 in all its pixels"),
     ],
 )
 def test_maps_that_cannot_be_used_are_one_line(files, spoil, says):
@@ -143,7 +157,8 @@ def test_a_pickled_object_is_never_loaded(files, tmp_path):
         ("0.3 0.8\n0.2\n", "params.txt is no table of numbers"),
         ("omega_m sigma_8\n0.3 0.8\n", "params.txt is no table of numbers"),
         ("0.1\n0.2\n0.3\n0.4\n", "columns = [0, 1]: "),
-        ("0.1 0.8\nnan 0.8\n0.3 0.8\n0.4 0.8\n", "1 of 4 rows hold values that are not finite"),
+        ("0.1 0.8\n0.2 0.8\n0.3 -0.8\n0.4 0.8\n", "params.txt: row 2 has sigma_8 = -0.8: must be"),
+        ("0.1 0.8\nnan 0.8\n0.3 0.8\n0.4 0.8\n", "params.txt: row 1 has omega_m = nan: must be"),
     ],
 )
 def test_parameters_that_cannot_be_used_are_one_line(files, text, says):

@@ -29,7 +29,7 @@ OWN = ["attack", "--model", "mine.keras", "--maps", "maps.h5"]
 def data_set(n=20, size=16, names=("a_agn", "omega_b", "s8")):
     """Maps whose mean follows s8, two of each simulation."""
     draw = np.random.default_rng(0)
-    labels = draw.uniform(0.5, 1.0, (n, len(names)))
+    labels = draw.uniform(0.5, 1.0, (n // 2, len(names))).repeat(2, axis=0)
     maps = 25 * labels[:, -1, None, None] * draw.gamma(5.0, 0.2, (n, size, size))
     return MapSet(
         maps=maps.astype(np.float32),
@@ -242,9 +242,12 @@ def spoiled(maps):
         (lambda: data_set(names=("omega_m", "s8")), "maps.h5 has no a_agn: its parameters are"),
         (lambda: data_set(size=24), "mine.keras takes maps of 16 x 16 pixels, not 24 x 24"),
         (lambda: data_set(n=0), "maps.h5 has no maps"),
-        (lambda: spoiled(lambda m: np.log(m / 100)), "maps.h5 has 5120 pixels like -"),
-        (lambda: spoiled(lambda m: m * np.nan), "maps.h5 has 5120 pixels like nan: must be"),
-        (lambda: spoiled(np.ones_like), "maps.h5 has a map whose pixels are all alike"),
+        (lambda: spoiled(lambda m: np.log(m / 100)), "maps.h5: row 0 of maps has -"),
+        (
+            lambda: spoiled(lambda m: m * np.nan),
+            "maps.h5: row 0 of maps has nan at pixel (0, 0): must be",
+        ),
+        (lambda: spoiled(np.ones_like), "maps.h5: row 0 of maps has 1 in all its pixels"),
         (
             lambda: spoiled(lambda m: m / m.max() * 3e38),
             "mine.keras gives posteriors that are not finite",

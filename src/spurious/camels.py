@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from spurious import values
 from spurious.errors import UserError
 from spurious.maps import NAMES, MapSet
 
 BOX_SIZE = 25.0  # Mpc/h, of every simulation of the set as published
 UNIT = "as in the CAMELS Multifield Dataset"
-BLOCK = 64 * 2**20  # bytes of maps that are checked at a time
 
 
 def read_camels(
@@ -49,14 +49,13 @@ def read_camels(
 
     Raises:
         UserError: a file is missing or is not what it should be, the two do not fit together, or
-            a map or a chosen parameter is not finite.
+            a map or a chosen parameter has a value that no data set may have (`spurious.values`).
     """
     if len(names) != len(columns) or len(set(names)) < len(names):
         raise UserError(
             f"names = {list(names)}: must differ, one for each of columns = {list(columns)}"
         )
-    if not box_size > 0:
-        raise UserError(f"box_size = {box_size}: must be above 0 Mpc/h")
+    values.check_about(Path(maps), names, unit, box_size)
     labels = _labels(Path(parameters), columns)
     images = _images(Path(maps))
     each, left = divmod(len(images), len(labels))
@@ -65,6 +64,8 @@ def read_camels(
             f"{maps} has {len(images)} maps: must be a multiple of the {len(labels)} simulations "
             f"in {parameters}"
         )
+    values.check_maps(Path(maps), images)
+    values.check_labels(Path(parameters), labels, names)
     return MapSet(
         maps=images,
         labels=np.repeat(labels, each, axis=0),
@@ -100,9 +101,7 @@ def _labels(path: Path, columns: Sequence[int]) -> np.ndarray:
         raise UserError(
             f"columns = {list(columns)}: {path} has {table.shape[1]} columns, counted from 0"
         )
-    labels = table[:, list(columns)]
-    if bad := np.sum(~np.isfinite(labels).all(axis=1)):
-        raise UserError(f"{path}: {bad} of {len(labels)} rows hold values that are not finite")
+    labels: np.ndarray = table[:, list(columns)]
     return labels
 
 
@@ -119,9 +118,4 @@ def _images(path: Path) -> np.ndarray:
         raise UserError(f"{path} is no NumPy array of real numbers")
     if stored.ndim != 3 or stored.shape[1] != stored.shape[2]:
         raise UserError(f"{path} has shape {stored.shape}: must be (n, N, N)")
-    images = np.asarray(stored).astype(np.float32, copy=False)
-    step = max(1, BLOCK // max(1, images[:1].nbytes))
-    blocks = (images[start : start + step] for start in range(0, len(images), step))
-    if bad := sum(int(np.sum(~np.isfinite(block).all(axis=(1, 2)))) for block in blocks):
-        raise UserError(f"{path}: {bad} of {len(images)} maps hold values that are not finite")
-    return images
+    return np.asarray(stored).astype(np.float32, copy=False)

@@ -20,12 +20,14 @@ A map seen along axis 2 has box axis 0 along its rows and axis 1 along its colum
 it has 0 and 2, along axis 0 it has 1 and 2.
 
 File attributes: `schema`, `names` (JSON list), `unit`, `box_size` (Mpc/h), `provenance` (JSON:
-settings and versions that made the maps). No time of day is stored: the same inputs give
-the same bytes, so DVC sees a remade data set as unchanged.
+settings and versions that made the maps). Each dataset has the attribute `sha256`, of its bytes:
+HDF5 itself does not notice a number that has changed on the disk. No time of day is stored: the
+same inputs give the same bytes, so DVC sees a remade data set as unchanged.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -38,6 +40,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
+from spurious import values
 from spurious.errors import UserError
 from spurious.files import replacing
 
@@ -57,6 +60,7 @@ ROWS = {
 }
 BLOCK = 64 * 2**20  # bytes that `join_maps` holds in memory at a time
 SLACK = 2**16  # bytes, more than a file has beside its arrays
+SHA256 = "sha256"  # attribute of each array of a file
 
 
 @dataclass(frozen=True)
@@ -148,31 +152,50 @@ def write_maps(path: Path, data: MapSet) -> None:
     arrays = {name: getattr(data, name) for name in _arrays(data.fields is not None)}
     shapes = {name: values.shape for name, values in arrays.items()}
     with _created(path, _Kind.of(data), shapes, data.provenance) as file:
-        for name, values in arrays.items():
-            file[name][...] = np.asarray(values, file[name].dtype)
+        for name, whole in arrays.items():
+            _fill(file[name], [whole])
 
 
 def read_maps(path: Path, fields: bool = False) -> MapSet:
-    """Read a data set.
+    """Read a data set and check its values: every stage gets its maps from here.
 
     Args:
         path: of the file.
         fields: whether to read the three-dimensional fields too, which may be large.
 
     Raises:
-        UserError: the file is missing, is not HDF5, or does not follow the schema; or `fields`
-            are asked for and it has none.
+        UserError: the file is missing, is not HDF5, or does not follow the schema; it holds values
+            that no data set may have (`spurious.values`), or others than were written into it; or
+            `fields` are asked for and it has none.
     """
     with _opened(path) as file:
         if fields and "fields" not in file:
             raise UserError(f"{path} has no fields: make it with simulation.fields = true")
-        return MapSet(
-            **{name: file[name][...] for name in _arrays(fields)},
+        data = MapSet(
+            **{name: _read(path, file, name) for name in _arrays(fields)},
             box_size=float(file.attrs["box_size"]),
             names=tuple(json.loads(file.attrs["names"])),
             unit=str(file.attrs["unit"]),
-            provenance=json.loads(file.attrs["provenance"]),
+            provenance=dict(json.loads(file.attrs["provenance"])),
         )
+        _check(path, data)
+        for name in _arrays(fields):
+            _check_digest(path, file[name], getattr(data, name))
+        return data
+
+
+def fingerprint(path: Path) -> str:
+    """Name of the maps, labels and seeds of a file: a few bytes to read, if it was written here.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    digest = hashlib.sha256()
+    with _opened(path) as file:
+        stored = {name: file[name].attrs.get(SHA256) for name in ROWS}
+    for name, one in stored.items():
+        digest.update(f"{name} {one or _digest(_blocks(path, name))}".encode())
+    return digest.hexdigest()
 
 
 def join_maps(path: Path, parts: Iterable[Path], provenance: Mapping[str, Any]) -> None:
@@ -192,10 +215,7 @@ def join_maps(path: Path, parts: Iterable[Path], provenance: Mapping[str, Any]) 
     kind, shapes = _joined(path, parts)
     with _created(path, kind, shapes, provenance) as file:
         for name in shapes:
-            end = 0
-            for block in (block for part in parts for block in _blocks(part, name)):
-                start, end = end, end + len(block)
-                file[name][start:end] = block
+            _fill(file[name], (block for part in parts for block in _blocks(part, name)))
 
 
 def concatenate(parts: Sequence[MapSet]) -> MapSet:
@@ -261,6 +281,51 @@ def _created(
             yield file
 
 
+def _fill(target: h5py.Dataset, blocks: Iterable[np.ndarray]) -> None:
+    """Write all rows of an array, and what its bytes are known by."""
+    digest, end = hashlib.sha256(), 0
+    for block in blocks:
+        start, end = end, end + len(block)
+        rows = np.ascontiguousarray(block, target.dtype)
+        digest.update(rows.data)
+        target[start:end] = rows
+    target.attrs[SHA256] = digest.hexdigest()
+
+
+def _digest(blocks: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, file: h5py.File, name: str) -> np.ndarray:
+    """One array, in the type of the schema."""
+    values.check_kind(path, name, file[name].dtype)
+    found: np.ndarray = file[name][...]
+    with np.errstate(over="ignore"):  # a number too large for the type is refused as infinite
+        return found.astype(ROWS.get(name, np.float32), copy=False)
+
+
+def _check(path: Path, data: MapSet) -> None:
+    values.check_about(path, data.names, data.unit, data.box_size)
+    values.check_maps(path, data.maps)
+    values.check_labels(path, data.labels, data.names)
+    values.check_simulations(path, data.index, data.labels, data.seeds, data.names)
+    if data.fields is not None:
+        values.check_maps(path, data.fields, "fields")
+
+
+def _check_digest(path: Path, stored: h5py.Dataset, found: np.ndarray) -> None:
+    """Refuse values that are possible, but not those that were written; other writers say none."""
+    if (expected := stored.attrs.get(SHA256)) not in (None, _digest([found])):
+        name = stored.name.strip("/")
+        raise UserError(
+            f"{path} is damaged: its {name} are not those that were written into it "
+            f"(SHA-256, not {str(expected)[:12]}): fetch it or make it again"
+        )
+
+
 def _require_space(path: Path, size: int) -> None:
     """An OSError if the disk cannot hold `size` bytes: HDF5 itself crashes when it cannot write."""
     if hasattr(os, "posix_fallocate"):
@@ -278,7 +343,10 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             if (schema := file.attrs["schema"]) != SCHEMA:
                 raise UserError(f"{path} has schema {schema}, expected {SCHEMA}: make it again")
             yield file
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        OSError, KeyError, TypeError, ValueError, RuntimeError,
+        AttributeError, MemoryError, OverflowError,
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or is no map data set: {reason}") from error
 

@@ -345,7 +345,7 @@ def _broken_config(path):
         (lambda path: path.write_text("nothing"), "is damaged or no file of Keras 3"),
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is damaged or no file"),
         (_no_config, "is damaged: .*config.json"),
-        (_broken_config, "is damaged or cannot be read"),
+        (_broken_config, "is damaged: it has no metadata.json"),
     ],
 )
 def test_a_damaged_file_is_one_line(tmp_path, damage, message):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from spurious.errors import UserError
 from spurious.inference.distributions import parameters
 from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.model_files import read_identity
 from spurious.inference.posterior import Ensemble, NetworkPosterior, Remembered, load, predict
 from spurious.inference.presets import compact
 from spurious.maps import Standardiser
@@ -130,23 +131,124 @@ def _replace_by_code(path):
     keras.Model(maps, keras.layers.Lambda(lambda x: 2 * x)(maps)).save(path)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_text("nothing"),
-        _truncate,
-        _spoil_weights,
-        _replace_by_classifier,
-        _replace_by_code,
-    ],
-)
-def test_damaged_or_foreign_model_is_one_line(tmp_path, damage):
+def _members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _rewrite(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def _without(member):
+    def damage(path):
+        _rewrite(path, {k: v for k, v in _members(path).items() if k != member})
+
+    return damage
+
+
+def _with(member, content, compression=zipfile.ZIP_STORED):
+    def damage(path):
+        _rewrite(path, {**_members(path), member: content}, compression)
+
+    return damage
+
+
+def _flip_a_byte_of_the_weights(path):
+    content = path.read_bytes()
+    weights = content.index(b"model.weights.h5") + 20000
+    path.write_bytes(content[:weights] + bytes([content[weights] ^ 1]) + content[weights + 1 :])
+
+
+def _deep(depth):
+    return b'{"config": ' * depth + b"1" + b"}" * depth
+
+
+def _set_weights(value):
+    def damage(path):
+        model = network()
+        weights = model.get_weights()
+        weights[3].flat[5] = value
+        model.set_weights(weights)
+        NetworkPosterior(model).save(path)
+
+    return damage
+
+
+def _edit_config(old, new):
+    def damage(path):
+        content = _members(path)["config.json"].decode()
+        assert old in content
+        _with("config.json", content.replace(old, new).encode())(path)
+
+    return damage
+
+
+DAMAGES = {
+    "text": (lambda path: path.write_text("nothing"), "is damaged or no file of Keras 3"),
+    "truncated": (_truncate, "is damaged or no file of Keras 3"),
+    "weights cut": (_spoil_weights, "is damaged or cannot be read"),
+    "one bit": (
+        _flip_a_byte_of_the_weights,
+        "is damaged: model.weights.h5 does not have its checksum",
+    ),
+    "classifier": (_replace_by_classifier, "is damaged or is no posterior"),
+    "code": (_replace_by_code, "has the Lambda layer 'lambda"),
+    "no config": (_without("config.json"), "is damaged: it has no config.json"),
+    "no metadata": (_without("metadata.json"), "is damaged: it has no metadata.json"),
+    "no weights": (_without("model.weights.h5"), "is damaged: it has no model.weights"),
+    "deep": (_with("config.json", _deep(100_000)), "is damaged: it is nested too deeply"),
+    "deep for us alone": (_with("config.json", _deep(900)), "it is nested too deeply"),
+    "deep for Keras alone": (_with("config.json", _deep(300)), "is damaged or cannot be read"),
+    "a number": (_with("config.json", b"1"), "is damaged or cannot be read"),
+    "large config": (
+        _with("config.json", b" " * (17 * 2**20)),
+        "is damaged: config.json has 17825792 bytes, at most 16777216 are allowed",
+    ),
+    "packed": (
+        _with("config.json", b" " * 2**28, zipfile.ZIP_DEFLATED),
+        "is damaged: config.json is packed, 268435456 bytes in ",
+    ),
+    "packed beside": (
+        _with("assets/a.txt", b" " * 2**28, zipfile.ZIP_DEFLATED),
+        "is damaged: assets/a.txt is packed",
+    ),
+    "deep identity": (
+        _with("spurious.json", _deep(100_000)),
+        "is damaged: spurious.json: it is nested too deeply",
+    ),
+    "list for identity": (_with("spurious.json", b"[1]"), "is damaged: spurious.json: "),
+    "nan": (_set_weights(np.nan), "has 1 of 32 weights like nan in "),
+    "infinite": (_set_weights(-np.inf), "has 1 of 32 weights like -inf in "),
+    "nan for a mean": (_edit_config('"mean": 64.0', '"mean": NaN'), "its standardiser has mean"),
+    "nan for a range": (_edit_config("0.55", "NaN"), "its head has omega_m from 0.05 to nan"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_damaged_or_foreign_model_is_one_line(tmp_path, damage, says):
     path = tmp_path / "network.keras"
     NetworkPosterior(network()).save(path)
     damage(path)
-    with pytest.raises(UserError, match=r"network\.keras is damaged or is no posterior") as error:
+    with pytest.raises(UserError) as error:
         load(path)
+    assert str(path) in str(error.value) and says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_says_what_it_is_and_keeps_it(tmp_path):
+    identity = {"posterior": "compact", "training": 2, "settings": {"rate": 3e-3, "all": [1, None]}}
+    NetworkPosterior(network(), identity=identity).save(tmp_path / "a.keras")
+    found = load(tmp_path / "a.keras")
+    assert found.identity == read_identity(tmp_path / "a.keras") == identity
+    found.save(tmp_path / "b.keras")
+    assert load(tmp_path / "b.keras").identity == identity
+    # Keras itself does not mind.
+    assert keras.saving.load_model(tmp_path / "a.keras", compile=False).count_params() > 0
+    network().save(tmp_path / "plain.keras")
+    assert load(tmp_path / "plain.keras").identity == {}
 
 
 def test_a_model_without_head_or_units_is_refused():

@@ -297,7 +297,9 @@ def workplace(tmp_path, monkeypatch):
     from spurious.inference.heads import HEAD, MixtureHead
     from spurious.inference.posterior import NetworkPosterior
     from spurious.inference.presets import compact
-    from spurious.stages.inputs import files
+    from spurious.stages import identity
+    from spurious.stages.inputs import networks
+    from spurious.stages.layout import Layout
 
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["search"] |= {
@@ -324,8 +326,9 @@ def workplace(tmp_path, monkeypatch):
     config = params.load(tmp_path / "params.yaml")
     head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
     network = compact(n=16, head=head, standardiser=Standardiser(64.0, 32.0), seed=1)
-    for path in files(config, config.run.target):
-        NetworkPosterior(network).save(path)
+    for owner in networks(config, config.run.target):
+        known = NetworkPosterior(network, identity=identity.made(config, *owner))
+        known.save(Layout(config.scale).posterior(*owner))
     return tmp_path
 
 

@@ -226,7 +226,7 @@ class Broken:
 
     def density(self, cosmology, white_noise):
         value = np.nan if cosmology.sigma_8 == NODES[2, 1] else 1.0
-        return np.full((16, 16, 16), value, np.float32)
+        return value * np.linspace(0.5, 1.5, 16**3, dtype=np.float32).reshape(16, 16, 16)
 
 
 def test_a_field_that_is_not_finite_is_named(tmp_path, monkeypatch):

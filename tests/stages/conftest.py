@@ -12,6 +12,7 @@ from spurious.inference.heads import HEAD, MixtureHead
 from spurious.inference.posterior import NetworkPosterior
 from spurious.inference.presets import STANDARDISE
 from spurious.maps import MapSet, write_maps
+from spurious.stages import identity
 from spurious.stages.layout import Layout
 
 ROOT = Path(__file__).parents[2]
@@ -114,11 +115,15 @@ def stored(folder, config):
     layout, target = Layout(config.scale), config.run.target
     posteriors = {(target, 1): small(1), (target, 2): small(2), (target, 3): small(3)}
     posteriors["resnet", 1] = small(4)
-    for owner, posterior in posteriors.items():
-        posterior.save(folder / layout.posterior(*owner))
     settings = {
         **config.posteriors,
         target: config.posteriors[target].model_copy(update={"trainings": 3}),
     }
     ensembles = {"ensemble": [target, "resnet"]}
-    return config.model_copy(update={"posteriors": settings, "ensembles": ensembles}), posteriors
+    config = config.model_copy(update={"posteriors": settings, "ensembles": ensembles})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for owner, posterior in posteriors.items():
+            posterior.identity = identity.made(config, *owner)
+            posterior.save(layout.posterior(*owner))
+    return config, posteriors

@@ -1,16 +1,31 @@
-"""Models as Keras 3 saves them, read without running code that is stored in the file."""
+"""Models as Keras 3 saves them, read without running code that is stored in the file.
+
+A file of this package has one member more than Keras gives it, `spurious.json`: what the model is,
+as the stage says that made it. It is inside, so that a file copied over another is noticed.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from spurious.errors import UserError
+
+CONFIG, METADATA, IDENTITY = "config.json", "metadata.json", "spurious.json"
+TEXT = 16 * 2**20  # bytes of a JSON member at most; the largest network here has 60 kB
+RATIO = 100  # to which a member may be packed; Keras packs none
+DAMAGE = (
+    KeyError, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read_model(path: Path | str) -> keras.Model:
@@ -18,26 +33,102 @@ def read_model(path: Path | str) -> keras.Model:
 
     Raises:
         UserError: the file is missing, damaged, not Keras 3's, or needs code that is not there or
-            must not be run.
+            must not be run; or a weight is not finite.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path} is missing")
-    if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is damaged or no file of Keras 3: model.save('name.keras')")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            layers = list(_layers(json.loads(archive.read("config.json"))))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged: {reason(error)}") from error
+    with _opened(path) as archive:
+        try:
+            _check_members(archive)
+            layers = list(_layers(json.loads(_text(archive, CONFIG))))
+        except DAMAGE as error:
+            raise UserError(f"{path} is damaged: {reason(error)}") from error
     if lambdas := [name for kind, name in layers if kind == "Lambda"]:
         raise UserError(
             f"{path} has the Lambda layer {lambdas[0]!r}, which would run code stored in the file: "
             "use keras.ops or a registered layer in its place"
         )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the damage provokes
         raise UserError(_unreadable(path, error)) from error
+    _check_weights(path, model)
+    return model
+
+
+def read_identity(path: Path | str) -> dict[str, Any]:
+    """What a model file says it is; empty if it says nothing.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    with _opened(path) as archive:
+        try:
+            if IDENTITY not in archive.namelist():
+                return {}
+            return dict(json.loads(_text(archive, IDENTITY)))
+        except (*DAMAGE, TypeError) as error:
+            raise UserError(f"{path} is damaged: {IDENTITY}: {reason(error)}") from error
+
+
+def finish(path: Path, identity: Mapping[str, Any]) -> None:
+    """Write an archive of Keras anew: with what the model is, and without any time of day.
+
+    No member has a time, so that the same weights give the same bytes.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members[METADATA])
+    members[METADATA] = json.dumps({**metadata, "date_saved": ""}).encode()
+    if identity:
+        members[IDENTITY] = json.dumps(dict(identity), indent=2, sort_keys=True).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _opened(path: Path | str) -> zipfile.ZipFile:
+    if not Path(path).is_file():
+        raise UserError(f"{path} is missing")
+    if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is damaged or no file of Keras 3: model.save('name.keras')")
+    try:
+        return zipfile.ZipFile(path)
+    except DAMAGE as error:
+        raise UserError(f"{path} is damaged: {reason(error)}") from error
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    """A ValueError if a member is missing, changed on the disk, or far larger than its file."""
+    for wanted in (CONFIG, METADATA, "model.weights"):
+        if not any(name.startswith(wanted) for name in archive.namelist()):
+            raise ValueError(f"it has no {wanted}")
+    for member in archive.infolist():
+        if member.file_size > TEXT + RATIO * member.compress_size:
+            raise ValueError(
+                f"{member.filename} is packed, {member.file_size} bytes in {member.compress_size}"
+            )
+    if (bad := archive.testzip()) is not None:
+        raise ValueError(f"{bad} does not have its checksum")
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A JSON member; a ValueError if it is too large for one."""
+    size = archive.getinfo(name).file_size
+    if size > TEXT:
+        raise ValueError(f"{name} has {size} bytes, at most {TEXT} are allowed")
+    return archive.read(name)
+
+
+def _check_weights(path: Path | str, model: keras.Model) -> None:
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
+            continue
+        bad = values[~np.isfinite(values)]
+        if bad.size:
+            raise UserError(
+                f"{path} has {bad.size} of {values.size} weights like {bad.flat[0]} in "
+                f"{weight.path}: must be finite"
+            )
 
 
 def _layers(config: Any) -> Any:
@@ -65,5 +156,7 @@ def _unreadable(path: Path | str, error: Exception) -> str:
 
 def reason(error: Exception) -> str:
     """The first words of an exception, without what Keras wraps around them."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     text = str(error).split("Exception encountered:")[-1]
-    return " ".join(text.split())[:200]
+    return " ".join(text.split())[:200] or type(error).__name__

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import zipfile
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from spurious.files import replacing
 from spurious.inference import likelihood  # noqa: F401, registers its layers for loading
 from spurious.inference.distributions import concatenate, pooled
 from spurious.inference.heads import HEAD, Head
+from spurious.inference.model_files import finish, read_identity, read_model, reason
 from spurious.inference.presets import STANDARDISE
 from spurious.inference.recalibration import fit_temperature
 from spurious.maps import Standardiser
@@ -74,13 +73,21 @@ class NetworkPosterior(Posterior):
     Args:
         model: maps (batch, N, N) in counts -> the head's outputs.
         standardiser: by default what the model's layer `standardise` says.
+        identity: what the model is, kept in its file: which posterior and training, of which data
+            and settings. Whatever JSON can say.
 
     Raises:
         ValueError: the model has no head, or no standardiser and none was given.
     """
 
-    def __init__(self, model: keras.Model, standardiser: Standardiser | None = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        standardiser: Standardiser | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model = model
+        self.identity = dict(identity or {})
         self.head = _head(model)
         self.names = tuple(self.head.ranges)
         self.standardiser = standardiser or _standardiser(model)
@@ -129,7 +136,7 @@ class NetworkPosterior(Posterior):
         """
         with replacing(path) as temporary:
             self.model.save(temporary)
-            _forget_time(temporary)
+            finish(temporary, self.identity)
 
 
 class Ensemble(Posterior):
@@ -189,15 +196,30 @@ def load(path: Path) -> NetworkPosterior:
     """Read a `.keras` file in Keras' safe mode: no code stored in it is run.
 
     Raises:
-        UserError: the file is missing, damaged, unsafe, or no posterior.
+        UserError: the file is missing, damaged, unsafe, or no posterior; or a number in it is not
+            finite.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing: make it with `spurious train`")
+    model, identity = read_model(path), read_identity(path)
     try:
-        return NetworkPosterior(keras.saving.load_model(path, compile=False, safe_mode=True))
-    except Exception as error:  # Keras raises whatever the damage provokes
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is damaged or is no posterior: {reason}") from error
+        posterior = NetworkPosterior(model, identity=identity)
+        _check_numbers(posterior)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged or is no posterior: {reason(error)}") from error
+    return posterior
+
+
+def _check_numbers(posterior: NetworkPosterior) -> None:
+    """A ValueError if what is no weight is not finite: the units and the ranges of the labels."""
+    units, head = posterior.standardiser, posterior.head
+    if not (np.isfinite([units.mean, units.std]).all() and units.std > 0):
+        raise ValueError(f"its standardiser has mean = {units.mean}, std = {units.std}")
+    for name, (low, high) in head.ranges.items():
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(f"its head has {name} from {low} to {high}")
+    if not np.isfinite(head.temperature):
+        raise ValueError(f"its head has temperature = {head.temperature}")
 
 
 def predict(posterior: Posterior, maps: np.ndarray, batch_size: int = 128) -> Any:
@@ -225,14 +247,3 @@ def _standardiser(model: keras.Model) -> Standardiser:
         raise ValueError(f"model {model.name} has no layer {STANDARDISE}: give its standardiser")
     config = layers[0].get_config()
     return Standardiser(float(config["mean"]), float(np.sqrt(config["variance"])))
-
-
-def _forget_time(path: Path) -> None:
-    """Write a `.keras` archive anew without the times at which it and its members were made."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in sorted(archive.namelist())}
-    metadata = json.loads(members["metadata.json"])
-    members["metadata.json"] = json.dumps({**metadata, "date_saved": ""}).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content)

@@ -219,8 +219,6 @@ class Suite:
             or not all(np.array_equal(getattr(shard, name), rows[name]) for name in rows)
         ):
             raise UserError(f"{path} was made with other settings, seeds or versions")
-        if not np.isfinite(shard.maps).all():
-            raise UserError(f"{path} is damaged: its maps are not finite")
 
     def _rows(self, indices: Iterable[int]) -> dict[str, np.ndarray]:
         """What a data set says of each map, for these simulations."""

@@ -26,6 +26,7 @@ def run(config: Config) -> None:
     """Write `assess.json`, `posteriors.csv` and `posteriors.png` below `results/<scale>/`."""
     layout, data = Layout(config.scale), read_maps(Layout(config.scale).maps)
     owners = labelled(config)
+    inputs.check_models(config, config.run.posteriors)
     read = [layout.maps, *(file for name in config.run.posteriors for file in files(config, name))]
     with tracking.start("assess", config.scale, inputs=read) as log:
         log.params({"posteriors": ",".join(owners), "seed": config.seed})

@@ -32,7 +32,15 @@ from spurious.maps import MapSet, write_maps
 from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
 from spurious.stages import examples
-from spurious.stages.inputs import BATCH, Posteriors, bystanders, files, test_set, training_set
+from spurious.stages.inputs import (
+    BATCH,
+    Posteriors,
+    bystanders,
+    check_models,
+    files,
+    test_set,
+    training_set,
+)
 from spurious.stages.layout import Layout
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
@@ -111,9 +119,7 @@ def run(config: Config, names: Sequence[str]) -> None:
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     groups, test, key = chosen(config, names), test_set(config), uuid4().hex
-    for path in files(config, config.run.target):
-        if not path.is_file():  # named before a run is opened
-            raise UserError(f"{path} is missing: make it with `spurious train`")
+    check_models(config, [config.run.target, *bystanders(config)])  # before a run is opened
     for group, members in groups.items():
         _run_group(config, group, members, test, key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 from spurious import maps, splitting
 from spurious.config import Config
 from spurious.files import read_json
-from spurious.inference import posterior as inference
 from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import MapSet
 from spurious.splitting import Split
+from spurious.stages import identity
 from spurious.stages.layout import Layout
 
 BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of its own
@@ -69,8 +70,8 @@ def files(config: Config, name: str) -> list[Path]:
 def posterior(config: Config, name: str) -> Posterior:
     """The first training of a posterior, or the ensemble of all trainings of its members."""
     if name in config.ensembles:
-        return Ensemble([inference.load(path) for path in files(config, name)])
-    return inference.load(Layout(config.scale).posterior(name))
+        return Ensemble([identity.load(config, *one) for one in networks(config, name)])
+    return identity.load(config, name)
 
 
 class Posteriors:
@@ -96,9 +97,18 @@ class Posteriors:
 
     def _network(self, name: str, training: int) -> Posterior:
         if (name, training) not in self._loaded:
-            path = Layout(self._config.scale).posterior(name, training)
-            self._loaded[name, training] = Remembered(inference.load(path))
+            self._loaded[name, training] = Remembered(identity.load(self._config, name, training))
         return self._loaded[name, training]
+
+
+def check_models(config: Config, names: Iterable[str]) -> None:
+    """Refuse files that are not the trainings of these posteriors, before any work is done.
+
+    Raises:
+        UserError: one is missing, damaged, or something else.
+    """
+    for owner in dict.fromkeys(one for name in names for one in networks(config, name)):
+        identity.check(config, *owner)
 
 
 def target(config: Config) -> Posterior:

@@ -129,7 +129,7 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
     """The maps with the labels that the posterior is about, in its order.
 
     Raises:
-        UserError: there are no maps, a label is missing, or the maps are no densities.
+        UserError: there are no maps, a label is missing, or the maps have another size.
     """
     missing = [name for name in posterior.names if name not in data.names]
     if missing:
@@ -139,14 +139,6 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
         )
     if len(data) == 0:
         raise UserError(f"{path} has no maps")
-    wrong = data.maps[~(np.isfinite(data.maps) & (data.maps >= 0))]
-    if len(wrong):
-        raise UserError(
-            f"{path} has {len(wrong)} pixels like {wrong[0]:.3g}: must be densities, finite and "
-            "not below 0, and not their logarithms"
-        )
-    if np.any(np.ptp(data.maps, axis=(1, 2)) == 0):
-        raise UserError(f"{path} has a map whose pixels are all alike: it has no power spectrum")
     if isinstance(posterior, NetworkPosterior):  # another says so itself
         n, own = data.maps.shape[-1], posterior.model.input_shape[1]
         if n != own:

@@ -21,7 +21,7 @@ from spurious.search.refine import Path as Climb
 from spurious.search.refine import refine
 from spurious.search.result import Found, Result
 from spurious.search.starts import Starts
-from spurious.stages.inputs import files
+from spurious.stages.inputs import bystanders, check_models, files
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
 from spurious.stages.winners import (
@@ -84,6 +84,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             _search(witnesses, objective, place)
         return
     layout = Layout(config.scale)
+    check_models(config, [config.run.target, *bystanders(config)])  # before hours of search
     inputs = [layout.maps, *files(config, config.run.target)]
     with tracking.start("search", config.scale, inputs=inputs) as log:
         log.params(config.search.model_dump() | {"seed": config.seed})

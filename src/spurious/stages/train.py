@@ -22,6 +22,7 @@ from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
 from spurious.processes import side_by_side
 from spurious.splitting import Split
+from spurious.stages import identity
 from spurious.stages.inputs import box, parts, ranges
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
@@ -74,6 +75,7 @@ def _one(
     """One training: its model, its metrics, and of the first one its figures."""
     layout = Layout(config.scale)
     posterior, history = trained(config, name, number, data, split, log)
+    posterior.identity = identity.made(config, name, number)
     posterior.save(layout.posterior(name, number))
     test = data.take(split.test)
     found = assess(posterior, test, ranges(data), config.seed)
