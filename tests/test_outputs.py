@@ -69,6 +69,13 @@ def test_a_block_that_fails_leaves_all_as_it_was(tmp_path, paths, error):
     assert list(tmp_path.rglob(".*")) == []
 
 
+def test_a_block_that_fails_leaves_no_folder_that_was_not_there(tmp_path):
+    paths = tmp_path / "results" / "pilot" / "a.csv", tmp_path / "data" / "b"
+    with pytest.raises(RuntimeError), replaced_together("a", paths):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_where_a_file_belongs_is_left_alone(tmp_path, paths):
     paths[0].unlink()
     paths[0].mkdir()

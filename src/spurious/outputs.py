@@ -126,7 +126,9 @@ def replaced_together(stage: str, paths: Iterable[Path]) -> Iterator[Outputs]:
             file in place of a folder.
     """
     outputs = Outputs(stage, tuple(paths))
-    for folder in outputs._folders():
+    folders = outputs._folders()
+    missing = {above for folder in folders for above in folder.parents if not above.exists()}
+    for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     with _alone(outputs.scratch / LOCK, stage):
         try:
@@ -135,6 +137,9 @@ def replaced_together(stage: str, paths: Iterable[Path]) -> Iterator[Outputs]:
             outputs._commit()
         finally:
             outputs._end()
+            for folder in sorted(missing, reverse=True):  # the inner ones first
+                with suppress(OSError):  # not empty: the results are there
+                    folder.rmdir()
 
 
 @contextmanager
