@@ -3,23 +3,27 @@ PYTHON ?= python3
 PORT ?= 5000
 DASHBOARD_PORT ?= 8080
 MUTANTS ?=
+DEATHS ?= 20
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper test mutate lint bench lock ui dashboard clean
+.PHONY: help repro paper test mutate kill-test lint bench lock ui dashboard clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 repro: $(VENV)/.ready ## the main job: simulate, train, attack, search and report, at pilot scale
+	$(BIN)/python scripts/unlock.py
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/dvc repro
 	@echo "The report: results/pilot/report.html"
 
 paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps, 1000 epochs), beside the pilot
+	$(BIN)/python scripts/unlock.py
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/dvc exp run --set-param 'run.scales=[pilot,paper]'
 	@echo "The report: results/paper/report.html"
@@ -31,6 +35,9 @@ test: $(VENV)/.ready ## all tests
 mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; MUTANTS='spurious.damage.*' for some)
 	$(BIN)/mutmut run --max-children 1 $(MUTANTS)
 	$(BIN)/python scripts/mutants.py
+
+kill-test: $(VENV)/.ready ## kill a reduced pipeline 20 times, compare with one left alone (half an hour; DEATHS=20 SEED=1)
+	$(BIN)/python scripts/kill_test.py --deaths $(DEATHS) --seed $(SEED)
 
 lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff check .

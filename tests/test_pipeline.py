@@ -86,11 +86,8 @@ FEW = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A folder with a small params.yaml and the reference sample, as the current folder."""
-    folder = tmp_path_factory.mktemp("project")
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+def reduced(raw):
+    """Parameters of the same pipeline in a few minutes."""
     for section, values in SMALL.items():
         raw[section] = values if section == "profiles" else raw.get(section, {}) | values
     raw["posteriors"]["compact"]["trainings"] = 2
@@ -102,6 +99,14 @@ def project(tmp_path_factory):
     raw["attacks"]["white_box"]["initial_conditions"] |= {"maps": 2, "steps": 2}
     raw["attacks"]["white_box"]["universal"] |= {"steps": 3}
     raw["attacks"]["white_box"]["minimum_norm"] |= {"steps": 3, "maps": 5, "bisections": 2}
+    return raw
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a small params.yaml and the reference sample, as the current folder."""
+    folder = tmp_path_factory.mktemp("project")
+    raw = reduced(yaml.safe_load((ROOT / "params.yaml").read_text()))
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (folder / "data").mkdir()
     (folder / "data" / "reference").symlink_to(ROOT / "data" / "reference")

@@ -192,3 +192,60 @@ def test_tracking_can_be_switched_off(project, monkeypatch):
         log.metrics({"kl": 1.0})
         assert log.callbacks() == []
     assert not Path("mlruns").exists()
+
+
+DYING = """
+import os, signal, sys
+from spurious import tracking
+with tracking.start("attack", "pilot", tags={"group": sys.argv[1]}) as log:
+    with log.child("bim", {"attack": "bim"}) as one:
+        print(log.id, one.id, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def statuses(*runs):
+    client = MlflowClient(tracking.uri())
+    return [client.get_run(run).info.status for run in runs]
+
+
+def test_runs_of_a_dead_process_are_closed_at_the_next_start_of_their_stage(project):
+    dead = {
+        group: subprocess.run(
+            [sys.executable, "-c", DYING, group], capture_output=True, text=True, check=False
+        ).stdout.split()
+        for group in ("paper", "controls")
+    }
+    open_runs = ["RUNNING", "RUNNING"]
+    with tracking.start("attack", "other", tags={"group": "paper"}):
+        pass
+    with tracking.start("search", "pilot"):
+        pass
+    assert statuses(*dead["paper"]) == statuses(*dead["controls"]) == open_runs
+    with tracking.start("attack", "pilot", tags={"group": "paper"}) as alive:
+        assert statuses(*dead["paper"]) == ["KILLED", "KILLED"]
+        tracking.close_dead("pilot", {"stage": "attack", "group": "paper"})
+        assert statuses(alive.id) == ["RUNNING"]
+    assert statuses(*dead["controls"], alive.id) == [*open_runs, "FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (OSError, "FAILED")],
+)
+def test_a_run_says_how_it_was_stopped_and_the_one_above_too(project, error, status):
+    with pytest.raises(error), tracking.start("attack", "pilot") as log, log.child("a") as one:
+        raise error
+    assert statuses(log.id, one.id) == [status, status]
+    assert mlflow.active_run() is None
+
+
+def test_what_a_process_left_open_below_a_run_is_closed_with_it(project):
+    """As when a process that worked for it was killed for want of memory."""
+    with tracking.start("attack", "pilot") as log:
+        with log.child("a") as done:
+            pass
+        tags = {"mlflow.parentRunId": log.id}
+        experiment = MlflowClient().get_run(log.id).info.experiment_id
+        left = MlflowClient().create_run(experiment, tags=tags).info.run_id
+    assert statuses(log.id, done.id, left) == ["FINISHED", "FINISHED", "KILLED"]

@@ -27,6 +27,11 @@ PARAMS = click.option(
 )
 # A disk may be full, its quota used up, or the size of a file limited.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A folder may be read-only or of somebody else, or a file be where a folder belongs.
+CLOSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+)  # fmt: skip
+TERMINATED = 143  # by SIGTERM
 FILE = click.Path(path_type=Path)
 SCALE = click.option(
     "--scale", help="Which of the file's profiles.  [default: first of run.scales]"
@@ -51,7 +56,9 @@ def _explained() -> Iterator[None]:
     """A user's mistake or a full disk is one line, not a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notes on CPU features and absent GPUs
     from spurious.errors import CheckFailed, UserError
+    from spurious.processes import end_in_order
 
+    end_in_order()
     try:
         yield
     except UserError as error:
@@ -59,12 +66,17 @@ def _explained() -> Iterator[None]:
     except CheckFailed as error:
         _stop(str(error), 1)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in (*FULL, *CLOSED):
             raise
-        reason = os.strerror(error.errno).lower()
-        _stop(f"{error.filename or Path.cwd()} cannot be written: {reason}", 1)
+        reason, what = os.strerror(error.errno).lower(), error.filename or Path.cwd()
+        verb = "written" if error.errno in FULL else "used"
+        _stop(f"{what} cannot be {verb}: {reason}", 1)
     except KeyboardInterrupt:
         _stop("interrupted; run it again to go on", 130)
+    except SystemExit as stop:
+        if stop.code != TERMINATED:
+            raise
+        _stop("terminated; run it again to go on", TERMINATED)
 
 
 def _stop(message: str, status: int) -> None:

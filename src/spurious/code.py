@@ -26,6 +26,9 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import TypeGuard
 
+from spurious.files import replacing
+from spurious.outputs import replaced_together
+
 FOLDER = Path("data/code")
 LIBRARIES = (
     "camb",
@@ -166,9 +169,10 @@ def fingerprint(stage: str, files: Iterable[Path] = ()) -> str:
 def write(folder: Path = FOLDER) -> None:
     """Write the list of every stage to `folder`/STAGE.txt."""
     package = Package()
-    folder.mkdir(parents=True, exist_ok=True)
-    for stage in package.stages:
-        (folder / f"{stage}.txt").write_text(package.listing(stage))
+    with replaced_together("code", [folder]) as out:
+        for stage in package.stages:
+            with replacing(out.new(folder / f"{stage}.txt")) as temporary:
+                temporary.write_text(package.listing(stage))
 
 
 @cache

@@ -41,6 +41,12 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes were writing below a folder, which must have no other writer."""
+    for left in Path(folder).rglob(".*.part*"):
+        left.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all. NaN is refused."""
     with replacing(path) as temporary:

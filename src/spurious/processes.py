@@ -10,12 +10,14 @@ import atexit
 import gc
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -23,6 +25,7 @@ from tqdm import tqdm
 from spurious.errors import UserError
 
 T = TypeVar("T")
+CLOCK = 2.0  # seconds by which two looks at when a process began may differ
 # TensorFlow reads its numbers of threads when it is imported.
 ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -64,6 +67,48 @@ def side_by_side(
         yield from _pooled(function, tasks, workers, bar)
 
 
+def end_in_order() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, with status 143; once is enough."""
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)  # what is begun now must not be cut short
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+
+
+def this_process() -> str:
+    """This process, told apart from all others: machine, process number, when it began."""
+    import psutil
+
+    process = psutil.Process()
+    return f"{_machine()} {process.pid} {process.create_time():.2f}"
+
+
+def is_gone(told: str) -> bool:
+    """Whether what `this_process` told was a process of this machine that has ended."""
+    import psutil
+
+    machine, _, rest = told.partition(" ")
+    if machine != _machine():
+        return False
+    number, _, began = rest.partition(" ")
+    try:
+        process = psutil.Process(int(number))
+        other = abs(process.create_time() - float(began)) > CLOCK  # the number was given again
+        return other or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _machine() -> str:
+    """Containers may share a host's name, but not its table of processes."""
+    with suppress(OSError):
+        return f"{platform.node()}/{Path('/proc/self/ns/pid').readlink()}"
+    return platform.node()
+
+
 def collect_seldom() -> None:
     """Look for garbage seldom, and not at the exit: TensorFlow's many objects are none."""
     gc.set_threshold(50_000, 20, 50)
@@ -93,7 +138,7 @@ def _pooled(
         pool.shutdown(wait=False, cancel_futures=True)
         left = set(multiprocessing.active_children()) - before
         for process in left:
-            process.terminate()
+            process.kill()
         for process in left:
             process.join()
 
@@ -109,10 +154,11 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """What a process does first: one thread, no Ctrl-C of its own, an end with its parent."""
+    """What a process does first: one thread, no signal of its own, an end with its parent."""
     os.environ.update(ENVIRONMENT)
     collect_seldom()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):  # a group's: the parent ends us
+        signal.signal(signal_number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

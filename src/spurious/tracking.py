@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filelock import FileLock
 
 from spurious.files import md5
+from spurious.processes import is_gone, this_process
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 STORE = Path("mlruns")
 ALIAS = "current"
+MOST = 10_000  # runs that one stage may have left open
+PROCESS = "process"  # tag that says whose run it is
 # What decides the numbers of a run, beside the code at the commit.
 PACKAGES = ("spurious", "tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "camb")
 # What a run is made of, in the folder where it runs: not what it writes, which git may keep too.
@@ -70,8 +73,8 @@ class Run(Protocol):
     def artifacts(self, folder: Path, name: str) -> None:
         """All files of a folder, kept below `name`."""
 
-    def dataset(self, data: MapSet, path: Path, context: str) -> None:
-        """The data set that the run read, with its hash."""
+    def dataset(self, data: MapSet, path: Path, context: str, stored: Path | None = None) -> None:
+        """The data set that the run read or, while it is `stored` elsewhere, will write."""
 
     def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None:
         """A Keras model with its signature, registered as `name`, `current` with that alias."""
@@ -96,7 +99,9 @@ class NullRun:
     def figure(self, figure: Figure, name: str) -> None: ...
     def artifact(self, path: Path) -> None: ...
     def artifacts(self, folder: Path, name: str) -> None: ...
-    def dataset(self, data: MapSet, path: Path, context: str) -> None: ...
+    def dataset(
+        self, data: MapSet, path: Path, context: str, stored: Path | None = None
+    ) -> None: ...
     def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None: ...
     def callbacks(self) -> list[keras.callbacks.Callback]:
         return []
@@ -153,14 +158,15 @@ class MlflowRun:
 
         mlflow.log_artifacts(str(folder), name)
 
-    def dataset(self, data: MapSet, path: Path, context: str) -> None:
+    def dataset(self, data: MapSet, path: Path, context: str, stored: Path | None = None) -> None:
         import mlflow
         from mlflow.data.numpy_dataset import from_numpy
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a hint on integer columns, of which there are none
+            digest = md5(stored or path)
             source = from_numpy(
-                data.maps, targets=data.labels, source=str(path), name=path.stem, digest=md5(path)
+                data.maps, targets=data.labels, source=str(path), name=path.stem, digest=digest
             )
             mlflow.log_input(source, context=context)
 
@@ -196,10 +202,9 @@ class MlflowRun:
         if mlflow.active_run() is None:  # in a process that was sent this run
             _connect(self.store, self.experiment)
         every = {**self.tags, **(tags or {})}
-        with mlflow.start_run(
-            run_name=name, tags=every, nested=True, parent_run_id=self.id, log_system_metrics=False
-        ) as run:
-            yield MlflowRun(run.info.run_id, every, self.experiment, self.store)
+        options = {"nested": True, "parent_run_id": self.id, "log_system_metrics": False}
+        with _opened(name, every, **options) as run_id:
+            yield MlflowRun(run_id, every, self.experiment, self.store)
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -238,19 +243,68 @@ def start(
 ) -> Iterator[Run]:
     """Open one run for `stage` in `experiment`; an exception marks it as failed.
 
-    `SPURIOUS_TRACKING=off` gives a run that tracks nothing.
+    Ctrl-C or SIGTERM marks it as killed. So does the next start of the same stage with the same
+    `tags` if the process died, with all runs below it. `SPURIOUS_TRACKING=off` gives a run that
+    tracks nothing.
     """
     if os.environ.get("SPURIOUS_TRACKING") == "off":
         yield NullRun()
         return
-    import mlflow
-
     ensure_store(store, experiment)
     _connect(store, experiment)
-    every = {"stage": stage, **provenance(inputs, params_file), **(tags or {})}
-    name = " ".join([stage, *(tags or {}).values()])
-    with mlflow.start_run(run_name=name, tags=every, log_system_metrics=True) as run:
-        yield MlflowRun(run.info.run_id, every, experiment, store)
+    item = {"stage": stage, **(tags or {})}
+    close_dead(experiment, item, store)
+    every = {**item, PROCESS: this_process(), **provenance(inputs, params_file)}
+    name = " ".join(item.values())
+    with _opened(name, every, log_system_metrics=True) as run_id:
+        try:
+            yield MlflowRun(run_id, every, experiment, store)
+        finally:
+            # The processes that worked for this run have ended, perhaps by force.
+            _close(_running(experiment, {"mlflow.parentRunId": run_id}, store), store)
+
+
+@contextmanager
+def _opened(name: str, tags: Mapping[str, str], **options: Any) -> Iterator[str]:
+    """A run, by its id, that is marked by how the block ends."""
+    import mlflow
+
+    run = mlflow.start_run(run_name=name, tags=dict(tags), **options)
+    try:
+        yield run.info.run_id
+    except Exception:
+        mlflow.end_run("FAILED")
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM
+        mlflow.end_run("KILLED")
+        raise
+    else:
+        mlflow.end_run()
+
+
+def close_dead(experiment: str, tags: Mapping[str, str], store: Path = STORE) -> None:
+    """Mark as killed all runs with these tags whose process has ended without saying so."""
+    runs = _running(experiment, tags, store)
+    _close([run for run in runs if is_gone(run.data.tags.get(PROCESS, ""))], store)
+
+
+def _running(experiment: str, tags: Mapping[str, str], store: Path) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri(store))
+    found = client.get_experiment_by_name(experiment)
+    query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    if found is None:
+        return []
+    query = f"attributes.status = 'RUNNING' and {query}"
+    return list(client.search_runs([found.experiment_id], query, max_results=MOST))
+
+
+def _close(runs: Sequence[Any], store: Path) -> None:
+    from mlflow import MlflowClient
+
+    for run in runs:
+        MlflowClient(uri(store)).set_terminated(run.info.run_id, "KILLED")
 
 
 def _connect(store: Path, experiment: str) -> None:

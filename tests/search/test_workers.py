@@ -130,13 +130,14 @@ CLAIMING = """
 import sys, time
 from pathlib import Path
 import optuna
+from spurious import processes
 from spurious.search import claims
 from spurious.studies import Heartbeat, open_study
 
 storage, name, starts, folder, stalls, machine = sys.argv[1:]
 folder = Path(folder)
 if machine:
-    claims._machine = lambda: machine
+    processes._machine = lambda: machine
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 heartbeat = Heartbeat(1, 3)
 own = claims.Claims(

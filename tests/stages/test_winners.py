@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from spurious.config.perturbations import Perturbation
 from spurious.inference.posterior import Posterior
 from spurious.maps import Standardiser, read_maps, write_maps
+from spurious.outputs import replaced_together
 from spurious.stages import inputs
 from spurious.stages.layout import Layout
 from spurious.stages.winners import (
@@ -166,8 +167,10 @@ def test_a_winner_has_the_row_of_an_attack_on_all_test_maps(known, project):
     assert other == pytest.approx(kl(0.1, 0.5), rel=1e-3)
     assert row["abs_mean_change"]["mean"] == pytest.approx(0.1, rel=1e-4)
     assert (row["group"], row["parameters"]) == ("search", {"gain": 0.1})
-    write_winners(known, {"louder": tried})
-    written = read_maps(Layout(project.scale).attacked("search", "louder"))
+    layout = Layout(project.scale)
+    with replaced_together("search", [layout.attacked("search", "").parent]) as out:
+        write_winners(out, known, {"louder": tried})
+    written = read_maps(layout.attacked("search", "louder"))
     np.testing.assert_array_equal(written.maps, tried.perturbed.maps)
     np.testing.assert_array_equal(written.index, known.test.index)
 

@@ -25,26 +25,22 @@ attribute           meaning
 
 from __future__ import annotations
 
-import os
-import platform
 import random
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import optuna
-import psutil
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from spurious.processes import is_gone, this_process
 from spurious.studies import HEARTBEAT, Heartbeat
 
-CLOCK = 2.0  # seconds by which two looks at when a process began may differ
 POLL = 0.5  # seconds between looks at what other workers do
 RETRIES = 10  # of a start whose worker died; perhaps it is the start that kills
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -135,7 +131,7 @@ class Claims:
         failed = [t for t in trials if start_of(t) == start and t.params]
         # What a start begins with may have cost network work to find out.
         fixed = failed[-1].params if failed else self._fixed(start)
-        system: dict[str, Any] = {"worker": worker(), "fixed_params": fixed}
+        system: dict[str, Any] = {"worker": this_process(), "fixed_params": fixed}
         if failed:
             system["failed_trial"] = failed[-1].number
         added = optuna.trial.create_trial(
@@ -222,31 +218,7 @@ def start_of(trial: FrozenTrial | Trial) -> int:
     return int(trial.user_attrs["start"])
 
 
-def worker() -> str:
-    """This process, told apart from all others: machine, process number, when it began."""
-    process = psutil.Process()
-    return f"{_machine()} {process.pid} {process.create_time():.2f}"
-
-
-def _machine() -> str:
-    """Containers may share a host's name, but not its table of processes."""
-    with suppress(OSError):
-        return f"{platform.node()}/{Path('/proc/self/ns/pid').readlink()}"
-    return platform.node()
-
-
 def _is_gone(trial: FrozenTrial) -> bool:
     """Whether the worker was a process of this machine that has ended; our own works on nothing."""
     claimed = str(trial.system_attrs.get("worker", ""))
-    machine, _, rest = claimed.partition(" ")
-    if machine != _machine():
-        return False
-    number, _, began = rest.partition(" ")
-    if int(number) == os.getpid():
-        return True
-    try:
-        process = psutil.Process(int(number))
-        other = abs(process.create_time() - float(began)) > CLOCK  # the number was given again
-        return other or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return is_gone(claimed) or claimed == this_process()

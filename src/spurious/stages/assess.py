@@ -14,6 +14,7 @@ from spurious.inference import assessment, fisher
 from spurious.inference.assessment import Assessment, assess
 from spurious.inference.layers import log_power
 from spurious.maps import MapSet, read_maps
+from spurious.outputs import replaced_together
 from spurious.stages import inputs
 from spurious.stages.inputs import files
 from spurious.stages.layout import Layout
@@ -28,7 +29,11 @@ def run(config: Config) -> None:
     owners = labelled(config)
     inputs.check_models(config, config.run.posteriors)
     read = [layout.maps, *(file for name in config.run.posteriors for file in files(config, name))]
-    with tracking.start("assess", config.scale, inputs=read) as log:
+    told_of = {label: described(config, *owner) for label, owner in owners.items()}
+    with (
+        tracking.start("assess", config.scale, inputs=read) as log,
+        replaced_together("assess", outputs(layout)) as out,
+    ):
         log.params({"posteriors": ",".join(owners), "seed": config.seed})
         posterior = inputs.Posteriors(config)
         tests = {label: inputs.test_set(config, name) for label, (name, _) in owners.items()}
@@ -41,9 +46,7 @@ def run(config: Config) -> None:
             )
             for label, (name, number) in owners.items()
         }
-        rows = {
-            label: described(config, *owner) | found[label].row() for label, owner in owners.items()
-        }
+        rows = {label: told_of[label] | found[label].row() for label in owners}
         target = label_of(config, config.run.target, 1)
         result: dict[str, Any] = {
             "target": target,
@@ -51,15 +54,20 @@ def run(config: Config) -> None:
             "ratios": ratios(config, found, tests[target]),
             "fisher": forecast(config, data),
         }
-        write_json(layout.result("assess.json"), {"run_id": log.id, **result})
-        write_table(layout.result("posteriors.csv"), rows)
+        write_json(out.new(layout.result("assess.json")), {"run_id": log.id, **result})
+        write_table(out.new(layout.result("posteriors.csv")), rows)
         for name, row in rows.items():
             log.metrics({f"{name}.{k}": v for k, v in tracking.numbers(row).items()})
-        log.artifact(layout.result("posteriors.csv"))
+        log.artifact(out.new(layout.result("posteriors.csv")))
         bars = figures.posterior_bars(rows, data.names, result["fisher"]["rmse_with_prior"])
-        save_figures(layout, log, {"posteriors": bars})
+        save_figures(out, layout, log, {"posteriors": bars})
     print(told(rows, data.names))
     print(compared(result, data.names))
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    return [layout.result(name) for name in ("assess.json", "posteriors.csv", "posteriors.png")]
 
 
 def labelled(config: Config) -> dict[str, tuple[str, int]]:

@@ -29,6 +29,7 @@ from spurious.errors import UserError
 from spurious.files import read_json, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
+from spurious.outputs import Outputs, replaced_together
 from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
 from spurious.stages import examples
@@ -149,36 +150,60 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
     layout = Layout(config.scale)
     inputs = [layout.maps, *files(config, config.run.target)]
     metrics = layout.result(f"attacks/{group}.json")
-    with tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log:
+    every, whole = config.attacks[group], set(names) == set(config.attacks[group])
+    # Of single attacks, the metrics of the others in the group are kept.
+    kept = read_json(metrics) if metrics.exists() and not whole else {}
+    results = outputs(layout, group) if whole else some_outputs(config, layout, group, names)
+    with (
+        tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log,
+        replaced_together(f"attack-{group}", results) as out,
+    ):
         log.params({"attacks": ",".join(names), "target": config.run.target, "seed": config.seed})
         log.dataset(test, layout.maps, context="test")
-        rows = read_json(metrics) if metrics.exists() else {}
-        rows = {name: row for name, row in rows.items() if name in config.attacks[group]}
-        tasks = [(key, config, group, name, log) for name in names]
+        tasks = [(key, config, group, name, log, out) for name in names]
         made = side_by_side(_apart, tasks, config.execution.processes, desc=group, unit="attack")
         for name, row in zip(names, made, strict=True):
-            rows[name] = {key: row[key] for key in SUMMARY}
+            kept[name] = {key: row[key] for key in SUMMARY}
             tqdm.write(told(name, row, config.run.target))
+        rows = {name: kept[name] for name in every if name in kept}
         log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
-        write_json(metrics, {"run_id": log.id, **rows})
-        log.artifact(metrics)
+        write_json(out.new(metrics), {"run_id": log.id, **rows})
+        log.artifact(out.new(metrics))
 
 
-def _apart(key: str, config: Config, group: str, name: str, log: tracking.Run) -> dict[str, Any]:
+def outputs(layout: Layout, group: str) -> list[Path]:
+    """What the stage writes of a whole group."""
+    results = layout.result("attacks")
+    return [results / f"{group}.json", results / group, layout.attacked(group, "").parent]
+
+
+def some_outputs(config: Config, layout: Layout, group: str, names: Sequence[str]) -> list[Path]:
+    """What it writes of single attacks, which replace what is there of them."""
+    numbers = range(1, config.trainings(config.run.target) + 1)
+    return [
+        layout.result(f"attacks/{group}.json"),
+        *(layout.result(f"attacks/{group}/{name}.json") for name in names),
+        *(layout.attacked(group, name, number) for name in names for number in numbers),
+    ]
+
+
+def _apart(
+    key: str, config: Config, group: str, name: str, log: tracking.Run, out: Outputs
+) -> dict[str, Any]:
     """One attack as a run of its own; perhaps in a process that makes several."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if key not in _scenes:
         _scenes.clear()
         _scenes[key] = Scene(config)
     with log.child(name, {"attack": name}) as own:
-        return _attack(_scenes[key], group, name, own)
+        return _attack(_scenes[key], group, name, own, out)
 
 
 # Of the stage's run that this process works for: its attacks share it.
 _scenes: dict[str, Scene] = {}
 
 
-def _attack(scene: Scene, group: str, name: str, log: tracking.Run) -> dict[str, Any]:
+def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs) -> dict[str, Any]:
     """One row of damage: perturb, measure, write, log."""
     config, layout = scene.config, Layout(scene.config.scale)
     settings = config.attacks[group][name]
@@ -197,15 +222,16 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run) -> dict[str,
     if len(distinct(made)) > 1:
         row["retrained"] = _retrained(scene, made)
     for number, one in enumerate(distinct(made), start=1):
-        write_maps(layout.attacked(group, name, number), one.perturbed)
-    write_json(layout.result(f"attacks/{group}/{name}.json"), {"run_id": log.id, **row})
+        write_maps(out.new(layout.attacked(group, name, number)), one.perturbed)
+    result = layout.result(f"attacks/{group}/{name}.json")
+    write_json(out.new(result), {"run_id": log.id, **row})
     log.metrics(tracking.numbers(row))
     for other, change in row["others"].items():
         log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
     for number, one in enumerate(row["trainings"], start=1):
         log.metrics({f"training_{number}.{k}": v for k, v in tracking.numbers(one).items()})
     log.series(series(row))
-    keep_extremes(log, scene, name, made[0], damages[0])
+    keep_extremes(log, scene, name, made[0], damages[0], out.scratch)
     return row
 
 
@@ -270,10 +296,12 @@ def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
     return Made(test, perturbed, entries.parameters(perturbation), entries.extras(perturbation))
 
 
-def keep_extremes(log: tracking.Run, scene: Scene, name: str, made: Made, damage: Damage) -> None:
+def keep_extremes(
+    log: tracking.Run, scene: Scene, name: str, made: Made, damage: Damage, scratch: Path
+) -> None:
     """The maps that were hurt most, middling and least, two of them drawn; and `made.extras`."""
     rows = extreme_rows(damage.kl_perturbed_clean)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         for kind, data in (("clean", made.clean), ("perturbed", made.perturbed)):
             write_maps(Path(folder) / f"{kind}.h5", data.take(rows))
         for extra, values in made.extras.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from spurious.config import Config
 from spurious.files import write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
+from spurious.outputs import Outputs, replaced_together
 from spurious.stages.inputs import bystanders, files, posterior, target, test_set
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
@@ -31,21 +33,31 @@ def run(config: Config) -> None:
     test = chosen(test_set(config), config.audit.maps, config.seed)
     others = {other: posterior(config, other) for other in bystanders(config)}
     inputs = [layout.maps, *files(config, name)]
-    with tracking.start("audit", config.scale, inputs=inputs) as log:
+    with (
+        tracking.start("audit", config.scale, inputs=inputs) as log,
+        replaced_together("audit", outputs(layout)) as out,
+    ):
         log.dataset(test, layout.maps, context="test")
-        examine(config, layout, log, name, target(config), test, others)
+        found = examine(config, layout, out, log, name, target(config), test, others)
+    print(told(found))
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    return [layout.result(name) for name in ("curves.json", "audit.json", "security_curves.png")]
 
 
 def examine(
     config: Config,
     layout: Layout,
+    out: Outputs,
     log: tracking.Run,
     name: str,
     attacked: Posterior,
     test: MapSet,
     others: Mapping[str, Posterior],
-) -> None:
-    """Curves and checks of a posterior called `name` on these maps: write, log, print.
+) -> Sequence[Check]:
+    """Curves and checks of a posterior called `name` on these maps: write and log.
 
     `others` are the posteriors that see what is made on it, and on which attacks are made that
     are transferred to it.
@@ -62,14 +74,14 @@ def examine(
         others=others,
     )
     curves = {"target": name, "n_maps": len(test), **found.curves.as_json()}
-    write_json(layout.result("curves.json"), {"run_id": log.id, **curves})
+    write_json(out.new(layout.result("curves.json")), {"run_id": log.id, **curves})
     strongest = saturation.as_json(found.strongest, found.curves.std, found.curves.weights)
     checked = {**verdicts(found.checks), "strongest": strongest}
-    write_json(layout.result("audit.json"), {"run_id": log.id, **checked})
+    write_json(out.new(layout.result("audit.json")), {"run_id": log.id, **checked})
     drawn = figures.security_curves(curves, report.PAPER_KL)
-    save_figures(layout, log, {"security_curves": drawn})
+    save_figures(out, layout, log, {"security_curves": drawn})
     track(log, curves, found.checks)
-    print(told(found.checks))
+    return found.checks
 
 
 def chosen(test: MapSet, count: int, seed: int) -> MapSet:

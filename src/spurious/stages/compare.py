@@ -23,6 +23,7 @@ from spurious.detection.verdicts import detectors
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
+from spurious.outputs import replaced_together
 from spurious.processes import side_by_side
 from spurious.stages.inputs import (
     BATCH,
@@ -58,12 +59,16 @@ def run(config: Config) -> None:
         *files(config, config.run.target),
         *(layout.attacked(group, name) for name, group in groups.items()),
     ]
-    with tracking.start("compare", config.scale, inputs=inputs) as log:
+    with (
+        tracking.start("compare", config.scale, inputs=inputs) as log,
+        replaced_together("compare", outputs(layout)) as out,
+    ):
         log.params({"attacks": ",".join(groups)})
-        write_table(layout.result("attacks.csv"), rows)
-        write_detection(layout.result("detection.csv"), noticed)
-        write_json(layout.result("detection.json"), noticed)
-        write_json(layout.result("compare.json"), {"run_id": log.id, "pairs": pairs})
+        write_table(out.new(layout.result("attacks.csv")), rows)
+        write_detection(out.new(layout.result("detection.csv")), noticed)
+        write_json(out.new(layout.result("detection.json")), noticed)
+        told_of = {"run_id": log.id, "pairs": pairs}
+        write_json(out.new(layout.result("compare.json")), told_of)
         log.metrics(
             {
                 f"kl_symmetrised.{pair['first']}.{pair['second']}": pair["kl_symmetrised"]["mean"]
@@ -71,8 +76,9 @@ def run(config: Config) -> None:
             }
         )
         for name in ("attacks.csv", "detection.csv"):
-            log.artifact(layout.result(name))
+            log.artifact(out.new(layout.result(name)))
         save_figures(
+            out,
             layout,
             log,
             drawn(rows, findings.PAPER_KL, first)
@@ -90,6 +96,13 @@ def run(config: Config) -> None:
             f"symmetrised KL of {pair['first']} and {pair['second']}: "
             f"{kl['mean']:.3g} [{kl['low']:.3g}, {kl['high']:.3g}]"
         )
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    tables = ("attacks.csv", "detection.csv", "detection.json", "compare.json")
+    pictures = ("spectra.png", "damage.png", "detection.png")
+    return [layout.result(name) for name in (*tables, *pictures)]
 
 
 def against(config: Config, file: Path) -> None:

@@ -8,17 +8,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spurious.files import replacing
+from spurious.outputs import Outputs
 from spurious.stages.layout import Layout
 from spurious.tracking import Run
 
 
-def save_figures(layout: Layout, log: Run, named: Mapping[str, Figure], folder: str = "") -> None:
-    """Write each figure as `results/<scale>/<folder>/<name>.png` and log it.
+def save_figures(
+    out: Outputs, layout: Layout, log: Run, named: Mapping[str, Figure], folder: str = ""
+) -> None:
+    """Write each figure as what will be `results/<scale>/<folder>/<name>.png`, and log it.
 
     The PNG carries no time and no version, so the same figure is the same file.
     """
     for name, figure in named.items():
         FigureCanvasAgg(figure)
-        with replacing(layout.result(folder) / f"{name}.png") as temporary:
+        with replacing(out.new(layout.result(folder) / f"{name}.png")) as temporary:
             figure.savefig(temporary, dpi=120, metadata={"Software": None})
         log.figure(figure, f"{name}.png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from spurious.inference.external import KerasPosterior, has_head
 from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
 from spurious.maps import MapSet, read_maps, write_maps
+from spurious.outputs import Outputs, replaced_together
 from spurious.stages import audit as stage
 from spurious.stages.attack import chosen, series
 from spurious.stages.layout import Layout
@@ -77,17 +78,28 @@ def run(
     print(clean_scores(test, posterior, model))
     layout = Own(model.stem, out or Path("results/own") / model.stem)
     rows = {}
-    with tracking.start("attack", layout.scale) as log:
+    with (
+        tracking.start("attack", layout.scale) as log,
+        replaced_together("attack", outputs(layout, every)) as outs,
+    ):
         log.params({"attacks": ",".join(every), "seed": config.seed, **_inputs(model, maps)})
         log.dataset(test, maps, context="test")
         for name in tqdm(every, desc="attacks", unit="attack", leave=False):
             with log.child(name, {"attack": name}) as own:
-                rows[name] = _attacked(every[name], name, posterior, test, layout, own, config.seed)
-        write_table(layout.result("attacks.csv"), rows)
-        log.artifact(layout.result("attacks.csv"))
-        save_figures(layout, log, drawn(rows, {}))
+                row = _attacked(every[name], name, posterior, test, layout, outs, own, config.seed)
+                rows[name] = row
+        write_table(outs.new(layout.result("attacks.csv")), rows)
+        log.artifact(outs.new(layout.result("attacks.csv")))
+        save_figures(outs, layout, log, drawn(rows, {}))
     print(told(rows))
     print(f"written to {layout.folder}")
+
+
+def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
+    """What an attack writes; what other attacks wrote stays."""
+    tables = [layout.result(name) for name in ("attacks.csv", "spectra.png", "damage.png")]
+    rows = [layout.result(f"attacks/{name}.json") for name in names]
+    return [*tables, *rows, *(layout.attacked("", name) for name in names)]
 
 
 def audit(
@@ -99,10 +111,14 @@ def audit(
     test = tested(read_maps(maps), posterior, maps)
     test = stage.chosen(test, config.audit.maps, config.seed)
     layout = Own(model.stem, out or Path("results/own") / model.stem)
-    with tracking.start("audit", layout.scale) as log:
+    with (
+        tracking.start("audit", layout.scale) as log,
+        replaced_together("audit", stage.outputs(layout)) as outs,
+    ):
         log.params(_inputs(model, maps))
         log.dataset(test, maps, context="test")
-        stage.examine(config, layout, log, model.stem, posterior, test, {})
+        found = stage.examine(config, layout, outs, log, model.stem, posterior, test, {})
+    print(stage.told(found))
     print(f"written to {layout.folder}")
 
 
@@ -185,6 +201,7 @@ def _attacked(
     posterior: Posterior,
     test: MapSet,
     layout: Own,
+    out: Outputs,
     log: tracking.Run,
     seed: int,
 ) -> dict[str, Any]:
@@ -199,8 +216,8 @@ def _attacked(
     damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
     _check_finite(damage, name, layout.scale)
     row = damage.row(seed, test.index) | {"parameters": parameters(perturbation)}
-    write_maps(layout.attacked("", name), perturbed)
-    write_json(layout.result(f"attacks/{name}.json"), {"run_id": log.id, **row})
+    write_maps(out.new(layout.attacked("", name)), perturbed)
+    write_json(out.new(layout.result(f"attacks/{name}.json")), {"run_id": log.id, **row})
     log.metrics(tracking.numbers(row))
     log.series(series(row))
     return row

@@ -9,16 +9,17 @@ import yaml
 
 from spurious import findings, report, seeds, tracking
 from spurious.config import Config, Network
+from spurious.errors import UserError
 from spurious.files import read_json, replacing
 from spurious.maps import read_maps
+from spurious.outputs import Outputs, replaced_together
 from spurious.stages import examples
 from spurious.stages.inputs import attack_rows, files, target, test_set, winner_rows
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
 
-PICTURES = (
-    "figure_1", "figure_2", "damage", "spectra", "detection", "security_curves", "posteriors",
-)  # fmt: skip
+DRAWN = ("figure_1", "figure_2")  # here
+PICTURES = ("damage", "spectra", "detection", "security_curves", "posteriors")
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
 FIGURE_ATTACKS = ("bim", "systematic")
@@ -28,28 +29,46 @@ def run(config: Config) -> None:
     """Write `results/<scale>/report.html` and the two figures of the paper."""
     layout = Layout(config.scale)
     inputs = [REFERENCE, layout.maps, *files(config, config.run.target)]
-    with tracking.start("report", config.scale, inputs=inputs) as log:
-        draw(config, layout, log)
-        html = report.render(context(config, layout, inputs), images(config, layout))
-        with replacing(layout.report) as temporary:
-            temporary.write_text(html, encoding="utf-8")
-        log.artifact(layout.report)
+    about, pictures = context(config, layout, inputs), images(config, layout)
+    with (
+        tracking.start("report", config.scale, inputs=inputs) as log,
+        replaced_together("report", outputs(layout)) as out,
+    ):
+        draw(config, layout, out, log)
+        pictures |= {name: out.new(figure(layout, name)).read_bytes() for name in DRAWN}
+        with replacing(out.new(layout.report)) as temporary:
+            temporary.write_text(report.render(about, pictures), encoding="utf-8")
+        log.artifact(out.new(layout.report))
     print(f"The report: {layout.report}")
 
 
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    return [layout.report, *(figure(layout, name) for name in DRAWN)]
+
+
+def figure(layout: Layout, name: str) -> Path:
+    """Where a picture is."""
+    return layout.result(f"{name}.png")
+
+
 def images(config: Config, layout: Layout) -> dict[str, bytes]:
-    """The pictures by name; those of the target where they were made."""
+    """The pictures of other stages by name; those that not every run has where they were made.
+
+    Raises:
+        UserError: one is missing that every run has.
+    """
     folder = layout.result(f"posteriors/{config.run.target}")
-    paths = {name: layout.result(f"{name}.png") for name in PICTURES}
+    paths = {name: figure(layout, name) for name in PICTURES}
+    if missing := [path for path in paths.values() if not path.is_file()]:
+        raise UserError(f"{missing[0]} is missing: make it with `dvc repro`")
     paths |= {name: folder / f"{name}.png" for name in OF_TARGET}
-    paths["pareto"] = layout.result("pareto.png")
+    paths["pareto"] = figure(layout, "pareto")
     paths |= {f"search_{n}": layout.result(f"search/{n}.png") for n in config.search.families}
-    return {
-        name: path.read_bytes() for name, path in paths.items() if name in PICTURES or path.exists()
-    }
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
 
 
-def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
+def draw(config: Config, layout: Layout, out: Outputs, log: tracking.Run) -> None:
     """The paper's Figures 1 and 2, for test maps drawn at random."""
     test = test_set(config)
     groups = config.attacked
@@ -59,6 +78,7 @@ def draw(config: Config, layout: Layout, log: tracking.Run) -> None:
     rows = generator.choice(len(test), config.report.examples, replace=False)
     posterior = target(config)
     save_figures(
+        out,
         layout,
         log,
         {

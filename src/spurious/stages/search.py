@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from spurious import code, figures, tracking
 from spurious.config import Config
 from spurious.files import md5, read_json, write_json
+from spurious.outputs import replaced_together
 from spurious.search import artifacts, study
 from spurious.search.families import Family, build_families, build_family
 from spurious.search.front import FrontPoint, front
@@ -86,7 +87,11 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
     layout = Layout(config.scale)
     check_models(config, [config.run.target, *bystanders(config)])  # before hours of search
     inputs = [layout.maps, *files(config, config.run.target)]
-    with tracking.start("search", config.scale, inputs=inputs) as log:
+    beside = references(witnesses, _attacks(config))  # first: a damaged file stops hours of work
+    with (
+        tracking.start("search", config.scale, inputs=inputs) as log,
+        replaced_together("search", outputs(layout)) as out,
+    ):
         log.params(config.search.model_dump() | {"seed": config.seed})
         log.dataset(witnesses.searched, layout.maps, context="search")
         searched, families, winners = {}, {}, {}
@@ -106,29 +111,35 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
                 _track(own, one, families[name])
             if name in winners:
                 _illustrate(witnesses, one, winners[name], place)
-        write_winners(witnesses, winners)
+        write_winners(out, witnesses, winners)
         metrics = headline(witnesses, searched, families)
         write_json(
-            layout.result("study.json"),
+            out.new(layout.result("study.json")),
             {
                 name: one.result.to_json() | {"front": _listed(one)}
                 for name, one in searched.items()
             },
         )
         write_json(
-            layout.result("search.json"),
+            out.new(layout.result("search.json")),
             {"run_id": log.id, **metrics, "families": families, "front": _curves(searched)},
         )
         log.metrics(_numbers(metrics))
         for name, row in metrics["transfer"].items():
             log.metrics({f"transfer.{name}.{k}": v for k, v in tracking.numbers(row).items()})
         for name in ("study.json", "search.json"):
-            log.artifact(layout.result(name))
+            log.artifact(out.new(layout.result(name)))
         histories = {name: _history(one.result) for name, one in searched.items()}
-        save_figures(layout, log, histories, "search")
-        save_figures(layout, log, drawn(witnesses, searched, metrics))
+        save_figures(out, layout, log, histories, "search")
+        save_figures(out, layout, log, drawn(config, searched, metrics, beside))
     for name, family in families.items():
         print(told(name, family))
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    names = ("study.json", "search.json", "search", "pareto.png")
+    return [layout.attacked("search", "").parent, *(layout.result(name) for name in names)]
 
 
 def objectives(witnesses: Witnesses) -> list[Objective]:
@@ -348,10 +359,12 @@ def _illustrate(
 
 
 def drawn(
-    witnesses: Witnesses, searched: Mapping[str, Searched], metrics: Mapping[str, Any]
+    config: Config,
+    searched: Mapping[str, Searched],
+    metrics: Mapping[str, Any],
+    found: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Figure]:
-    """The Pareto front of every family."""
-    config = witnesses.config
+    """The Pareto front of every family, beside the attacks that were `found`."""
     curves = _curves(searched)
     shown = {
         fence: {name: list(zip(c["heights"], c["kl"], strict=True)) for name, c in named.items()}
@@ -361,7 +374,6 @@ def drawn(
         fence: {"paper's systematic": (metrics["fences_paper"][fence], metrics["kl_paper"])}
         for fence in shown
     }
-    found = references(witnesses, _attacks(config))
     beside = {
         fence: {
             label: (one["fences"][fence], one["kl"])

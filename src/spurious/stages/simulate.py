@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,6 +14,7 @@ from spurious.config import Config
 from spurious.design import nodes
 from spurious.files import replacing
 from spurious.maps import read_maps
+from spurious.outputs import replaced_together
 from spurious.simulation import preview as previews
 from spurious.simulation import suite
 from spurious.simulation.workers import Place, expected_count
@@ -28,7 +30,11 @@ def run(config: Config, workers: int | None = None) -> None:
     settings = config.simulation
     inputs = [path for path in (VERIFY_TABLE,) if path.is_file()]
     cosmologies = _nodes(config)
-    with tracking.start("simulate", config.scale, inputs=inputs) as log:
+    with (
+        tracking.start("simulate", config.scale, inputs=inputs) as log,
+        replaced_together("simulate", outputs(layout)) as out,
+    ):
+        new = out.new(layout.maps)
         log.params(settings.model_dump() | {"seed": config.seed})
         summary = suite.run(
             settings,
@@ -36,11 +42,10 @@ def run(config: Config, workers: int | None = None) -> None:
             cosmologies,
             root_seed=config.seed,
             shard_dir=layout.shards,
-            path=layout.maps,
+            path=new,
             place=_place(config, workers),
         )
-        shutil.rmtree(layout.shards, ignore_errors=True)
-        data = read_maps(layout.maps)
+        data = read_maps(new)
         log.metrics(
             {
                 "n_maps": len(data),
@@ -53,8 +58,14 @@ def run(config: Config, workers: int | None = None) -> None:
                 "max_count": float(data.maps.max()),
             }
         )
-        log.dataset(data, layout.maps, context="output")
+        log.dataset(data, layout.maps, context="output", stored=new)
+    shutil.rmtree(layout.shards, ignore_errors=True)
     print(f"{layout.maps}: {summary}")
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    return [layout.maps]
 
 
 def preview(config: Config, count: int, workers: int | None = None) -> None:

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from spurious import figures, tracking
 from spurious.config import Config, Network
 from spurious.errors import UserError
-from spurious.files import replacing, write_json
+from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
+from spurious.outputs import Outputs, replaced_together
 from spurious.processes import side_by_side
 from spurious.splitting import Split
 from spurious.stages import identity
@@ -42,13 +43,17 @@ def run(config: Config, name: str) -> None:
     data = read_maps(layout.maps)
     split = parts(config, data, settings.split)
     count, tags = config.trainings(name), {"posterior": name}
-    with tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log:
+    with (
+        tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log,
+        replaced_together(f"train-{name}", outputs(layout, name)) as out,
+    ):
+        sweep(layout.checkpoints(name))
         log.params(described(config, name))
         log.dataset(data, layout.maps, context="training")
         if count == 1:
-            rows = [_one(config, name, 1, data, split, log)]
+            rows = [_one(config, name, 1, data, split, log, out)]
         else:
-            tasks = [(config, name, number, log) for number in range(1, count + 1)]
+            tasks = [(config, name, number, log, out) for number in range(1, count + 1)]
             processes = config.execution.processes
             rows = list(side_by_side(_apart, tasks, processes, desc=name, unit="training"))
         for number, row in enumerate(rows, start=1):
@@ -57,35 +62,49 @@ def run(config: Config, name: str) -> None:
         log.metrics(tracking.numbers(rows[0]))
         others = [{k: v for k, v in row.items() if k not in LONG} for row in rows[1:]]
         metrics = {**rows[0], **({"others": others} if others else {})}
-        write_json(layout.result(f"posteriors/{name}.json"), metrics)
+        write_json(out.new(layout.result(f"posteriors/{name}.json")), metrics)
     shutil.rmtree(layout.checkpoints(name), ignore_errors=True)
 
 
-def _apart(config: Config, name: str, number: int, log: tracking.Run) -> dict[str, Any]:
+def outputs(layout: Layout, name: str) -> list[Path]:
+    """What the stage writes."""
+    results = layout.result("posteriors")
+    return [layout.posterior(name).parent, results / f"{name}.json", results / name]
+
+
+def _apart(
+    config: Config, name: str, number: int, log: tracking.Run, out: Outputs
+) -> dict[str, Any]:
     """One of several trainings, as a run of its own; perhaps in a process of its own."""
     data = read_maps(Layout(config.scale).maps)
     split = parts(config, data, config.posteriors[name].split)
     with log.child(f"{name} {number}") as own:
-        return _one(config, name, number, data, split, own)
+        return _one(config, name, number, data, split, own, out)
 
 
 def _one(
-    config: Config, name: str, number: int, data: MapSet, split: Split, log: tracking.Run
+    config: Config,
+    name: str,
+    number: int,
+    data: MapSet,
+    split: Split,
+    log: tracking.Run,
+    out: Outputs,
 ) -> dict[str, Any]:
     """One training: its model, its metrics, and of the first one its figures."""
     layout = Layout(config.scale)
     posterior, history = trained(config, name, number, data, split, log)
     posterior.identity = identity.made(config, name, number)
-    posterior.save(layout.posterior(name, number))
+    posterior.save(out.new(layout.posterior(name, number)))
     test = data.take(split.test)
     found = assess(posterior, test, ranges(data), config.seed)
     sizes = {f"n_{part}": len(getattr(split, part)) for part in ("train", "validation", "test")}
     row = {"temperature": posterior.head.temperature, **sizes, **found.row()}
     log.metrics(tracking.numbers(row))
     if number == 1:
-        save_figures(layout, log, drawn(found, test, history), f"posteriors/{name}")
+        save_figures(out, layout, log, drawn(found, test, history), f"posteriors/{name}")
         if history:
-            write_history(layout.result(f"posteriors/{name}/history.csv"), history)
+            write_history(out.new(layout.result(f"posteriors/{name}/history.csv")), history)
     log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}", current=number == 1)
     return {"run_id": log.id, **row}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,10 +12,11 @@ from spurious import config as sections
 from spurious import figures, tracking
 from spurious.config import Config
 from spurious.errors import UserError
-from spurious.files import write_json
+from spurious.files import sweep, write_json
 from spurious.inference import tuning
 from spurious.inference.outcomes import Result
 from spurious.maps import read_maps
+from spurious.outputs import replaced_together
 from spurious.stages.inputs import parts
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
@@ -29,7 +31,11 @@ def run(config: Config, trials: int | None = None) -> None:
     settings = config.tune if trials is None else config.tune.model_copy(update={"trials": trials})
     data = read_maps(layout.maps)
     split = parts(config, data, base.split)
-    with tracking.start("tune", config.scale, inputs=[layout.maps]) as log:
+    with (
+        tracking.start("tune", config.scale, inputs=[layout.maps]) as log,
+        replaced_together("tune", outputs(layout)) as out,
+    ):
+        sweep(layout.checkpoints("tune"))
         log.params(settings.model_dump() | {"base": name, "seed": config.seed})
         log.dataset(data, layout.maps, context="training")
         result = tuning.run(
@@ -42,13 +48,19 @@ def run(config: Config, trials: int | None = None) -> None:
             STUDY,
             layout.checkpoints("tune"),
         )
-        path = layout.result("tune.json")
+        path = out.new(layout.result("tune.json"))
         write_json(path, {"run_id": log.id, "base": name, **result.to_json()})
         log.metrics(tracking.numbers(result.to_json()))
         log.series({"best_so_far": [value for value in result.best_so_far if value is not None]})
         log.artifact(path)
-        save_figures(layout, log, drawn(result))
+        save_figures(out, layout, log, drawn(result))
     print(told(result, name))
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    names = ("tune.json", "tuning_history.png", "tuning_importances.png")
+    return [layout.result(name) for name in names]
 
 
 def to_beat(config: Config) -> tuple[str, sections.Network]:

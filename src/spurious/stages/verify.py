@@ -12,8 +12,11 @@ from spurious.config import Config
 from spurious.errors import CheckFailed, UserError
 from spurious.files import replacing, write_json
 from spurious.maps import MapSet, read_maps
+from spurious.outputs import replaced_together
 from spurious.simulation.verify import verify
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, VERIFY_TABLE
+
+OUTPUTS = (VERIFY_TABLE, VERIFY_METRICS)
 
 
 def run(config: Config) -> None:
@@ -25,7 +28,10 @@ def run(config: Config) -> None:
     if not REFERENCE.is_file():
         raise UserError(f"{REFERENCE} is missing: fetch it with `dvc pull data.dvc`")
     reference, tolerance = read_maps(REFERENCE), config.verify.tolerance
-    with tracking.start("verify", config.scale, inputs=[REFERENCE]) as log:
+    with (
+        tracking.start("verify", config.scale, inputs=[REFERENCE]) as log,
+        replaced_together("verify", OUTPUTS) as out,
+    ):
         log.params({"engine": config.simulation.engine, "tolerance": tolerance})
         log.dataset(reference, REFERENCE, context="reference")
         differences = verify(reference, config.simulation.engine)
@@ -44,8 +50,8 @@ def run(config: Config) -> None:
                 f"fluctuation at omega_m = {omega_m}, sigma_8 = {sigma_8}: "
                 f"verify.tolerance allows {tolerance:.2e}"
             )
-        write_table(VERIFY_TABLE, reference, differences)
-        write_json(VERIFY_METRICS, {"run_id": log.id, **metrics})
+        write_table(out.new(VERIFY_TABLE), reference, differences)
+        write_json(out.new(VERIFY_METRICS), {"run_id": log.id, **metrics})
     print(f"largest RMS difference from FlowPM over RMS fluctuation: {worst:.2e}")
 
 

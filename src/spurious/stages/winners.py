@@ -23,6 +23,7 @@ from spurious.damage import (
 )
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps, write_maps
+from spurious.outputs import Outputs
 from spurious.perturbations.base import Perturbation, possible
 from spurious.perturbations.systematics import Logistic
 from spurious.search.families import PAPER
@@ -226,11 +227,11 @@ def attack_row(
     }
 
 
-def write_winners(witnesses: Witnesses, winners: Mapping[str, Tried]) -> None:
+def write_winners(out: Outputs, witnesses: Witnesses, winners: Mapping[str, Tried]) -> None:
     """The test maps as the winner of each family leaves them, for detectors to judge."""
     layout = Layout(witnesses.config.scale)
     for family, tried in winners.items():
-        write_maps(layout.attacked("search", family), tried.perturbed)
+        write_maps(out.new(layout.attacked("search", family)), tried.perturbed)
 
 
 def papers(witnesses: Witnesses) -> tuple[dict[str, Any], dict[str, float]]:
