@@ -111,7 +111,8 @@ def test_every_check_has_a_page_and_the_index_names_it(honest):
 def test_the_example_of_the_index_runs(maps, truth, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     n = np.arange(len(maps))
-    data = MapSet(maps, truth.astype(np.float32), n, n, np.full(len(n), 2, np.int8), BOX)
+    labels = np.random.default_rng(0).uniform((0.1, 0.6), (0.5, 0.9), truth.shape)
+    data = MapSet(maps, labels, n, n, np.full(len(n), 2, np.int8), BOX)
     write_maps(Path("data/pilot/maps.h5"), data)
     head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
     inputs = keras.Input((16, 16))

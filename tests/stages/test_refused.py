@@ -300,6 +300,13 @@ def test_another_model_in_the_place_of_one_ends_a_stage(copy, exchange, says):
     refused(lambda: attack.run(copy, ["random_sign", "bim"]), *says)
 
 
+def test_models_are_looked_at_before_any_map_is_attacked(copy, monkeypatch):
+    """A wrong bystander, which is asked last."""
+    _copied(("compact", 2), ("resnet", 1))(copy)
+    monkeypatch.setattr(attack, "perturb", lambda *_: pytest.fail("work was begun"))
+    refused(lambda: attack.run(copy, ["bim"]), "resnet/1.keras is of posterior = compact")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
