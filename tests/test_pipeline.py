@@ -2,21 +2,27 @@
 
 import csv
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import optuna
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
 
 from spurious import params, tracking
 from spurious.damage import posterior_change
-from spurious.errors import CheckFailed
+from spurious.errors import CheckFailed, UserError
 from spurious.inference.posterior import load
 from spurious.maps import read_maps, write_maps
 from spurious.stages import (
@@ -29,6 +35,7 @@ from spurious.stages import (
     search,
     simulate,
     train,
+    tune,
     verify,
 )
 from spurious.stages.layout import Layout
@@ -607,3 +614,227 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
         ("search@pilot", "report@pilot"),
     ):
         assert f'"{before}" -> "{after}";' in edges
+
+
+def outputs_of_dvc(stage, **item):
+    """The outputs that dvc.yaml gives a stage, and whether all persist."""
+    found, persist = set(), True
+    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    for one in (one for kind in ("outs", "metrics", "plots") for one in spec.get(kind, [])):
+        ((path, options),) = one.items() if isinstance(one, dict) else ((one, {}),)
+        for name, value in item.items():
+            path = path.replace("${item." + name + "}", value)
+        found.add(Path(path))
+        persist = persist and options.get("persist", False)
+    return found, persist
+
+
+def test_stages_replace_the_outputs_of_dvc_which_removes_none_itself():
+    layout = Layout("pilot")
+    for stage, outputs, item in (
+        ("verify", verify.OUTPUTS, {}),
+        ("simulate", simulate.outputs(layout), {}),
+        ("train", train.outputs(layout, "compact"), {"posterior": "compact"}),
+        ("tune", tune.outputs(layout), {}),
+        ("assess", assess.outputs(layout), {}),
+        ("attack", attack.outputs(layout, "paper"), {"group": "paper"}),
+        ("audit", audit.outputs(layout), {}),
+        ("search", search.outputs(layout), {}),
+        ("compare", compare.outputs(layout), {}),
+        ("report", report.outputs(layout), {}),
+    ):
+        assert outputs_of_dvc(stage, scale="pilot", **item) == (set(outputs), True), stage
+    assert outputs_of_dvc("code") == ({Path("data/code")}, True)
+
+
+def tree():
+    """Every file of the results, maps and models: its bytes, and when it was written.
+
+    Not those that let a stage go on: they are no results.
+    """
+    every = (path for top in ("data", "results", "models") for path in Path(top).rglob("*"))
+    kept = ("shards", "checkpoints")
+    files = [path for path in every if path.is_file() and path.parts[1] not in kept]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@contextmanager
+def damaged(path):
+    """A file cut in half for a while; its time is put back, too."""
+    content, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.write_bytes(content[: len(content) // 2])
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=times)
+
+
+@contextmanager
+def in_the_way(path):
+    """A folder where a file belongs, for a while."""
+    if path.exists():
+        path.rename(path.with_suffix(".moved"))
+    path.mkdir()
+    try:
+        yield
+    finally:
+        path.rmdir()
+        if path.with_suffix(".moved").exists():
+            path.with_suffix(".moved").rename(path)
+
+
+# The input that each stage needs last, damaged; or, of stages that read one file first, no way to
+# write what they write last.
+LATE = {
+    "simulate": (in_the_way, "data/pilot/maps.h5"),
+    "train": (in_the_way, "results/pilot/posteriors/likelihood.json"),
+    "tune": (in_the_way, "results/pilot/tuning_importances.png"),
+    "assess": (damaged, "models/pilot/likelihood/1.keras"),
+    "attack": (damaged, "models/pilot/likelihood/1.keras"),
+    "audit": (damaged, "models/pilot/likelihood/1.keras"),
+    "search": (damaged, "models/pilot/held_out/1.keras"),
+    "compare": (damaged, "data/pilot/attacks/controls/transferred.h5"),
+    "report": (damaged, "results/pilot/compare.json"),
+}
+
+
+@pytest.mark.parametrize("stage", LATE)
+def test_a_stage_that_fails_late_leaves_the_former_results_as_they_were(reported, stage):
+    harm, path = LATE[stage]
+    run = {
+        "simulate": lambda: simulate.run(reported, workers=1),
+        "train": lambda: train.run(reported, "likelihood"),
+        "tune": lambda: tune.run(quick(reported), trials=1),
+        "assess": lambda: assess.run(reported),
+        "attack": lambda: attack.run(reported, ["systematics"]),
+        "audit": lambda: audit.run(reported),
+        "search": lambda: search.run(reported),
+        "compare": lambda: compare.run(reported),
+        "report": lambda: report.run(reported),
+    }[stage]
+    with harm(Path(path)):
+        before = tree()
+        with pytest.raises(UserError, match=Path(path).name):
+            run()
+        assert tree() == before
+        assert left_behind() == []
+
+
+def quick(config):
+    tuned = config.tune.model_copy(update={"epochs": 1, "startup_trials": 1})
+    return config.model_copy(update={"tune": tuned})
+
+
+def left_behind():
+    """Files that were being written."""
+    every = (path for top in ("data", "results", "models") for path in Path(top).rglob(".*"))
+    return [path for path in every if path.suffix == ".new" or ".part" in path.name]
+
+
+def test_verify_beyond_its_tolerance_leaves_the_former_table(reported):
+    before = tree()
+    strict = reported.verify.model_copy(update={"tolerance": 1e-12})
+    with pytest.raises(CheckFailed):
+        verify.run(reported.model_copy(update={"verify": strict}))
+    assert tree() == before
+
+
+def spurious(*arguments, **options):
+    """A stage as a process of its own."""
+    command = [BIN / "spurious", *arguments]
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **options
+    )
+
+
+def test_a_full_disk_leaves_the_former_results_and_says_so_in_one_line(reported):
+    """No file may grow beyond 30 kB: as on a full disk, the table is written and no figure."""
+    before = tree()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    process = spurious("assess", preexec_fn=limit, env={**os.environ, "SPURIOUS_TRACKING": "off"})
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert told.splitlines()[-1].startswith("error: ")
+    assert told.splitlines()[-1].endswith("cannot be written: file too large")
+    assert "Traceback" not in told
+    assert (tree(), left_behind()) == (before, [])
+
+
+def test_a_file_where_a_folder_belongs_is_one_line(reported, tmp_path):
+    """As a folder in which nothing may be written, which would not stop root."""
+    before = tree()
+    results = Path("results/pilot")
+    results.rename("results/moved")
+    results.write_text("")
+    try:
+        process = spurious("audit")
+        _, told = process.communicate(timeout=120)
+    finally:
+        results.unlink()
+        Path("results/moved").rename(results)
+    assert process.returncode == 1
+    assert told.splitlines()[-1] == "error: results/pilot cannot be used: file exists"
+    assert (tree(), left_behind()) == (before, [])
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_stage_that_is_stopped_leaves_nothing_but_its_former_results(reported, how):
+    """In the middle of its work, with processes at work for it, one of them has written a row."""
+    before = tree()
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["execution"]["processes"] = 2
+    Path("more.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    process = spurious("attack", "paper", "--params", "more.yaml", start_new_session=True)
+    new = Path("results/pilot/attacks/.attack-paper.new/paper")
+    until = time.monotonic() + 120
+    while not list(new.glob("*.json")):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    number = getattr(signal, how)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}.get(how, -number)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+    assert {p: one for p, one in tree().items() if ".attack-paper.new" not in p.parts} == before
+    own = {run.info.run_id for run in running()}
+    if how == "SIGKILL":
+        assert own and left_behind()
+        attack.run(reported, ["paper"])  # closes the runs and removes what was left
+    else:
+        assert "run it again to go on" in told.splitlines()[-1]
+        assert "Traceback" not in told
+    assert running() == [] and left_behind() == []
+
+
+def running():
+    client = MlflowClient(tracking.uri())
+    experiment = client.get_experiment_by_name("pilot").experiment_id
+    return client.search_runs([experiment], "attributes.status = 'RUNNING'")
+
+
+def test_single_attacks_that_are_made_again_leave_the_others(reported):
+    before = tree()
+    attack.run(reported, ["fgsm"])
+    changed = {str(path) for path, one in tree().items() if before.get(path) != one}
+    assert changed == {
+        "results/pilot/attacks/paper.json",
+        "results/pilot/attacks/paper/fgsm.json",
+        "data/pilot/attacks/paper/fgsm.h5",
+        "data/pilot/attacks/paper/fgsm.2.h5",
+    }
+
+
+def test_a_group_that_is_made_again_drops_what_does_not_belong(reported):
+    stale = [Layout("pilot").attacked("systematics", "gone"),
+             Layout("pilot").result("attacks/systematics/gone.json")]  # fmt: skip
+    for path in stale:
+        path.write_text("{}")
+    attack.run(reported, ["systematics"])
+    assert not any(path.exists() for path in stale)
