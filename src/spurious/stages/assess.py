@@ -73,7 +73,7 @@ def labelled(config: Config) -> dict[str, tuple[str, int]]:
 
 def label_of(config: Config, name: str, training: int) -> str:
     """The name, with the training's number where there are several."""
-    return name if config.trainings(name) == 1 else f"{name}_{training}"
+    return config.labels(name)[training - 1]
 
 
 def described(config: Config, name: str, training: int) -> dict[str, Any]:

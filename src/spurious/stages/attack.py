@@ -23,6 +23,7 @@ from spurious import config as cfg
 from spurious import entries, tracking
 from spurious.config import Config
 from spurious.config.attacks import InitialConditions, Universal
+from spurious.config.names import shown
 from spurious.config.quantities import parts
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
@@ -129,7 +130,7 @@ def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
     for name in dict.fromkeys(names):
         if name not in config.attacks and name not in home:
             raise UserError(
-                f"attack = {name!r}: must be a group, {', '.join(config.attacks)}, or one of "
+                f"attack = {shown(name)}: must be a group, {', '.join(config.attacks)}, or one of "
                 f"{', '.join(home)}"
             )
         if name in config.attacks:

@@ -14,7 +14,7 @@ import numpy as np
 from spurious import entries, figures, findings, report, tracking
 from spurious.agreement import agreement, read_table
 from spurious.bootstrap import Hierarchy
-from spurious.config import Config
+from spurious.config import Config, winner
 from spurious.config.detection import Detection
 from spurious.damage import disagreement
 from spurious.detection import Detector, verdict
@@ -31,7 +31,6 @@ from spurious.stages.inputs import (
     files,
     test_set,
     training_set,
-    winner,
     winner_rows,
 )
 from spurious.stages.layout import Layout

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spurious import maps, splitting
-from spurious.config import Config
+from spurious.config import Config, winner
 from spurious.files import read_json
 from spurious.inference import posterior as inference
 from spurious.inference.posterior import Ensemble, Posterior, Remembered
@@ -139,8 +139,3 @@ def winner_rows(config: Config) -> dict[str, dict[str, Any]]:
     layout = Layout(config.scale)
     families = read_json(layout.result("search.json"))["families"]
     return {winner(name): family["row"] for name, family in families.items() if "row" in family}
-
-
-def winner(family: str) -> str:
-    """What the worst systematic of a family is called among the attacks."""
-    return f"searched_{family}"

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config, Network
+from spurious.config.names import shown
 from spurious.errors import UserError
 from spurious.files import replacing, write_json
 from spurious.inference import likelihood, training
@@ -36,7 +37,7 @@ def run(config: Config, name: str) -> None:
     list. A killed stage goes on after the last finished epoch of the training that it was at.
     """
     if name not in config.posteriors:
-        raise UserError(f"posterior = {name!r}: must be one of {', '.join(config.posteriors)}")
+        raise UserError(f"posterior = {shown(name)}: must be one of {', '.join(config.posteriors)}")
     layout, settings = Layout(config.scale), config.posteriors[name]
     data = read_maps(layout.maps)
     split = parts(config, data, settings.split)
