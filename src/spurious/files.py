@@ -57,6 +57,23 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` below `folder`, a last resort for names that nobody has checked.
+
+    The folder may be a link, as to another disk, and so may the file itself, as into DVC's cache:
+    writing replaces it. No folder between them may lead elsewhere.
+
+    Raises:
+        UserError: the path is not below the folder.
+    """
+    folder, path = Path(folder), Path(folder) / name
+    if "\0" not in name and ".." not in Path(name).parts and path != folder:
+        home, parent = os.path.realpath(folder), os.path.realpath(path.parent)
+        if Path(parent).is_relative_to(home):
+            return path
+    raise UserError(f"{str(path)!r} would lie outside of {folder}")
+
+
 def md5(path: Path) -> str:
     """MD5 of a file's bytes, which is what DVC calls the file's hash."""
     with open(path, "rb") as file:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
-from spurious.files import md5
+from spurious.files import inside, md5
 
 if TYPE_CHECKING:
     import keras
@@ -279,8 +279,8 @@ def ensure_store(store: Path, experiment: str) -> None:
     with FileLock(store / ".lock"):
         client = MlflowClient(uri(store))
         if client.get_experiment_by_name(experiment) is None:
-            created = client.create_experiment(experiment)
-            _make_relative(store, created, store / "artifacts" / experiment)
+            location = inside(store / "artifacts", experiment)
+            _make_relative(store, client.create_experiment(experiment), location)
 
 
 def save_view(

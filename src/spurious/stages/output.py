@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +20,6 @@ def save_figures(layout: Layout, log: Run, named: Mapping[str, Figure], folder: 
     """
     for name, figure in named.items():
         FigureCanvasAgg(figure)
-        with replacing(layout.result(folder) / f"{name}.png") as temporary:
+        with replacing(layout.result(str(Path(folder) / f"{name}.png"))) as temporary:
             figure.savefig(temporary, dpi=120, metadata={"Software": None})
         log.figure(figure, f"{name}.png")

@@ -39,9 +39,9 @@ def run(config: Config) -> None:
 
 def images(config: Config, layout: Layout) -> dict[str, bytes]:
     """The pictures by name; those of the target where they were made."""
-    folder = layout.result(f"posteriors/{config.run.target}")
+    own = f"posteriors/{config.run.target}"
     paths = {name: layout.result(f"{name}.png") for name in PICTURES}
-    paths |= {name: folder / f"{name}.png" for name in OF_TARGET}
+    paths |= {name: layout.result(f"{own}/{name}.png") for name in OF_TARGET}
     paths["pareto"] = layout.result("pareto.png")
     paths |= {f"search_{n}": layout.result(f"search/{n}.png") for n in config.search.families}
     return {
