@@ -9,7 +9,8 @@ from typing import Any
 
 from spurious import figures, tracking
 from spurious.config import Config, Likelihood
-from spurious.files import read_json, replacing, write_json
+from spurious.errors import UserError
+from spurious.files import replacing, write_json
 from spurious.inference import assessment, fisher
 from spurious.inference.assessment import Assessment, assess
 from spurious.inference.layers import log_power
@@ -18,6 +19,7 @@ from spurious.stages import inputs
 from spurious.stages.inputs import files
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
+from spurious.stages.schemas import TrainedPosterior, read
 
 COLUMNS = ("rmse", "r2", "relative_error", "z_mean", "z_rms", "coverage_68", "coverage_95")
 
@@ -26,6 +28,7 @@ def run(config: Config) -> None:
     """Write `assess.json`, `posteriors.csv` and `posteriors.png` below `results/<scale>/`."""
     layout, data = Layout(config.scale), read_maps(Layout(config.scale).maps)
     owners = labelled(config)
+    about = {label: described(config, *owner) for label, owner in owners.items()}
     read = [layout.maps, *(file for name in config.run.posteriors for file in files(config, name))]
     with tracking.start("assess", config.scale, inputs=read) as log:
         log.params({"posteriors": ",".join(owners), "seed": config.seed})
@@ -40,9 +43,7 @@ def run(config: Config) -> None:
             )
             for label, (name, number) in owners.items()
         }
-        rows = {
-            label: described(config, *owner) | found[label].row() for label, owner in owners.items()
-        }
+        rows = {label: about[label] | found[label].row() for label in owners}
         target = label_of(config, config.run.target, 1)
         result: dict[str, Any] = {
             "target": target,
@@ -81,8 +82,15 @@ def described(config: Config, name: str, training: int) -> dict[str, Any]:
     what = {"split": inputs.split_of(config, name)}
     if name in config.ensembles:
         return {"kind": "ensemble", "members": config.ensembles[name], **what}
-    kept = read_json(Layout(config.scale).result(f"posteriors/{name}.json"))
-    kept = kept if training == 1 else kept["others"][training - 2]
+    path = Layout(config.scale).result(f"posteriors/{name}.json")
+    every = read(path, TrainedPosterior)
+    every = [every, *every.get("others", [])]
+    if training > len(every):
+        raise UserError(
+            f"{path}: has {len(every)} trainings, posteriors.{name}.trainings asks for "
+            f"{config.trainings(name)}: run `spurious train {name}`"
+        )
+    kept = every[training - 1]
     sizes = {key: kept[key] for key in ("n_train", "n_validation", "n_test", "temperature")}
     return {"kind": config.posteriors[name].kind, **what, **sizes}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from spurious.config.names import shown
 from spurious.config.quantities import parts
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
-from spurious.files import read_json, write_json
+from spurious.files import write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.processes import side_by_side
@@ -35,6 +35,7 @@ from spurious.splitting import evenly_spaced
 from spurious.stages import examples
 from spurious.stages.inputs import BATCH, Posteriors, bystanders, files, test_set, training_set
 from spurious.stages.layout import Layout
+from spurious.stages.schemas import Summary, check, read
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
@@ -144,11 +145,10 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
     layout = Layout(config.scale)
     inputs = [layout.maps, *files(config, config.run.target)]
     metrics = layout.result(f"attacks/{group}.json")
+    rows = _kept(metrics, config.attacks[group])
     with tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log:
         log.params({"attacks": ",".join(names), "target": config.run.target, "seed": config.seed})
         log.dataset(test, layout.maps, context="test")
-        rows = read_json(metrics) if metrics.exists() else {}
-        rows = {name: row for name, row in rows.items() if name in config.attacks[group]}
         tasks = [(key, config, group, name, log) for name in names]
         made = side_by_side(_apart, tasks, config.execution.processes, desc=group, unit="attack")
         for name, row in zip(names, made, strict=True):
@@ -157,6 +157,16 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
         log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
         write_json(metrics, {"run_id": log.id, **rows})
         log.artifact(metrics)
+
+
+def _kept(path: Path, names: Container[str]) -> dict[str, Any]:
+    """Rows of earlier calls, of attacks that the group still has."""
+    if not path.exists():
+        return {}
+    rows = read(path, dict[str, Any])
+    rows = {name: row for name, row in rows.items() if name in names}
+    check(path, rows, dict[str, Summary])
+    return rows
 
 
 def _apart(key: str, config: Config, group: str, name: str, log: tracking.Run) -> dict[str, Any]:

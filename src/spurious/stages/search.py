@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from spurious import code, figures, tracking
 from spurious.config import Config
-from spurious.files import md5, read_json, write_json
+from spurious.files import md5, write_json
 from spurious.search import artifacts, study
 from spurious.search.families import Family, build_families, build_family
 from spurious.search.front import FrontPoint, front
@@ -24,6 +24,7 @@ from spurious.search.starts import Starts
 from spurious.stages.inputs import files
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
+from spurious.stages.schemas import Row, read
 from spurious.stages.winners import (
     Tried,
     Witnesses,
@@ -83,7 +84,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
         for objective in objectives(witnesses):
             _search(witnesses, objective, place)
         return
-    layout = Layout(config.scale)
+    layout, attacks = Layout(config.scale), _attacks(config)
     inputs = [layout.maps, *files(config, config.run.target)]
     with tracking.start("search", config.scale, inputs=inputs) as log:
         log.params(config.search.model_dump() | {"seed": config.seed})
@@ -125,7 +126,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             log.artifact(layout.result(name))
         histories = {name: _history(one.result) for name, one in searched.items()}
         save_figures(layout, log, histories, "search")
-        save_figures(layout, log, drawn(witnesses, searched, metrics))
+        save_figures(layout, log, drawn(witnesses, searched, metrics, attacks))
     for name, family in families.items():
         print(told(name, family))
 
@@ -346,9 +347,12 @@ def _illustrate(
 
 
 def drawn(
-    witnesses: Witnesses, searched: Mapping[str, Searched], metrics: Mapping[str, Any]
+    witnesses: Witnesses,
+    searched: Mapping[str, Searched],
+    metrics: Mapping[str, Any],
+    attacks: Mapping[str, Any],
 ) -> dict[str, Figure]:
-    """The Pareto front of every family."""
+    """The Pareto front of every family, beside the strongest of the `attacks`, rows of damage."""
     config = witnesses.config
     curves = _curves(searched)
     shown = {
@@ -359,7 +363,7 @@ def drawn(
         fence: {"paper's systematic": (metrics["fences_paper"][fence], metrics["kl_paper"])}
         for fence in shown
     }
-    found = references(witnesses, _attacks(config))
+    found = references(witnesses, attacks)
     beside = {
         fence: {
             label: (one["fences"][fence], one["kl"])
@@ -385,7 +389,7 @@ def _attacks(config: Config) -> dict[str, Any]:
         name: layout.result(f"attacks/{group}/{name}.json")
         for name, group in config.attacked.items()
     }
-    return {name: read_json(path) for name, path in paths.items() if path.exists()}
+    return {name: read(path, Row) for name, path in paths.items() if path.exists()}
 
 
 def _listed(searched: Searched) -> dict[str, list[dict[str, Any]]]:
