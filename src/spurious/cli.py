@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ def main() -> None:
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
     audit, compare, search, report. `tune`, `attack --model` and `audit --model` stand beside it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -68,7 +72,7 @@ def _explained() -> Iterator[None]:
 
 
 def _stop(message: str, status: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -47,7 +47,7 @@ def load(path: Path, scale: str | None = None) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = _constructed(Path(path).read_text(), path)
+        raw = _constructed(Path(path).read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run in the project's folder or name it with --params"

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
+from spurious.errors import UserError
 from spurious.files import inside, md5
 
 if TYPE_CHECKING:
@@ -245,12 +246,56 @@ def start(
         return
     import mlflow
 
-    ensure_store(store, experiment)
-    _connect(store, experiment)
+    with _explained(store):
+        ensure_store(store, experiment)
+        _connect(store, experiment)
     every = {"stage": stage, **provenance(inputs, params_file), **(tags or {})}
     name = " ".join([stage, *(tags or {}).values()])
     with mlflow.start_run(run_name=name, tags=every, log_system_metrics=True) as run:
         yield MlflowRun(run.info.run_id, every, experiment, store)
+
+
+@contextmanager
+def _explained(store: Path) -> Iterator[None]:
+    """What is wrong with the store, in one line; MLflow itself logs tracebacks of it.
+
+    Raises:
+        UserError: the database is damaged or none, or MLflow refuses it.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    database, log = store / "mlflow.db", logging.getLogger("mlflow")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        _check_database(database)
+        yield
+    except (SQLAlchemyError, sqlite3.Error, FileExistsError, NotADirectoryError) as error:
+        told = f"is damaged or is no MLflow store: {_reason(error)}"
+        raise UserError(f"{database} {told}; move it away to begin another") from error
+    except MlflowException as error:
+        raise UserError(f"{database} cannot be used: {_reason(error)}") from error
+    finally:
+        log.setLevel(level)
+
+
+def _check_database(path: Path) -> None:
+    """Read through the database, if there is one: what is broken may lie where nobody looks yet.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", timeout=60, uri=True)) as db:
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
 
 
 def _connect(store: Path, experiment: str) -> None:
@@ -301,8 +346,10 @@ def save_view(
 
     if not (store / "mlflow.db").exists():
         return
-    client = MlflowClient(uri(store))
-    if (found := client.get_experiment_by_name(experiment)) is None:
+    with _explained(store):
+        client = MlflowClient(uri(store))
+        found = client.get_experiment_by_name(experiment)
+    if found is None:
         return
     shown = [f"metrics.`{column}`" for column in columns]
     state = {

@@ -139,7 +139,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """One line a posterior: each metric `x` and the ends of its interval, `x.low`, `x.high`."""
     lines = [{"posterior": name, **tracking.numbers(row)} for name, row in rows.items()]
     fields = list(dict.fromkeys(key for line in lines for key in line))
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(lines)

@@ -211,7 +211,7 @@ def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
 
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """One line a perturbation and detector."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         header = ["auroc", "auroc.low", "auroc.high", "kind", "auroc_known", "auroc_anomaly"]
         writer.writerow(["perturbation", "detector", *header, "p_value", "n_maps", "verdict"])

@@ -156,7 +156,7 @@ def drawn(found: Assessment, test: MapSet, history: History) -> dict[str, Figure
 
 def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
     """One row an epoch, one column a curve."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])
         for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
