@@ -84,6 +84,14 @@ def test_rows_and_groups_that_are_shipped_are_accepted():
         schemas.check(path, rows, dict[str, schemas.Summary])
 
 
+def test_parameters_of_a_perturbation_are_numbers_switches_and_words():
+    family = next(iter(shipped("pilot/search.json")["families"].values()))
+    given = {"alpha": 1, "random_start": True, "norm": "l2"}
+    schemas.check(Path("x"), family["row"] | {"parameters": given}, schemas.Row)
+    with pytest.raises(UserError, match=r"x: parameters\.alpha = 'much': "):
+        schemas.check(Path("x"), family["row"] | {"parameters": {"alpha": "much"}}, schemas.Row)
+
+
 def test_metrics_are_those_of_the_report():
     assert tuple(report.METRICS) == schemas.METRICS
 

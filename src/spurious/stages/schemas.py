@@ -68,6 +68,12 @@ class Spectrum(Result):
     contrast: Change
 
 
+class Parameters(Result):
+    """Of a perturbation, in counts; the report quotes a step size."""
+
+    alpha: float | None = None
+
+
 class Summary(Result):
     """What the metrics file of a group has of an attack."""
 
@@ -95,7 +101,7 @@ class _Row(create_model("_Intervals", __base__=Result, **_intervals)):  # type: 
     n_trainings: int
     largest_mean_change: float
     spectrum: Spectrum
-    parameters: dict[str, float]
+    parameters: Parameters
     group: str
     others: dict[str, Hurt]
     retrained: Hurt | None = None
