@@ -64,3 +64,28 @@ def test_other_files_are_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "has no column kl_perturbed_clean.low"),
+        ("", "has no column kl_perturbed_clean.low"),
+        ("perturbation,kl_perturbed_clean.low\nbim,x\n", "kl_perturbed_clean.low = 'x' must be"),
+        ("perturbation,kl_perturbed_clean.low\nbim,nan\n", "kl_perturbed_clean.low = 'nan' must"),
+        ("perturbation,kl_perturbed_clean.low\nbim,1,2\n", "a row that is too long must be"),
+        ("perturbation\nbim\n", "has no column kl_perturbed_clean.low"),
+    ],
+)
+def test_a_table_that_is_none_is_named_with_its_column(tmp_path, text, message):
+    path = tmp_path / "attacks.csv"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_table(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_table(tmp_path)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: in a process of its own."""
 
+import os
 import resource
 import shutil
 import subprocess
@@ -158,3 +159,63 @@ def test_a_full_disk_is_one_line(small):
         "error: data/shards/pilot/shard-00000.h5 cannot be written: file too large"
     )
     assert files(small) == ["data/shards/pilot/.lock", "params.yaml"]
+
+
+PLAIN_TERMINALS = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+SIGNS = "KL(perturbed ‖ clean), σ, −1, Ω_m, “x”"
+SAYS = f"""
+import importlib, sys
+from tqdm import tqdm
+from spurious.cli import main
+
+def says(*arguments):
+    print({SIGNS!a})
+    tqdm.write({SIGNS!a})
+    print({SIGNS!a}, file=sys.stderr)
+
+importlib.import_module("spurious." + sys.argv[1])
+module = sys.modules["spurious." + sys.argv[1]]
+setattr(module, sys.argv[2], says)
+main(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("terminal", PLAIN_TERMINALS, ids=lambda one: next(iter(one)))
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["code", "write", "code"],
+        ["stages.attack", "run", "attack", "paper"],
+        ["stages.audit", "run", "audit"],
+        ["stages.report", "run", "report"],
+    ],
+    ids=lambda words: words[2],
+)
+def test_a_terminal_that_lacks_a_sign_fails_no_stage(tmp_path, terminal, words):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text() + "# Ω_m\n", "utf-8")
+    environment = {k: v for k, v in os.environ.items() if k not in ("LANG", "PYTHONIOENCODING")}
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS, *words],
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment | terminal,
+    )
+    assert done.returncode == 0, done.stderr[-300:]
+    told = SIGNS.encode("ascii", "backslashreplace")
+    assert done.stdout.count(told) == 2
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("terminal", PLAIN_TERMINALS, ids=lambda one: next(iter(one)))
+def test_what_is_wrong_is_told_on_such_a_terminal_too(tmp_path, terminal):
+    text = (ROOT / "params.yaml").read_text().replace("target: compact ", "target: Ω_m ")
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [SPURIOUS, "check"], capture_output=True, cwd=tmp_path, env=os.environ | terminal
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert b"run.target = '\\u03a9_m': a name has" in line

@@ -14,6 +14,7 @@ from dvc.repo import Repo
 
 from spurious import code
 from spurious.code import LIBRARIES, Module, Package, fingerprint, running
+from spurious.config import names as names_rule
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -85,6 +86,7 @@ def test_the_stages_are_those_of_the_command_line_and_of_dvc():
 def test_a_stage_of_dvc_depends_on_its_own_list_and_on_no_module_beside(stage):
     settings = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     assert settings["cmd"].split()[:2] == ["spurious", stage]
+    assert settings["cmd"] == f"spurious {stage}{' ${item}' if 'matrix' in settings else ''}"
     ours = [path for path in settings["deps"] if path.startswith(("src", "data/code"))]
     templates = ["src/spurious/templates"] if stage == "report" else []
     assert sorted(ours) == [f"data/code/{stage}.txt", *templates]
@@ -289,12 +291,16 @@ def clone(tmp_path_factory):
     return folder
 
 
-def dvc(folder, *arguments):
+def attempt(folder, *arguments):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
-    done = subprocess.run(
+    return subprocess.run(
         ["dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
+
+
+def dvc(folder, *arguments):
+    done = attempt(folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -317,3 +323,44 @@ def test_dvc_runs_exactly_the_stages_that_an_edit_reaches(clone):
     run_by = {s for s in STAGES if "spurious.damage" in names(Package(), s)} - {"tune"}
     assert {"attack", "search"} <= run_by < set(STAGES)
     assert behind(clone) == run_by
+
+
+HOSTILE = "a'$(touch EVIL)'`touch EVIL`\"; touch EVIL; #"
+
+
+@pytest.fixture
+def hostile(clone):
+    """The clone with a group, a posterior and a scale that a shell would run."""
+    path = clone / "params.yaml"
+    text = path.read_text()
+    raw = yaml.safe_load(text)
+    raw["attacks"][HOSTILE] = {"new": raw["attacks"]["paper"]["bim"]}
+    raw["posteriors"][HOSTILE] = raw["posteriors"]["resnet"]
+    raw["profiles"][HOSTILE] = raw["profiles"]["pilot"]
+    for key in ("attacks", "posteriors", "scales"):
+        raw["run"][key].insert(0, HOSTILE)
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    yield clone
+    path.write_text(text)
+
+
+def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
+    """Also where all stages were up to date before."""
+    done = attempt(hostile, "repro")
+    assert done.returncode != 0
+    assert "Running stage 'code'" in done.stdout
+    assert done.stdout.count("Running stage") == 1
+    assert "error: params.yaml: profiles: " in done.stderr and names_rule.RULE in done.stderr
+    assert not list(hostile.rglob("EVIL*"))
+
+
+@pytest.mark.parametrize(
+    "item", [f"attack@pilot-{HOSTILE}", f"train@pilot-{HOSTILE}", f"simulate@{HOSTILE}"]
+)
+def test_a_shell_runs_no_name_of_a_stage_that_is_run_by_itself(hostile, item):
+    """Without the stages before it, so that none has refused the name."""
+    done = attempt(hostile, "repro", "--single-item", "--force", item)
+    assert done.returncode != 0
+    assert f"Running stage '{item}'" in done.stdout
+    assert "error: params.yaml: profiles: " in done.stderr
+    assert not list(hostile.rglob("EVIL*"))

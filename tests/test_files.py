@@ -5,11 +5,14 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from spurious.errors import UserError
-from spurious.files import md5, read_json, replacing, write_json
+from spurious.files import inside, md5, read_json, replacing, write_json
+from spurious.stages.layout import Layout
+from spurious.stages.own import Own
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -59,3 +62,84 @@ def test_unreadable_json_is_named(tmp_path):
 def test_md5_is_of_the_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b"a\r\nb")
     assert md5(tmp_path / "x") == hashlib.md5(b"a\r\nb").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a", "a.json", "a/b/c.h5", "-x", "...", "a..b"])
+def test_what_lies_below_a_folder_is_its_plain_path(tmp_path, name):
+    assert inside(tmp_path, name) == tmp_path / name
+    assert inside(tmp_path / "not" / "there", name) == tmp_path / "not" / "there" / name
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "../../x", "a/../../x", "a/..", "/", "/tmp/x", "", ".", "a\0b", "//x"]
+)
+@pytest.mark.parametrize("below", ["", "not/there"])
+def test_what_would_leave_a_folder_is_one_line(tmp_path, name, below):
+    with pytest.raises(UserError, match="would lie outside of") as caught:
+        inside(tmp_path / below, name)
+    assert str(caught.value).isprintable()
+
+
+def test_a_relative_folder_is_as_safe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(inside(Path("data"), "pilot")) == "data/pilot"
+    with pytest.raises(UserError, match=r"'data/\.\./x' would lie outside of data"):
+        inside(Path("data"), "../x")
+
+
+def test_links_lead_nowhere_else_but_from_the_folder_and_the_file_itself(tmp_path):
+    """A scale on another disk, a file in DVC's cache; but no folder between them."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "scale").symlink_to(disk)
+    assert inside(tmp_path / "scale", "a/b") == tmp_path / "scale" / "a" / "b"
+    (disk / "maps.h5").symlink_to(tmp_path / "cached")
+    assert inside(tmp_path / "scale", "maps.h5") == tmp_path / "scale" / "maps.h5"
+    (tmp_path / "elsewhere").mkdir()
+    (disk / "attacks").symlink_to(tmp_path / "elsewhere")
+    (disk / "loop").symlink_to(disk / "loop")
+    (disk / "within").symlink_to(disk / "real")
+    assert inside(tmp_path / "scale", "within/x") == tmp_path / "scale" / "within" / "x"
+    with pytest.raises(UserError, match="would lie outside of"):
+        inside(tmp_path / "scale", "attacks/x.h5")
+
+
+OUT = ["..", "../../x", "/tmp/x", "a/../../../x"]
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_no_path_of_the_layout_leaves_its_folder(tmp_path, monkeypatch, name):
+    """Whoever made the name, and whatever rule it went round."""
+    monkeypatch.chdir(tmp_path)
+    bad, good = Layout(name), Layout("pilot")
+    for path in (
+        lambda: bad.maps,
+        lambda: bad.shards,
+        lambda: bad.report,
+        lambda: bad.result("a.json"),
+        lambda: bad.posterior("compact"),
+        lambda: bad.attacked("paper", "bim"),
+        lambda: bad.checkpoints("compact"),
+        lambda: good.result(name),
+        lambda: good.posterior(name),
+        lambda: good.checkpoints(name),
+        lambda: good.attacked("../" + name, "bim"),
+        lambda: good.attacked("paper", f"../{name}"),
+        lambda: Own("model", Path("own")).result(name),
+    ):
+        with pytest.raises(UserError, match="would lie outside of"):
+            path()
+    for made in (good.attacked("/tmp/x", "bim"), good.attacked("paper", "/tmp/x")):
+        assert made.resolve().is_relative_to(tmp_path / "data" / "pilot")
+
+
+def test_the_layout_is_as_before():
+    layout = Layout("pilot")
+    assert str(layout.maps) == "data/pilot/maps.h5"
+    assert str(layout.shards) == "data/shards/pilot"
+    assert str(layout.checkpoints("compact")) == "data/checkpoints/pilot/compact"
+    assert str(layout.posterior("compact", 2)) == "models/pilot/compact/2.keras"
+    assert str(layout.attacked("paper", "bim")) == "data/pilot/attacks/paper/bim.h5"
+    assert str(layout.attacked("paper", "bim", 2)) == "data/pilot/attacks/paper/bim.2.h5"
+    assert str(layout.result("search/logistic.png")) == "results/pilot/search/logistic.png"
+    assert str(layout.report) == "results/pilot/report.html"

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 from spurious import tracking
+from spurious.errors import UserError
 from spurious.maps import MapSet
 
 ROOT = Path(__file__).parents[1]
@@ -249,3 +250,63 @@ def test_what_a_process_left_open_below_a_run_is_closed_with_it(project):
         experiment = MlflowClient().get_run(log.id).info.experiment_id
         left = MlflowClient().create_run(experiment, tags=tags).info.run_id
     assert statuses(log.id, done.id, left) == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def damaged(how):
+    """Make the store, then spoil it; nothing but the store is there."""
+    database = Path("mlruns") / "mlflow.db"
+    if how == "a file in place of the folder":
+        Path("mlruns").write_text("x")
+        return
+    if how == "a folder":
+        database.mkdir(parents=True)
+        return
+    tracking.ensure_store(Path("made"), "pilot")
+    Path("made").rename("mlruns")  # MLflow keeps stores that it has opened, by their path
+    content = bytearray(database.read_bytes())
+    with closing(sqlite3.connect(database)) as opened, opened:
+        if how == "of another version":
+            opened.execute("UPDATE alembic_version SET version_num = '0'")
+        if how == "without a table":
+            opened.execute("DROP TABLE experiments")
+    changed = {
+        "no database": b"not a database" * 100,
+        "only a header": b"SQLite format 3\x00" + b"\x01" * 4000,
+        "cut off": content[: len(content) // 2],
+        "spoilt inside": content[:8192] + b"\xff" * 40_000 + content[48_192:],
+    }
+    if how in changed:
+        database.write_bytes(changed[how])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no database",
+        "only a header",
+        "cut off",
+        "spoilt inside",
+        "of another version",
+        "without a table",
+        "a folder",
+        "a file in place of the folder",
+    ],
+)
+def test_a_damaged_store_is_one_line_that_names_it(project, how, caplog):
+    damaged(how)
+    caplog.clear()
+    with (
+        pytest.raises(UserError, match=r"^mlruns/mlflow\.db (is damaged|cannot be used)") as caught,
+        tracking.start("attack", "pilot"),
+    ):
+        raise AssertionError
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    if how != "a file in place of the folder":
+        with pytest.raises(UserError, match=r"^mlruns/mlflow\.db (is damaged|cannot be used)"):
+            tracking.save_view("pilot", "attacks", "", ["kl"])
+
+
+def test_errors_of_a_run_are_not_taken_for_those_of_the_store(project):
+    with pytest.raises(sqlite3.OperationalError), tracking.start("attack", "pilot"):
+        raise sqlite3.OperationalError("another database")

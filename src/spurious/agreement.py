@@ -8,10 +8,14 @@ those of the other, because both scatter: see `spurious.bootstrap`.
 from __future__ import annotations
 
 import csv
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from spurious.config.names import shown
 from spurious.errors import UserError
 
 KEY = "perturbation"
@@ -76,19 +80,36 @@ def read_table(path: Path) -> dict[str, dict[str, float]]:
         UserError: the file is missing, or is no such table.
     """
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        rows = {
-            line.pop(KEY): {key: float(value) for key, value in line.items() if value}
-            for line in lines
-        }
+        rows = {line.pop(KEY): _numbers(line, path) for line in lines}
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: name an attacks.csv") from error
-    except (KeyError, ValueError, TypeError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:  # such as a folder
+        raise UserError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no table of damage such as attacks.csv") from error
     if not any(f"{HEADLINE}.low" in row for row in rows.values()):
         raise UserError(f"{path} has no column {HEADLINE}.low: name an attacks.csv")
     return rows
+
+
+def _numbers(line: Mapping[str | None, str | list[str] | None], path: Path) -> dict[str, float]:
+    """The numbers of a row; what is empty is left out."""
+    numbers = {}
+    for column, value in line.items():
+        if value in ("", None):
+            continue
+        try:
+            if column is None or not math.isfinite(number := float(cast(str, value))):
+                raise ValueError
+        except ValueError:
+            cell = "a row that is too long" if column is None else f"{column} = {shown(value)}"
+            raise UserError(
+                f"{path} is no table of damage such as attacks.csv: {cell} must be a finite number"
+            ) from None
+        numbers[column] = number
+    return numbers
 
 
 def agreement(one: Table, other: Table) -> Agreement:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,9 @@ def main() -> None:
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
     audit, compare, search, report. `tune`, `attack --model` and `audit --model` stand beside it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def _explained() -> Iterator[None]:
 
 
 def _stop(message: str, status: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -115,13 +119,16 @@ def check(config: Config) -> None:
     click.echo(f"valid; {config.scale}: {simulations} simulations, {cosmologies} cosmologies")
 
 
-@main.command()
-def code() -> None:
-    """List what every stage compiles in data/code/STAGE.txt; `dvc repro` reruns what changed."""
-    with _explained():
-        from spurious.code import write
+@stage(scaled=False)
+def code(config: Config) -> None:
+    """List what every stage compiles in data/code/STAGE.txt; `dvc repro` reruns what changed.
 
-        write()
+    Like all stages it checks params.yaml first, and as all others come after it, `dvc repro` runs
+    none with a file that is wrong.
+    """
+    from spurious.code import write
+
+    write()
 
 
 @stage(scaled=False)
@@ -162,16 +169,20 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 
 
 @stage()
-@click.argument("name")
-def train(config: Config, name: str) -> None:
+@click.argument("name", required=False)
+@click.option("--posterior", metavar="NAME", help="The same as NAME; how dvc.yaml gives it.")
+def train(config: Config, name: str | None, posterior: str | None) -> None:
     """Train what the entry NAME of `posteriors` says; write models/SCALE/NAME.keras.
 
     Also its test metrics, its calibration and their figures, below results/SCALE/posteriors/. Kill
     it and run it again: it goes on after the last finished epoch.
     """
+    from spurious.errors import UserError
     from spurious.stages import train as module
 
-    module.run(config, name)
+    if (name is None) == (posterior is None):
+        raise UserError(f"train: give one NAME of {', '.join(config.posteriors)}")
+    module.run(config, name or posterior or "")
 
 
 @stage()
@@ -223,8 +234,15 @@ def _maps_of(model: Path, own: Mapping[str, Path | None]) -> Path:
 
 @stage()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--group", metavar="NAME", help="One NAME more; how dvc.yaml gives it.")
 @own_model
-def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Path | None) -> None:
+def attack(
+    config: Config,
+    names: tuple[str, ...],
+    group: str | None,
+    model: Path | None,
+    **own: Path | None,
+) -> None:
     """Perturb all test maps as `attacks` in params.yaml says; measure the damage.
 
     Each NAME is a group of attacks or a single one; `dvc repro` runs the groups of `run.attacks`.
@@ -235,6 +253,7 @@ def attack(config: Config, names: tuple[str, ...], model: Path | None, **own: Pa
     from spurious.errors import UserError
     from spurious.stages import attack as module
 
+    names += () if group is None else (group,)
     if model is None:
         _without_model(own)
         if not names:

@@ -50,17 +50,37 @@ def sweep(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all. NaN is refused."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or damaged file is a `UserError` that names it."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except ValueError as error:
+    except OSError as error:  # such as a folder
+        raise UserError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` below `folder`, a last resort for names that nobody has checked.
+
+    The folder may be a link, as to another disk, and so may the file itself, as into DVC's cache:
+    writing replaces it. No folder between them may lead elsewhere.
+
+    Raises:
+        UserError: the path is not below the folder.
+    """
+    folder, path = Path(folder), Path(folder) / name
+    if "\0" not in name and ".." not in Path(name).parts and path != folder:
+        home, parent = os.path.realpath(folder), os.path.realpath(path.parent)
+        if Path(parent).is_relative_to(home):
+            return path
+    raise UserError(f"{str(path)!r} would lie outside of {folder}")
 
 
 def md5(path: Path) -> str:

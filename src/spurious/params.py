@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from spurious.config import UNKNOWN_KEY, Config, Run
+from spurious.config.names import LONGEST, RULE, is_name, shown
 from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
@@ -29,6 +30,9 @@ def load(path: Path, scale: str | None = None) -> Config:
     profiles = raw.pop("profiles", None)
     if not isinstance(profiles, dict) or not profiles:
         raise UserError(f"{path}: profiles: must be a mapping from a scale's name to its settings")
+    for name in profiles:
+        if not is_name(name):
+            raise UserError(f"{path}: profiles: {shown(name)}: {RULE}")
     configs = {
         name: _validate(_overlaid(raw, overrides, path, name), path, name)
         for name, overrides in profiles.items()
@@ -37,13 +41,13 @@ def load(path: Path, scale: str | None = None) -> Config:
     _check_run(run, configs, path)
     scale = scale or run.scales[0]
     if scale not in configs:
-        raise UserError(f"scale = {scale!r}: must be one of {', '.join(configs)}")
+        raise UserError(f"scale = {shown(scale)}: must be one of {', '.join(configs)}")
     return configs[scale]
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = _constructed(Path(path).read_text(), path)
+        raw = _constructed(Path(path).read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run in the project's folder or name it with --params"
@@ -118,8 +122,8 @@ def _children(node: yaml.CollectionNode) -> list[tuple[str, yaml.Node]]:
 
 
 def _shortened(key: str) -> str:
-    names = key.split(".")
-    return key if len(names) <= 8 else ".".join(names[:8]) + " ..."
+    names = [name if len(name) <= LONGEST else f"{name[:LONGEST]}..." for name in key.split(".")]
+    return ".".join(names) if len(names) <= 8 else ".".join(names[:8]) + " ..."
 
 
 def _first_deep_line(text: str) -> int:
@@ -155,11 +159,12 @@ def _merge(below: Any, above: Any) -> Any:
 
 
 def _check_run(run: Run, configs: dict[str, Config], path: Path) -> None:
-    for scale in run.scales:
-        if scale not in configs:
-            raise UserError(
-                f"{path}: run.scales: {scale!r} must be one of profiles: {', '.join(configs)}"
-            )
+    for key in ("scales", "tune"):
+        for scale in getattr(run, key):
+            if scale not in configs:
+                raise UserError(
+                    f"{path}: run.{key}: {scale!r} must be one of profiles: {', '.join(configs)}"
+                )
 
 
 def _validate(value: Any, path: Path, scale: str) -> Config:
@@ -173,16 +178,20 @@ def one_line(error: ValidationError, given: Any) -> str:
     """The first problem as 'key = value: what is allowed', and the number of others."""
     problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
     first = problems[0]
-    key = ".".join(_path(first["loc"], given, keep_last=first["type"] == "missing"))
+    keys = _path(first["loc"], given, keep_last=first["type"] == "missing")
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == UNKNOWN_KEY:
+    is_key = bool(first["loc"]) and first["loc"][-1] == "[key]"  # of a mapping, says pydantic
+    key = _shortened(".".join(keys[:-1] if is_key else keys))
+    if is_key:
+        text = f"{key}: {shown(first['input'])}: {message}"
+    elif first["type"] == UNKNOWN_KEY:
         text = f"{key}.{message}" if key else message
     elif first["type"] == "missing":
         text = f"{key}: missing"
     elif not key:
         text = message
     else:
-        text = f"{key} = {first['input']!r}: {message}"
+        text = f"{key} = {shown(first['input'])}: {message}"
     others = len(problems) - 1
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 

@@ -121,8 +121,7 @@ def differences(attacks: Mapping[str, Mapping[str, Any]], std: float) -> list[st
         "Networks of one kind differ in how far they are fooled. Intervals are over independent "
         "trainings and maps (docs/intervals.md); the paper has one network and no interval.",
     ]
-    if "bim" in attacks:
-        alpha = attacks["bim"]["parameters"]["alpha"]
+    if (alpha := attacks.get("bim", {}).get("parameters", {}).get("alpha")) is not None:
         lines.insert(
             0,
             "The paper gives the step size of its white-box attack, α = 0.01, without a unit. "

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
-from spurious.files import md5
+from spurious.errors import UserError
+from spurious.files import inside, md5
 from spurious.processes import is_gone, this_process
 
 if TYPE_CHECKING:
@@ -250,10 +251,11 @@ def start(
     if os.environ.get("SPURIOUS_TRACKING") == "off":
         yield NullRun()
         return
-    ensure_store(store, experiment)
-    _connect(store, experiment)
     item = {"stage": stage, **(tags or {})}
-    close_dead(experiment, item, store)
+    with _explained(store):
+        ensure_store(store, experiment)
+        _connect(store, experiment)
+        close_dead(experiment, item, store)
     every = {**item, PROCESS: this_process(), **provenance(inputs, params_file)}
     name = " ".join(item.values())
     with _opened(name, every, log_system_metrics=True) as run_id:
@@ -307,6 +309,49 @@ def _close(runs: Sequence[Any], store: Path) -> None:
         MlflowClient(uri(store)).set_terminated(run.info.run_id, "KILLED")
 
 
+@contextmanager
+def _explained(store: Path) -> Iterator[None]:
+    """What is wrong with the store, in one line; MLflow itself logs tracebacks of it.
+
+    Raises:
+        UserError: the database is damaged or none, or MLflow refuses it.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    database, log = store / "mlflow.db", logging.getLogger("mlflow")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        _check_database(database)
+        yield
+    except (SQLAlchemyError, sqlite3.Error, FileExistsError, NotADirectoryError) as error:
+        told = f"is damaged or is no MLflow store: {_reason(error)}"
+        raise UserError(f"{database} {told}; move it away to begin another") from error
+    except MlflowException as error:
+        raise UserError(f"{database} cannot be used: {_reason(error)}") from error
+    finally:
+        log.setLevel(level)
+
+
+def _check_database(path: Path) -> None:
+    """Read through the database, if there is one: what is broken may lie where nobody looks yet.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", timeout=60, uri=True)) as db:
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+
+
 def _connect(store: Path, experiment: str) -> None:
     """Make MLflow write to this store and experiment."""
     import mlflow
@@ -333,8 +378,8 @@ def ensure_store(store: Path, experiment: str) -> None:
     with FileLock(store / ".lock"):
         client = MlflowClient(uri(store))
         if client.get_experiment_by_name(experiment) is None:
-            created = client.create_experiment(experiment)
-            _make_relative(store, created, store / "artifacts" / experiment)
+            location = inside(store / "artifacts", experiment)
+            _make_relative(store, client.create_experiment(experiment), location)
 
 
 def save_view(
@@ -355,8 +400,10 @@ def save_view(
 
     if not (store / "mlflow.db").exists():
         return
-    client = MlflowClient(uri(store))
-    if (found := client.get_experiment_by_name(experiment)) is None:
+    with _explained(store):
+        client = MlflowClient(uri(store))
+        found = client.get_experiment_by_name(experiment)
+    if found is None:
         return
     shown = [f"metrics.`{column}`" for column in columns]
     state = {

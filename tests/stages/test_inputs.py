@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spurious import splitting
+from spurious.damage import measure
 from spurious.files import write_json
 from spurious.inference.posterior import Ensemble
 from spurious.maps import NAMES, MapSet
@@ -81,20 +82,43 @@ def test_bystanders_were_trained_on_the_targets_split_and_are_not_the_target(con
     assert set(names) < expected and "likelihood" in names
 
 
-def test_rows_of_damage_are_those_of_each_attack_in_order(project):
+@pytest.fixture
+def row(make_maps, linear_posterior):
+    """A row of damage as the stages write it."""
+    maps = make_maps(4, 16)
+    made = measure(maps, maps * np.float32(1.01), linear_posterior, 64.0).row(seed=0)
+    return made | {"parameters": {}, "target": "compact", "group": "paper", "others": {}}
+
+
+def test_rows_of_damage_are_those_of_each_attack_in_order(project, row):
     layout = Layout(project.scale)
     for number, (name, group) in enumerate(project.attacked.items()):
-        write_json(layout.result(f"attacks/{group}/{name}.json"), {"number": number})
+        path = layout.result(f"attacks/{group}/{name}.json")
+        write_json(path, row | {"number": number})
     rows = inputs.attack_rows(project)
     assert list(rows) == list(project.attacked)
     assert [row["number"] for row in rows.values()] == list(range(len(rows)))
 
 
-def test_rows_of_winners_are_named_after_their_families(project):
-    families = {"logistic": {"row": {"kl": 1}}, "saturation": {"kl": 2}, "beam": {"row": {"kl": 3}}}
-    write_json(Layout(project.scale).result("search.json"), {"families": families})
+def test_rows_of_winners_are_named_after_their_families(project, row):
+    interval = {"mean": 1.0, "low": 0.5, "high": 2.0}
+    lists = {key: [] for key in ("at_bound", "beyond", "transfers_to")}
+    numbers = {"parameters": {"a": 1.0}, "kl": 1.0, "kl_confirmed": interval}
+    nothing = {"feasible": False, "holds": False}
+    winner = nothing | lists | numbers | {"confirmed": {"fences": {}}, "wider": None}
+    families = {
+        "logistic": winner | {"transfer": {}, "row": row | {"n_maps": 1}},
+        "saturation": nothing,
+        "beam": winner | {"transfer": {}, "row": row | {"n_maps": 3}},
+    }
+    numbers = dict.fromkeys(("n_search", "n_confirm", "kl_paper", "change_paper", "confidence"), 1)
+    result = numbers | {"limits": {}, "pure_gain": None, "families": families}
+    write_json(Layout(project.scale).result("search.json"), result)
     rows = inputs.winner_rows(project)
-    assert rows == {"searched_logistic": {"kl": 1}, "searched_beam": {"kl": 3}}
+    assert {name: row["n_maps"] for name, row in rows.items()} == {
+        "searched_logistic": 1,
+        "searched_beam": 3,
+    }
 
 
 def means(posterior, maps):

@@ -21,6 +21,7 @@ from spurious.config.inference import (
     Training,
     Tune,
 )
+from spurious.config.names import AttackName, Name, PosteriorName, ScaleName
 from spurious.config.perturbations import BIM, FGSM, Logistic, Match, Perturbation, RandomSign
 from spurious.config.quantities import (
     UNKNOWN_KEY,
@@ -92,6 +93,7 @@ __all__ = [
     "Training",
     "Tune",
     "Verify",
+    "winner",
 ]
 
 
@@ -120,12 +122,19 @@ class Report(Section):
 class Run(Section):
     """What `dvc repro` makes."""
 
-    scales: list[str] = Field(min_length=1)
-    posteriors: list[str] = Field(min_length=1, description="trained, in this order")
-    ensembles: list[str] = Field([], description="made of those")
-    target: str = Field(description="what attacks and search see; damage is measured on all")
-    attacks: list[str] = Field(min_length=1, description="groups of attacks, a process each")
-    tune: list[str] = Field([], description="scales whose networks are tuned")
+    scales: list[ScaleName] = Field(min_length=1)
+    posteriors: list[PosteriorName] = Field(min_length=1, description="trained, in this order")
+    ensembles: list[PosteriorName] = Field([], description="made of those")
+    target: PosteriorName = Field(
+        description="what attacks and search see; damage is measured on all"
+    )
+    attacks: list[Name] = Field(min_length=1, description="groups of attacks, a process each")
+    tune: list[ScaleName] = Field([], description="scales whose networks are tuned")
+
+
+def winner(family: str) -> str:
+    """What the worst systematic of a family is called among the attacks."""
+    return f"searched_{family}"
 
 
 def _named(key: str, names: Iterable[str], allowed: Iterable[str], where: str) -> None:
@@ -142,7 +151,7 @@ def _ends(values: Axis | Range) -> tuple[float, float]:
 class Config(Section):
     """All of params.yaml at one scale."""
 
-    scale: str
+    scale: ScaleName
     run: Run
     seed: int = Field(ge=0, lt=2**32, description="root of every random draw")
     background: Background = Background()
@@ -151,10 +160,14 @@ class Config(Section):
     execution: Execution = Execution()
     verify: Verify = Verify()
     training: Training
-    posteriors: dict[str, Posterior]
-    ensembles: dict[str, list[str]] = Field({}, description="equal-weight mixtures of posteriors")
+    posteriors: dict[PosteriorName, Posterior]
+    ensembles: dict[PosteriorName, list[PosteriorName]] = Field(
+        {}, description="equal-weight mixtures of posteriors"
+    )
     tune: Tune = Tune()
-    attacks: dict[str, dict[str, Perturbation]] = Field(description="group -> name -> what it is")
+    attacks: dict[Name, dict[AttackName, Perturbation]] = Field(
+        description="group -> name -> what it is"
+    )
     damage: Damage = Damage()
     audit: Audit = Audit()
     detection: Detection = Detection()
@@ -185,6 +198,12 @@ class Config(Section):
         _named("run.target", [run.target], [*run.posteriors, *run.ensembles], "what is run")
         if both := self.posteriors.keys() & self.ensembles.keys():
             raise ValueError(f"ensembles.{min(both)}: is the name of a posterior too")
+        labels = [one for name in [*run.posteriors, *run.ensembles] for one in self.labels(name)]
+        if twice := {label for label in labels if labels.count(label) > 1}:
+            raise ValueError(
+                f"run.posteriors: {min(twice)} would name two results; several trainings of a "
+                "posterior are called NAME_1, NAME_2 and so on"
+            )
         for name, members in self.ensembles.items():
             _named(f"ensembles.{name}", members, self.posteriors, "posteriors")
             if len(set(members)) < len(members) or sum(map(self.trainings, members)) < 2:
@@ -202,6 +221,7 @@ class Config(Section):
         """Refuse groups that mean nothing or are empty, and names that mean two things."""
         _named("run.attacks", self.run.attacks, self.attacks, "attacks")
         seen: dict[str, str] = {"search": "the worst systematics of the search"}
+        seen |= {winner(family): f"search.families.{family}" for family in self.search.families}
         for group, entries in self.attacks.items():
             if not entries:
                 raise ValueError(f"attacks.{group}: must have at least one entry")
@@ -219,6 +239,11 @@ class Config(Section):
     def trainings(self, name: str) -> int:
         """How many networks of an entry of `posteriors` are trained; of an ensemble, one."""
         return getattr(self.posteriors.get(name), "trainings", 1)
+
+    def labels(self, name: str) -> list[str]:
+        """What the trainings of a posterior are called in tables; of an ensemble, itself."""
+        count = self.trainings(name)
+        return [name] if count == 1 else [f"{name}_{number + 1}" for number in range(count)]
 
     @property
     def entries(self) -> dict[str, Perturbation]:

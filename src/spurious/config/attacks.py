@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from spurious.config.names import PosteriorName
 from spurious.config.quantities import Budget, Density, Section
 
 
@@ -112,7 +113,7 @@ class RandomSign(Section):
 class OnPosterior(Section):
     """An attack that follows a posterior's gradient."""
 
-    on: str | None = Field(
+    on: PosteriorName | None = Field(
         None,
         description="posterior on which the attack is made; none: the target. Budgets in std stay "
         "those of the target, so that the change in counts is the same",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from spurious.config.names import PosteriorName
 from spurious.config.quantities import Range, Section
 
 
@@ -100,7 +101,9 @@ class Tune(Section):
 
     trials: int = Field(20, ge=1)
     epochs: int = Field(30, ge=1, description="of each trial; hopeless ones end earlier")
-    base: str | None = Field(None, description="the network to beat; run.target if left out")
+    base: PosteriorName | None = Field(
+        None, description="the network to beat; run.target if left out"
+    )
     presets: list[Literal["compact", "resnet"]] = Field(["compact", "resnet"], min_length=1)
     width: Range = Range(low=0.5, high=1.5)
     heads: list[Literal["diagonal", "full", "flow"]] = Field(

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from spurious.config.names import LONGEST, shown
+
 UNKNOWN_KEY = "unknown_key"  # the type of our own validation error
 
 
@@ -24,7 +26,11 @@ class Section(BaseModel):
         """Refuse the first unknown key and say which there are."""
         for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                context = {"key": key, "value": values[key], "allowed": ", ".join(cls.model_fields)}
+                context = {
+                    "key": str(key)[:LONGEST],
+                    "value": shown(values[key]),
+                    "allowed": ", ".join(cls.model_fields),
+                }
                 raise PydanticCustomError(
                     UNKNOWN_KEY, "{key} = {value}: unknown key, must be one of {allowed}", context
                 )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from spurious.config import systematics
+from spurious.config.names import Name
 from spurious.config.quantities import Range, Section
 
 
@@ -252,7 +253,7 @@ class Shift(Section):
     """The mean shift along a direction in parameter space, in clean standard deviations."""
 
     kind: Literal["shift"]
-    direction: dict[str, float] = Field(description="parameter -> component; others are 0")
+    direction: dict[Name, float] = Field(description="parameter -> component; others are 0")
 
     @model_validator(mode="after")
     def _somewhere(self) -> Shift:
@@ -387,5 +388,5 @@ class Search(Section):
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="with which each fence holds for maps not searched on"
     )
-    families: dict[str, AnyFamily] = Field(min_length=1, description="what is tried, by name")
+    families: dict[Name, AnyFamily] = Field(min_length=1, description="what is tried, by name")
     front: Heights = Field(Heights(), description="fence heights of the Pareto front")

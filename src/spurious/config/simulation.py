@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from spurious.config.names import Word
 from spurious.config.quantities import Axis, Length, Range, Section
 
 
@@ -130,10 +131,10 @@ class Slurm(Section):
     workers_per_job: int = Field(
         1, ge=1, le=1024, description="processes of one thread each in a job"
     )
-    memory: str = Field("4GB", description="of a job")
-    walltime: str = Field("01:00:00", description="of a job, hours:minutes:seconds")
-    queue: str | None = Field(None, description="partition")
-    account: str | None = None
+    memory: Word = Field("4GB", description="of a job")
+    walltime: Word = Field("01:00:00", description="of a job, hours:minutes:seconds")
+    queue: Word | None = Field(None, description="partition")
+    account: Word | None = None
 
 
 class Execution(Section):

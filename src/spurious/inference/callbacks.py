@@ -7,7 +7,7 @@ import math
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -72,11 +72,11 @@ class Checkpoint(keras.callbacks.Callback):
             return 0
         try:
             with np.load(self.path) as saved:
-                self.history = json.loads(str(saved["history"]))
+                self.history = _read_history(str(saved["history"]))
                 self.best = [saved[f"best_{i}"] for i in range(len(self.best))]
                 for i, variable in enumerate(_state(model)):
                     variable.assign(saved[f"state_{i}"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{self.path} is damaged: remove it to train anew") from error
         return len(self.history["loss"])
 
@@ -109,6 +109,21 @@ class Checkpoint(keras.callbacks.Callback):
             path.unlink()
         with suppress(OSError):
             self.path.parent.rmdir()
+
+
+def _read_history(text: str) -> History:
+    """A history with both losses, as many of each.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    history = json.loads(text)
+    curves = history.values() if isinstance(history, dict) else ()
+    if not all(isinstance(x, float | int) for curve in curves for x in curve):
+        raise ValueError("a curve has something that is no number")
+    if {"loss", "val_loss"} - set(history) or len({len(curve) for curve in curves}) != 1:
+        raise ValueError("curves are missing, or not of the same length")
+    return cast(History, history)
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:

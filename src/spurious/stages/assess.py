@@ -9,7 +9,8 @@ from typing import Any
 
 from spurious import figures, tracking
 from spurious.config import Config, Likelihood
-from spurious.files import read_json, replacing, write_json
+from spurious.errors import UserError
+from spurious.files import replacing, write_json
 from spurious.inference import assessment, fisher
 from spurious.inference.assessment import Assessment, assess
 from spurious.inference.layers import log_power
@@ -19,6 +20,7 @@ from spurious.stages import inputs
 from spurious.stages.inputs import files
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
+from spurious.stages.schemas import TrainedPosterior, read
 
 COLUMNS = ("rmse", "r2", "relative_error", "z_mean", "z_rms", "coverage_68", "coverage_95")
 
@@ -28,8 +30,8 @@ def run(config: Config) -> None:
     layout, data = Layout(config.scale), read_maps(Layout(config.scale).maps)
     owners = labelled(config)
     inputs.check_models(config, config.run.posteriors)
+    about = {label: described(config, *owner) for label, owner in owners.items()}
     read = [layout.maps, *(file for name in config.run.posteriors for file in files(config, name))]
-    told_of = {label: described(config, *owner) for label, owner in owners.items()}
     with (
         tracking.start("assess", config.scale, inputs=read) as log,
         replaced_together("assess", outputs(layout)) as out,
@@ -46,7 +48,7 @@ def run(config: Config) -> None:
             )
             for label, (name, number) in owners.items()
         }
-        rows = {label: told_of[label] | found[label].row() for label in owners}
+        rows = {label: about[label] | found[label].row() for label in owners}
         target = label_of(config, config.run.target, 1)
         result: dict[str, Any] = {
             "target": target,
@@ -82,7 +84,7 @@ def labelled(config: Config) -> dict[str, tuple[str, int]]:
 
 def label_of(config: Config, name: str, training: int) -> str:
     """The name, with the training's number where there are several."""
-    return name if config.trainings(name) == 1 else f"{name}_{training}"
+    return config.labels(name)[training - 1]
 
 
 def described(config: Config, name: str, training: int) -> dict[str, Any]:
@@ -90,8 +92,15 @@ def described(config: Config, name: str, training: int) -> dict[str, Any]:
     what = {"split": inputs.split_of(config, name)}
     if name in config.ensembles:
         return {"kind": "ensemble", "members": config.ensembles[name], **what}
-    kept = read_json(Layout(config.scale).result(f"posteriors/{name}.json"))
-    kept = kept if training == 1 else kept["others"][training - 2]
+    path = Layout(config.scale).result(f"posteriors/{name}.json")
+    every = read(path, TrainedPosterior)
+    every = [every, *every.get("others", [])]
+    if training > len(every):
+        raise UserError(
+            f"{path}: has {len(every)} trainings, posteriors.{name}.trainings asks for "
+            f"{config.trainings(name)}: run `spurious train {name}`"
+        )
+    kept = every[training - 1]
     sizes = {key: kept[key] for key in ("n_train", "n_validation", "n_test", "temperature")}
     return {"kind": config.posteriors[name].kind, **what, **sizes}
 
@@ -140,7 +149,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """One line a posterior: each metric `x` and the ends of its interval, `x.low`, `x.high`."""
     lines = [{"posterior": name, **tracking.numbers(row)} for name, row in rows.items()]
     fields = list(dict.fromkeys(key for line in lines for key in line))
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(lines)

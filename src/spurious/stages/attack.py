@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,11 @@ from spurious import config as cfg
 from spurious import entries, tracking
 from spurious.config import Config
 from spurious.config.attacks import InitialConditions, Universal
+from spurious.config.names import shown
 from spurious.config.quantities import parts
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
-from spurious.files import read_json, write_json
+from spurious.files import write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.outputs import Outputs, replaced_together
@@ -43,6 +44,7 @@ from spurious.stages.inputs import (
     training_set,
 )
 from spurious.stages.layout import Layout
+from spurious.stages.schemas import Summary, check, read
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
@@ -136,7 +138,7 @@ def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
     for name in dict.fromkeys(names):
         if name not in config.attacks and name not in home:
             raise UserError(
-                f"attack = {name!r}: must be a group, {', '.join(config.attacks)}, or one of "
+                f"attack = {shown(name)}: must be a group, {', '.join(config.attacks)}, or one of "
                 f"{', '.join(home)}"
             )
         if name in config.attacks:
@@ -152,7 +154,7 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
     metrics = layout.result(f"attacks/{group}.json")
     every, whole = config.attacks[group], set(names) == set(config.attacks[group])
     # Of single attacks, the metrics of the others in the group are kept.
-    kept = read_json(metrics) if metrics.exists() and not whole else {}
+    kept = {} if whole else _kept(metrics, every)
     results = outputs(layout, group) if whole else some_outputs(config, layout, group, names)
     with (
         tracking.start("attack", config.scale, inputs=inputs, tags={"group": group}) as log,
@@ -185,6 +187,16 @@ def some_outputs(config: Config, layout: Layout, group: str, names: Sequence[str
         *(layout.result(f"attacks/{group}/{name}.json") for name in names),
         *(layout.attacked(group, name, number) for name in names for number in numbers),
     ]
+
+
+def _kept(path: Path, names: Container[str]) -> dict[str, Any]:
+    """Rows of earlier calls, of attacks that the group still has."""
+    if not path.exists():
+        return {}
+    rows = read(path, dict[str, Any])
+    rows = {name: row for name, row in rows.items() if name in names}
+    check(path, rows, dict[str, Summary])
+    return rows
 
 
 def _apart(

@@ -14,7 +14,7 @@ import numpy as np
 from spurious import entries, figures, findings, report, tracking
 from spurious.agreement import agreement, read_table
 from spurious.bootstrap import Hierarchy
-from spurious.config import Config
+from spurious.config import Config, winner
 from spurious.config.detection import Detection
 from spurious.damage import disagreement
 from spurious.detection import Detector, verdict
@@ -32,7 +32,6 @@ from spurious.stages.inputs import (
     files,
     test_set,
     training_set,
-    winner,
     winner_rows,
 )
 from spurious.stages.layout import Layout
@@ -225,7 +224,7 @@ def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
 
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """One line a perturbation and detector."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         header = ["auroc", "auroc.low", "auroc.high", "kind", "auroc_known", "auroc_anomaly"]
         writer.writerow(["perturbation", "detector", *header, "p_value", "n_maps", "verdict"])

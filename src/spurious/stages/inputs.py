@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from spurious import maps, splitting
-from spurious.config import Config
-from spurious.files import read_json
+from spurious.config import Config, winner
 from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import MapSet
 from spurious.splitting import Split
 from spurious.stages import identity
 from spurious.stages.layout import Layout
+from spurious.stages.schemas import Row, Search, read
 
 BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of its own
 
@@ -139,7 +139,7 @@ def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
     """The row of damage of each attack that is run, in that order."""
     layout = Layout(config.scale)
     return {
-        name: read_json(layout.result(f"attacks/{group}/{name}.json"))
+        name: read(layout.result(f"attacks/{group}/{name}.json"), Row)
         for name, group in config.attacked.items()
     }
 
@@ -147,10 +147,5 @@ def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
 def winner_rows(config: Config) -> dict[str, dict[str, Any]]:
     """The row of damage of the worst systematic of each family that was searched, by its name."""
     layout = Layout(config.scale)
-    families = read_json(layout.result("search.json"))["families"]
+    families = read(layout.result("search.json"), Search)["families"]
     return {winner(name): family["row"] for name, family in families.items() if "row" in family}
-
-
-def winner(family: str) -> str:
-    """What the worst systematic of a family is called among the attacks."""
-    return f"searched_{family}"

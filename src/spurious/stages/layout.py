@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from spurious.files import inside
+
 REFERENCE = Path("data/reference/flowpm.h5")
 VERIFY_TABLE = Path("data/verify.csv")
 VERIFY_METRICS = Path("results/verify.json")
@@ -13,38 +15,45 @@ STUDY = Path("mlruns/optuna.db")
 
 @dataclass(frozen=True)
 class Layout:
-    """Files of one scale."""
+    """Files of one scale.
+
+    Names that come from params.yaml were checked when it was read; all the same, no path leaves the
+    folder of its scale, nor that one the folder of all scales: `UserError`.
+    """
 
     scale: str
 
     @property
     def maps(self) -> Path:
         """The simulated data set."""
-        return Path("data") / self.scale / "maps.h5"
+        return inside(self._folder("data"), "maps.h5")
 
     @property
     def shards(self) -> Path:
         """Finished parts of a suite that is still being made."""
-        return Path("data/shards") / self.scale
+        return self._folder("data/shards")
 
     def checkpoints(self, posterior: str) -> Path:
         """Epoch checkpoints of a training that is still going on."""
-        return Path("data/checkpoints") / self.scale / posterior
+        return inside(self._folder("data/checkpoints"), posterior)
 
     def posterior(self, name: str, training: int = 1) -> Path:
         """One of the trainings of a posterior, standardiser included."""
-        return Path("models") / self.scale / name / f"{training}.keras"
+        return inside(self._folder("models"), f"{name}/{training}.keras")
 
     def attacked(self, group: str, attack: str, training: int = 1) -> Path:
         """The test maps as one perturbation, made on one training of the target, left them."""
         name = attack if training == 1 else f"{attack}.{training}"
-        return Path("data") / self.scale / "attacks" / group / f"{name}.h5"
+        return inside(self._folder("data"), f"attacks/{group}/{name}.h5")
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""
-        return Path("results") / self.scale / name
+        return inside(self._folder("results"), name)
 
     @property
     def report(self) -> Path:
         """The report, one self-contained HTML file."""
         return self.result("report.html")
+
+    def _folder(self, above: str) -> Path:
+        return inside(Path(above), self.scale)

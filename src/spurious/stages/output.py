@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -22,6 +23,6 @@ def save_figures(
     """
     for name, figure in named.items():
         FigureCanvasAgg(figure)
-        with replacing(out.new(layout.result(folder) / f"{name}.png")) as temporary:
+        with replacing(out.new(layout.result(str(Path(folder) / f"{name}.png")))) as temporary:
             figure.savefig(temporary, dpi=120, metadata={"Software": None})
         log.figure(figure, f"{name}.png")

@@ -18,7 +18,7 @@ from spurious.config.quantities import parts
 from spurious.damage import Damage, measure
 from spurious.entries import apply, build, parameters, some_maps
 from spurious.errors import UserError
-from spurious.files import md5, write_json
+from spurious.files import inside, md5, write_json
 from spurious.inference.external import KerasPosterior, has_head
 from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
@@ -40,11 +40,11 @@ class Own(Layout):
 
     def attacked(self, group: str, attack: str, training: int = 1) -> Path:
         """The maps as one perturbation left them, whatever its group: a model is one training."""
-        return self.folder / "attacks" / f"{attack}.h5"
+        return inside(self.folder, f"attacks/{attack}.h5")
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""
-        return self.folder / name
+        return inside(self.folder, name)
 
 
 def run(
@@ -76,7 +76,7 @@ def run(
     test = tested(read_maps(maps), posterior, maps)
     _check(every, posterior, test, config.seed)
     print(clean_scores(test, posterior, model))
-    layout = Own(model.stem, out or Path("results/own") / model.stem)
+    layout = Own(model.stem, out or inside(Path("results/own"), model.stem))
     rows = {}
     with (
         tracking.start("attack", layout.scale) as log,
@@ -110,7 +110,7 @@ def audit(
     posterior = opened(model, scaling)
     test = tested(read_maps(maps), posterior, maps)
     test = stage.chosen(test, config.audit.maps, config.seed)
-    layout = Own(model.stem, out or Path("results/own") / model.stem)
+    layout = Own(model.stem, out or inside(Path("results/own"), model.stem))
     with (
         tracking.start("audit", layout.scale) as log,
         replaced_together("audit", stage.outputs(layout)) as outs,

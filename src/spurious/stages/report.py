@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import yaml
 from spurious import findings, report, seeds, tracking
 from spurious.config import Config, Network
 from spurious.errors import UserError
-from spurious.files import read_json, replacing
+from spurious.files import replacing
 from spurious.maps import read_maps
 from spurious.outputs import Outputs, replaced_together
-from spurious.stages import examples
+from spurious.stages import examples, schemas
 from spurious.stages.inputs import attack_rows, files, target, test_set, winner_rows
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.stages.output import save_figures
@@ -23,6 +24,13 @@ PICTURES = ("damage", "spectra", "detection", "security_curves", "posteriors")
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
 FIGURE_ATTACKS = ("bim", "systematic")
+RESULTS = {
+    "detection": schemas.Detection,
+    "audit": schemas.Audit,
+    "assess": schemas.Assess,
+    "search": schemas.Search,
+    "compare": schemas.Compare,
+}
 
 
 def run(config: Config) -> None:
@@ -92,9 +100,9 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
     """Everything that the template asks for, from the other stages' files."""
     rows = attack_rows(config) | winner_rows(config)
     detection, audit, assessed, search, compared = (
-        read_json(layout.result(f"{name}.json"))
-        for name in ("detection", "audit", "assess", "search", "compare")
+        schemas.read(layout.result(f"{name}.json"), schema) for name, schema in RESULTS.items()
     )
+    _check_alike(rows, detection, layout)
     judged = {name: found["judgement"] for name, found in detection.items()}
     omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
     return {
@@ -114,7 +122,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "n_test": len(test_set(config)),
         "search": search,
         "transfer_columns": report.transfer_columns(search["families"]),
-        "verify": read_json(VERIFY_METRICS),
+        "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
         "pairs": findings.pairs(compared["pairs"]),
         "differences": report.differences(rows, target(config).standardiser.std),
@@ -123,6 +131,21 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
         "parameters": yaml.safe_dump(resolved(config), sort_keys=False),
     }
+
+
+def _check_alike(
+    rows: Mapping[str, Mapping[str, Any]], detection: Mapping[str, Any], layout: Layout
+) -> None:
+    """Refuse files of runs with other attacks or posteriors."""
+    asked = report.others(rows)
+    for name, row in rows.items():
+        for other in asked:
+            if other not in row["others"]:
+                raise UserError(f"results of {name}: others.{other}: missing; make them again")
+    for name in detection:
+        if name not in rows:
+            path = layout.result("detection.json")
+            raise UserError(f"{path}: {name}: no such attack is run; run `spurious compare`")
 
 
 def resolved(config: Config) -> dict[str, Any]:

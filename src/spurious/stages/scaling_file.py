@@ -57,7 +57,7 @@ def read_scaling(path: Path) -> Scaling:
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"{path} is missing: see docs/own_model.md for what it says") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from spurious import code, figures, tracking
 from spurious.config import Config
-from spurious.files import md5, read_json, write_json
+from spurious.files import md5, write_json
 from spurious.outputs import replaced_together
 from spurious.search import artifacts, study
 from spurious.search.families import Family, build_families, build_family
@@ -25,6 +25,7 @@ from spurious.search.starts import Starts
 from spurious.stages.inputs import bystanders, check_models, files
 from spurious.stages.layout import STUDY, Layout
 from spurious.stages.output import save_figures
+from spurious.stages.schemas import Row, read
 from spurious.stages.winners import (
     Tried,
     Witnesses,
@@ -399,7 +400,7 @@ def _attacks(config: Config) -> dict[str, Any]:
         name: layout.result(f"attacks/{group}/{name}.json")
         for name, group in config.attacked.items()
     }
-    return {name: read_json(path) for name, path in paths.items() if path.exists()}
+    return {name: read(path, Row) for name, path in paths.items() if path.exists()}
 
 
 def _listed(searched: Searched) -> dict[str, list[dict[str, Any]]]:

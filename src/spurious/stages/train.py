@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config, Network
+from spurious.config.names import shown
 from spurious.errors import UserError
 from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
@@ -38,7 +39,7 @@ def run(config: Config, name: str) -> None:
     list. A killed stage goes on after the last finished epoch of the training that it was at.
     """
     if name not in config.posteriors:
-        raise UserError(f"posterior = {name!r}: must be one of {', '.join(config.posteriors)}")
+        raise UserError(f"posterior = {shown(name)}: must be one of {', '.join(config.posteriors)}")
     layout, settings = Layout(config.scale), config.posteriors[name]
     data = read_maps(layout.maps)
     split = parts(config, data, settings.split)
@@ -176,7 +177,7 @@ def drawn(found: Assessment, test: MapSet, history: History) -> dict[str, Figure
 
 def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
     """One row an epoch, one column a curve."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])
         for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):

@@ -57,7 +57,7 @@ def run(config: Config) -> None:
 
 def write_table(path: Path, reference: MapSet, differences: np.ndarray) -> None:
     """One row a reference map."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["omega_m", "sigma_8", "seed", "difference"])
         rows = zip(reference.labels.tolist(), reference.seeds, differences, strict=True)

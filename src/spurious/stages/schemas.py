@@ -1,0 +1,357 @@
+"""What stages read of each other's results: the keys that they need, and what these must hold.
+
+A file may have more. What is read is returned as it is; it was only looked at.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from spurious.config.names import shown
+from spurious.errors import UserError
+from spurious.files import read_json
+from spurious.params import one_line
+
+PARAMETERS = ("omega_m", "sigma_8")
+METRICS = (
+    "rmse", "r2", "relative_error", "sigma", "z_mean", "z_rms", "coverage_68", "coverage_95",
+)  # fmt: skip
+AGAIN = "the stage that wrote it must run again"
+
+
+class Result(BaseModel):
+    """Part of a file: numbers are numbers and finite, and keys beside these are allowed."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
+
+
+class Interval(Result):
+    """A mean with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Hurt(Result):
+    """Damage to a posterior that was shown the maps."""
+
+    kl_perturbed_clean: Interval
+
+
+class Change(Result):
+    """The change of a mean spectrum, bin by bin."""
+
+    mean_change: list[float]
+
+
+class Spectrum(Result):
+    """Changes of the mean spectra."""
+
+    k: list[float] = Field(min_length=1)
+    cosmic_variance: list[float]
+    raw: Change
+    contrast: Change
+
+
+class Parameters(Result):
+    """Of a perturbation, in counts; the report quotes a step size."""
+
+    alpha: float | None = None
+
+
+class Summary(Result):
+    """What the metrics file of a group has of an attack."""
+
+    n_maps: int
+    kl_perturbed_clean: Interval
+
+
+_INTERVALS = [
+    *(f"kl_{kind}" for kind in ("perturbed_clean", "clean_perturbed", "symmetrised")),
+    *(f"{kind}shift_{name}" for kind in ("", "abs_") for name in PARAMETERS),
+    *("rms_counts", "abs_mean_change"),
+    *(
+        f"{kind}_{spectrum}"
+        for kind in ("power_change", "power_change_cosmic", "mean_power_change")
+        for spectrum in ("raw", "contrast")
+    ),
+]
+_intervals: dict[str, Any] = dict.fromkeys(_INTERVALS, (Interval, ...))
+
+
+class _Row(create_model("_Intervals", __base__=Result, **_intervals)):  # type: ignore[misc]
+    """A row of damage; see `spurious.damage`."""
+
+    n_maps: int
+    n_trainings: int
+    largest_mean_change: float
+    spectrum: Spectrum
+    parameters: Parameters
+    group: str
+    others: dict[str, Hurt]
+    retrained: Hurt | None = None
+
+
+Row = _Row
+
+
+class Trained(Result):
+    """What `assess` reads of a training."""
+
+    n_train: int
+    n_validation: int
+    n_test: int
+    temperature: float
+
+
+class TrainedPosterior(Trained):
+    """The metrics of a posterior: its first training and all others."""
+
+    others: list[Trained] = []
+
+
+class Edge(Result):
+    """Errors in a part of a parameter's range."""
+
+    n_maps: int
+    inward: Interval
+    rmse: Interval
+    z_rms: Interval
+
+
+class _Edges(Result):
+    omega_m: dict[str, Edge]
+    sigma_8: dict[str, Edge]
+
+
+_metrics: dict[str, Any] = {
+    f"{name}_{metric}": (Interval, ...) for name in PARAMETERS for metric in METRICS
+}
+
+
+class _Assessed(create_model("_Metrics", __base__=Result, **_metrics)):  # type: ignore[misc]
+    split: str
+    nll: Interval
+    chi2: Interval
+    tarp_deviation: float
+    tarp_p_value: float
+    edges: _Edges
+
+
+class _Alone(_Assessed):
+    n_train: int
+    n_validation: int
+    n_test: int
+
+
+class _Mixed(_Assessed):
+    members: list[str]
+
+
+def _is_mixed(value: Any) -> str:
+    return "mixed" if isinstance(value, dict) and "members" in value else "alone"
+
+
+class _Ratio(Result):
+    omega_m: Interval
+    sigma_8: Interval
+
+
+class _Forecast(Result):
+    omega_m: float
+    sigma_8: float
+
+
+class _Fisher(Result):
+    n_maps: int
+    degree: int
+    rmse: _Forecast
+    rmse_with_prior: _Forecast
+    differences: _Forecast | None
+
+
+class Assess(Result):
+    """`assess.json`."""
+
+    target: str
+    posteriors: dict[
+        str,
+        Annotated[
+            Annotated[_Alone, Tag("alone")] | Annotated[_Mixed, Tag("mixed")],
+            Discriminator(_is_mixed),
+        ],
+    ]
+    ratios: dict[str, dict[str, _Ratio]]
+    fisher: _Fisher
+
+    @model_validator(mode="after")
+    def _target(self) -> Assess:
+        if self.target not in self.posteriors:
+            raise ValueError(f"target: {self.target!r} must be one of posteriors")
+        return self
+
+
+class _Check(Result):
+    passed: bool | None
+    value: float | None
+    threshold: float
+    sentence: str
+    page: str
+
+
+class Audit(Result):
+    """`audit.json`."""
+
+    checks: dict[str, _Check]
+
+
+class _Pair(Result):
+    first: str
+    second: str
+    kl_symmetrised: Interval
+
+
+class Compare(Result):
+    """`compare.json`."""
+
+    pairs: list[_Pair]
+
+
+class _Judgement(Result):
+    verdict: str
+    by: list[str]
+    best: str
+    auroc: Interval
+    least_auroc: float
+    n_maps: int
+    detectors: list[str]
+
+
+class _Noticed(Result):
+    judgement: _Judgement
+
+
+Detection = dict[str, _Noticed]
+"""`detection.json`."""
+
+
+class _Nothing(Result):
+    """A family of which no proposal had a finite value."""
+
+    feasible: bool
+
+
+class _Wider(Result):
+    feasible: bool
+    kl: float
+    at_bound: list[str]
+
+
+class _Heights(Result):
+    fences: dict[str, float]
+
+
+class _Winner(Result):
+    parameters: dict[str, float]
+    feasible: bool
+    holds: bool
+    at_bound: list[str]
+    beyond: list[str]
+    wider: _Wider | None
+    kl: float
+    kl_confirmed: Interval
+    confirmed: _Heights
+    transfer: dict[str, Hurt]
+    transfers_to: list[str]
+    row: Row
+
+
+def _is_found(value: Any) -> str:
+    return "found" if isinstance(value, dict) and {"parameters", "row"} & set(value) else "nothing"
+
+
+class _Gain(Result):
+    gain: float
+    kl: Interval
+
+
+class Search(Result):
+    """`search.json`."""
+
+    families: dict[
+        str,
+        Annotated[
+            Annotated[_Winner, Tag("found")] | Annotated[_Nothing, Tag("nothing")],
+            Discriminator(_is_found),
+        ],
+    ]
+    limits: dict[str, float]
+    confidence: float
+    n_search: int
+    n_confirm: int
+    kl_paper: float
+    change_paper: float
+    pure_gain: _Gain | None
+
+    @model_validator(mode="after")
+    def _measured(self) -> Search:
+        for name, family in self.families.items():
+            known = family.confirmed.fences if isinstance(family, _Winner) else self.limits
+            for fence in self.limits:
+                if fence not in known:
+                    raise ValueError(f"families.{name}.confirmed.fences.{fence}: missing")
+        return self
+
+
+class Verify(Result):
+    """`verify.json`."""
+
+    n_maps: int
+    max_difference: float
+    tolerance: float
+
+
+def read(path: Path, schema: Any) -> Any:
+    """Read a result.
+
+    Raises:
+        UserError: the file is missing or damaged, or a key that is needed is missing or holds
+            something else.
+    """
+    value = read_json(path)
+    check(path, value, schema)
+    return value
+
+
+def check(path: Path, value: Any, schema: Any) -> None:
+    """Refuse what a file holds if it is not as its readers need it.
+
+    Raises:
+        UserError: one line that names the file and the key.
+    """
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be a mapping, not {shown(value)}; {AGAIN}")
+    try:
+        _adapter(schema).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise UserError(f"{path}: {one_line(error, value)}; {AGAIN}") from None
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
