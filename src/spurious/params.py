@@ -14,6 +14,7 @@ from spurious.errors import UserError
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search")
 MAX_DEPTH = 32  # levels of mappings and lists; the shipped file has seven
+LONGEST = 200  # characters of a key or value in a message
 MAX_VALUES = 100_000  # with every alias written out; the shipped file has less than a thousand
 
 
@@ -43,7 +44,7 @@ def load(path: Path, scale: str | None = None) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = _constructed(Path(path).read_text(), path)
+        raw = constructed(Path(path).read_text(), path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run in the project's folder or name it with --params"
@@ -55,11 +56,17 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _constructed(text: str, path: Path) -> Any:
+def constructed(text: str, path: Path) -> Any:
     """What YAML says, as `yaml.safe_load`, if it is a tree of reasonable depth and size.
 
     Aliases can make a value part of itself, or a short file a huge tree: both are refused before
-    anything walks through the values.
+    anything walks through the values. So is a key that stands twice, of which YAML would silently
+    drop the first value.
+
+    Raises:
+        UserError: one line that names the key.
+        yaml.YAMLError: it is no YAML.
+        ValueError: a number or a date is none.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -99,6 +106,9 @@ def _check_tree(root: yaml.Node, path: Path) -> None:
         if count > MAX_VALUES:
             raise UserError(f"{where}: more than {MAX_VALUES} values with every alias written out")
         if isinstance(node, yaml.CollectionNode):
+            if twice := _twice(node):
+                whole = f"{key}.{twice}".lstrip(".")
+                raise UserError(f"{path}: {_shortened(whole)}: stands twice")
             above[id(node)] = key
             todo.append((node, key, True))
             todo += [
@@ -117,9 +127,26 @@ def _children(node: yaml.CollectionNode) -> list[tuple[str, yaml.Node]]:
     return found
 
 
+def _twice(node: yaml.CollectionNode) -> str | None:
+    """The first key that stands twice in a mapping; a key that `<<` brings in counts once."""
+    seen: set[tuple[str, str]] = set()
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                return str(key.value)
+            seen.add((key.tag, key.value))
+    return None
+
+
 def _shortened(key: str) -> str:
     names = key.split(".")
-    return key if len(names) <= 8 else ".".join(names[:8]) + " ..."
+    return _plain(key if len(names) <= 8 else ".".join(names[:8]) + " ...")
+
+
+def _plain(text: str) -> str:
+    """A text from the file as it may stand in a line: what cannot be printed is written out."""
+    shown = text if text.isprintable() else repr(text)[1:-1]
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
 def _first_deep_line(text: str) -> int:
@@ -173,16 +200,19 @@ def one_line(error: ValidationError, given: Any) -> str:
     """The first problem as 'key = value: what is allowed', and the number of others."""
     problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
     first = problems[0]
-    key = ".".join(_path(first["loc"], given, keep_last=first["type"] == "missing"))
+    key = _plain(".".join(_path(first["loc"], given, keep_last=first["type"] == "missing")))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == UNKNOWN_KEY:
-        text = f"{key}.{message}" if key else message
+        context = first["ctx"]
+        unknown = ".".join(filter(None, (key, _plain(str(context["key"])))))
+        value = _plain(str(context["value"]))
+        text = f"{unknown} = {value}: unknown key, must be one of {context['allowed']}"
     elif first["type"] == "missing":
         text = f"{key}: missing"
     elif not key:
         text = message
     else:
-        text = f"{key} = {first['input']!r}: {message}"
+        text = f"{key} = {_plain(repr(first['input']))}: {message}"
     others = len(problems) - 1
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 
