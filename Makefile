@@ -3,13 +3,14 @@ PYTHON ?= python3
 PORT ?= 5000
 DASHBOARD_PORT ?= 8080
 MUTANTS ?=
+SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper test mutate lint bench lock ui dashboard clean
+.PHONY: help repro paper test mutate fuzz lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +32,9 @@ test: $(VENV)/.ready ## all tests
 mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; MUTANTS='spurious.damage.*' for some)
 	$(BIN)/mutmut run --max-children 1 $(MUTANTS)
 	$(BIN)/python scripts/mutants.py
+
+fuzz: $(VENV)/.ready ## broken and hostile inputs by the thousand, after `make repro` (SEED=0)
+	$(BIN)/python scripts/fuzz.py --seed $(SEED)
 
 lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff check .
