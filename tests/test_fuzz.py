@@ -92,24 +92,21 @@ def folder(tmp_path):
 
 # A class of one's own is trusted, and imported: so params.yaml can plant what it does.
 PLANTED = {
-    "write": "open('EVIL', 'w').close()",
-    "process": "import subprocess; subprocess.run(['true'])",
+    "to write": "open('EVIL', 'w').close()",
+    "subprocess.Popen": "import subprocess; subprocess.run(['true'])",
     "read the secret": f"open('../{SECRET}').read()",
-    "more than 2 s": "import time; time.sleep(60)",
-    "more than 300 MB": "held = b'x' * (2 * 10**9); import time; time.sleep(60)",
-    "died": "import os; os._exit(3)",
+    "more than 1 s": "import time; time.sleep(60)",
 }
 
 
-@pytest.mark.parametrize("deed", PLANTED)
-def test_what_reading_does_beside_reading_is_noticed(folder, deed):
-    (folder / "planted.py").write_text(PLANTED[deed])
-    text = TEXT.replace("kind: stripes", "kind: planted.Class").encode()
-    first = Case("sound", 0, "params", {"params.yaml": TEXT.encode()}, ())
-    one = case(files={"params.yaml": text}, named=("attacks",))
-    with Worker(folder, seconds=2, megabytes=300, first=first) as worker:
-        result = judged(one, worker.read(one))
-        assert result.verdict == FAILED
-        assert deed in result.why or (deed == "process" and "subprocess.Popen" in result.why)
-        sound = judged(case(must_refuse=False), worker.read(first))
-    assert sound.verdict == ACCEPTED  # in a new process, if that one was killed
+def test_what_reading_does_beside_reading_is_noticed(folder):
+    sound = Case("sound", 0, "params", {"params.yaml": TEXT.encode()}, (), must_refuse=False)
+    with Worker(folder, seconds=1, megabytes=300, first=sound) as worker:
+        for number, (deed, code) in enumerate(PLANTED.items()):
+            (folder / f"planted_{number}.py").write_text(code)
+            text = TEXT.replace("kind: stripes", f"kind: planted_{number}.Class").encode()
+            one = case(files={"params.yaml": text}, named=("attacks",))
+            result = judged(one, worker.read(one))
+            assert result.verdict == FAILED
+            assert deed in result.why
+        assert judged(sound, worker.read(sound)).verdict == ACCEPTED  # in a new process

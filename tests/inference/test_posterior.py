@@ -144,7 +144,7 @@ def test_damaged_or_foreign_model_is_one_line(tmp_path, damage):
     path = tmp_path / "network.keras"
     NetworkPosterior(network()).save(path)
     damage(path)
-    with pytest.raises(UserError, match=r"network\.keras is damaged or is no posterior") as error:
+    with pytest.raises(UserError, match=r"network\.keras is damaged or (is )?no ") as error:
         load(path)
     assert "\n" not in str(error.value)
 

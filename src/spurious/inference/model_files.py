@@ -12,6 +12,9 @@ import keras
 
 from spurious.errors import UserError
 
+MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+LARGEST_CONFIG = 2**23  # bytes of a model's configuration; those of the presets have 20 kB
+
 
 def read_model(path: Path | str) -> keras.Model:
     """A Keras model, read in safe mode.
@@ -22,8 +25,7 @@ def read_model(path: Path | str) -> keras.Model:
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing")
-    if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is damaged or no file of Keras 3: model.save('name.keras')")
+    check_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
             layers = list(_layers(json.loads(archive.read("config.json"))))
@@ -38,6 +40,36 @@ def read_model(path: Path | str) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the damage provokes
         raise UserError(_unreadable(path, error)) from error
+
+
+def check_archive(path: Path | str) -> None:
+    """Refuse, before Keras opens it, what is no archive of a network and nothing else.
+
+    Keras reads `.h5` files in no safe mode, and unpacks all of an archive that holds more than
+    these members.
+
+    Raises:
+        UserError: that, or the configuration is larger than any network's.
+    """
+    if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is damaged or no file of Keras 3: model.save('name.keras')")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = archive.infolist()
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UserError(f"{path} is damaged: {reason(error)}") from error
+    names = [member.filename for member in found]
+    if more := sorted({name for name in names if name not in MEMBERS or names.count(name) > 1}):
+        raise UserError(
+            f"{path} holds {more[0]!r}: must hold each of {', '.join(sorted(MEMBERS))} once, and "
+            "nothing else"
+        )
+    for member in found:
+        if member.filename != "model.weights.h5" and member.file_size > LARGEST_CONFIG:
+            raise UserError(
+                f"{path}: its {member.filename} has {member.file_size} bytes, at most "
+                f"{LARGEST_CONFIG} are allowed"
+            )
 
 
 def _layers(config: Any) -> Any:
@@ -66,4 +98,5 @@ def _unreadable(path: Path | str, error: Exception) -> str:
 def reason(error: Exception) -> str:
     """The first words of an exception, without what Keras wraps around them."""
     text = str(error).split("Exception encountered:")[-1]
-    return " ".join(text.split())[:200]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", " ".join(text.split()))  # Keras sets words in bold
+    return "".join(letter for letter in plain if letter.isprintable())[:200]

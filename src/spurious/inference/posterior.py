@@ -22,6 +22,7 @@ from spurious.files import replacing
 from spurious.inference import likelihood  # noqa: F401, registers its layers for loading
 from spurious.inference.distributions import concatenate, pooled
 from spurious.inference.heads import HEAD, Head
+from spurious.inference.model_files import check_archive, reason
 from spurious.inference.presets import STANDARDISE
 from spurious.inference.recalibration import fit_temperature
 from spurious.maps import Standardiser
@@ -193,11 +194,11 @@ def load(path: Path) -> NetworkPosterior:
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing: make it with `spurious train`")
+    check_archive(path)
     try:
         return NetworkPosterior(keras.saving.load_model(path, compile=False, safe_mode=True))
     except Exception as error:  # Keras raises whatever the damage provokes
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is damaged or is no posterior: {reason}") from error
+        raise UserError(f"{path} is damaged or is no posterior: {reason(error)}") from error
 
 
 def predict(posterior: Posterior, maps: np.ndarray, batch_size: int = 128) -> Any:
