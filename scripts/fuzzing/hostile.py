@@ -192,7 +192,28 @@ def _objects(model: bytes, root: Path) -> dict[str, bytes]:
         for one in config["config"]["layers"]:
             one["inbound_nodes"] = one["inbound_nodes"] * 10_000
 
+    def dead(function: dict[str, Any], *arguments: Any) -> bytes:
+        """A node that leads nowhere, and whose operation calls a function when it is built."""
+
+        def change(config: Any) -> None:
+            node = {"args": [0, [{"registered_name": None, **function}], *arguments], "kwargs": {}}
+            switch = {**_object("keras.src.ops.core", "Switch", {"name": "dead"}, "Switch")}
+            config["config"]["layers"].append({**switch, "name": "dead", "inbound_nodes": [node]})
+
+        return _configured(model, change)
+
+    def called(module: str, name: str) -> dict[str, Any]:
+        return {"class_name": "function", "module": module, "config": name}
+
+    secret = f"file://{root / SECRET}"
     return {
+        "a dead node, dtype policy": dead(
+            called("keras.config", "set_dtype_policy"), "mixed_float16"
+        ),
+        "a dead node, get_file": dead(called("keras.utils", "get_file"), "EVIL", secret),
+        "a dead node, data set": dead(called("keras.datasets.mnist", "load_data"), "EVIL.npz"),
+        "a dead node, load_model": dead(called("keras.saving", "load_model"), secret),
+        "a dead node, os.system": dead(system, touch),
         "activation of byte code": _set(model, "activation", _code()),
         "activation os.system": _set(model, "activation", system),
         "activation eval": _set(model, "activation", {**system, "module": "builtins",

@@ -152,7 +152,11 @@ def _unlike(found: Any) -> str:
 
 
 def _secret_in(model: Any) -> str:
-    """Whether a model holds what stands in the secret file."""
+    """Whether a model holds what stands in the secret file, or has changed Keras itself."""
+    import keras
+
+    if keras.config.dtype_policy().name != "float32":
+        return "a setting of Keras was changed"
     held = [weight.numpy().tobytes() for weight in model.weights]
     held.append(str([layer.get_config() for layer in model.layers]).encode())
     held += [str(layer.get_vocabulary()).encode() for layer in _with_words(model)]

@@ -486,3 +486,36 @@ def test_a_file_that_keras_would_read_in_no_safe_mode_is_refused(tmp_path, read)
 
 def test_the_bold_words_of_keras_do_not_reach_the_terminal():
     assert reason(ValueError("\x1b[1mThe size\x1b[0m\nis\x07 wrong")) == "The size is wrong"
+
+
+@pytest.mark.parametrize("read", [read_model, load])
+@pytest.mark.parametrize(
+    "function",
+    [
+        {"module": "keras.config", "class_name": "function", "config": "set_dtype_policy"},
+        {"module": "keras.config", "class_name": "set_dtype_policy", "config": {}},
+        {"module": "keras", "class_name": "function", "config": "config.set_dtype_policy"},
+        {"module": "keras.src.dtype_policies.dtype_policy", "class_name": "set_dtype_policy"},
+    ],
+)
+def test_a_dead_node_that_calls_a_function_of_keras_is_refused(tmp_path, read, function):
+    """Keras 3.15.1 calls it while it reads the file, in safe mode."""
+    path = tmp_path / "x.keras"
+    x = keras.Input((8, 8))
+    keras.Model(x, dense(2, keras.layers.Flatten()(x))).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    switch = {"module": "keras.src.ops.core", "class_name": "Switch", "registered_name": "Switch"}
+    node = {"args": [0, [{"registered_name": None, **function}], "mixed_float16"], "kwargs": {}}
+    dead = {**switch, "config": {"name": "dead"}, "name": "dead", "inbound_nodes": [node]}
+    config["config"]["layers"].append(dead)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+    try:
+        with pytest.raises(UserError, match=r"would call .keras.*set_dtype_policy., which is no"):
+            read(path)
+        assert keras.config.dtype_policy().name == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")

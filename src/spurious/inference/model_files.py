@@ -13,6 +13,8 @@ import keras
 from spurious.errors import UserError
 
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+# Of Keras, what a layer may name as a function: the others act, on files, settings or the network.
+FUNCTIONS = ("keras.activations", "keras.src.activations", "keras.ops", "keras.src.ops")
 LARGEST_CONFIG = 2**23  # bytes of a model's configuration; those of the presets have 20 kB
 
 
@@ -70,6 +72,31 @@ def check_archive(path: Path | str) -> None:
                 f"{path}: its {member.filename} has {member.file_size} bytes, at most "
                 f"{LARGEST_CONFIG} are allowed"
             )
+    _check_functions(path)
+
+
+def _check_functions(path: Path | str) -> None:
+    """Refuse a configuration that names functions of Keras which are no mathematics.
+
+    In safe mode, Keras 3.15 still calls whatever function of its own is an operand of a node.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            todo = [json.loads(archive.read("config.json"))]
+    except RecursionError as error:
+        raise UserError(f"{path} is damaged: its config.json is nested too deeply") from error
+    except Exception as error:  # whatever damage provokes in the archive
+        raise UserError(f"{path} is damaged: {reason(error)}") from error
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            name, module = str(one.get("class_name")), str(one.get("module"))
+            acts = name[0:1].islower() and module.split(".")[0] == "keras"
+            if acts and not module.startswith(FUNCTIONS):
+                called = f"{module}.{one.get('config') if name == 'function' else name}"[:100]
+                raise UserError(f"{path} would call {called!r}, which is no function of a layer")
+        if isinstance(one, dict | list):
+            todo += one.values() if isinstance(one, dict) else one
 
 
 def _layers(config: Any) -> Any:
