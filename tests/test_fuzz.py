@@ -95,7 +95,7 @@ PLANTED = {
     "to write": "open('EVIL', 'w').close()",
     "subprocess.Popen": "import subprocess; subprocess.run(['true'])",
     "read the secret": f"open('../{SECRET}').read()",
-    "more than 1 s": "import time; time.sleep(60)",
+    "more than 1 s": "while True: pass",
 }
 
 

@@ -274,3 +274,9 @@ def test_what_cannot_be_printed_is_written_out(tmp_path, raw, key):
     with pytest.raises(UserError, match="unknown key") as caught:
         load_changed(tmp_path, raw, {key: 1})
     assert str(caught.value).isprintable()
+    with pytest.raises(UserError, match="unknown key") as caught:
+        load_changed(tmp_path, raw, {"profiles": {"pilot": {key: 1}}})
+    assert str(caught.value).isprintable()
+    with pytest.raises(UserError, match="design = ") as caught:
+        load_changed(tmp_path, raw, {"design": {"kind": key}})
+    assert str(caught.value).isprintable()

@@ -22,6 +22,7 @@ import psutil
 from fuzzing.outcomes import Case, Seen
 
 IMPORTING = 300  # seconds for the first case
+WAITING = 10
 TICK = 0.02  # seconds between two looks at a process
 SECRET = "secret.txt"  # beside the folder of the project; hostile files point at it
 SECRET_H5 = "secret.h5"  # the same, as HDF5
@@ -44,7 +45,7 @@ class Worker:
 
     Args:
         folder: where it runs; the files of a case are written below it, and put back after it.
-        seconds: that a case may take.
+        seconds: that a case may take, of a processor; `WAITING` times as many on the clock.
         megabytes: that the process may take in a case, above what it had before.
         strict: whether reading may do nothing else: write no file, start no process.
         first: a sound case that the process reads first, to import what it needs.
@@ -84,12 +85,14 @@ class Worker:
 
     def _watched(self, link: Connection, seconds: float, megabytes: float) -> Seen:
         process = psutil.Process(self._process.pid)
-        begun, before = time.monotonic(), process.memory_info().rss
+        begun, worked, before = time.monotonic(), _worked(process), process.memory_info().rss
         while not link.poll(TICK):
+            late = time.monotonic() - begun > seconds * WAITING
             with suppress(psutil.Error):
                 if (process.memory_info().rss - before) / 2**20 > megabytes:
                     return self._killed(f"it took more than {megabytes:.0f} MB")
-            if time.monotonic() - begun > seconds:
+                late |= _worked(process) - worked > seconds
+            if late:
                 return self._killed(f"it took more than {seconds:.0f} s")
         try:
             seen: Seen = link.recv()
@@ -120,6 +123,12 @@ class Worker:
             self._process.kill()
             self._process.join()
         self._link = None
+
+
+def _worked(process: psutil.Process) -> float:
+    """Seconds of a processor that a process has taken: others may use the machine too."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager

@@ -50,7 +50,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is missing: run in the project's folder or name it with --params"
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that is none
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        reason = _printable(" ".join(str(error).split()))
+        raise UserError(f"{path} is not valid YAML: {reason}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping of sections, not {type(raw).__name__}")
     return raw
@@ -145,7 +146,7 @@ def _shortened(key: str) -> str:
 
 def _plain(text: str) -> str:
     """A text from the file as it may stand in a line: what cannot be printed is written out."""
-    shown = text if text.isprintable() else repr(text)[1:-1]
+    shown = _printable(text)
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
@@ -160,6 +161,10 @@ def _first_deep_line(text: str) -> int:
     return 1
 
 
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) -> dict[str, Any]:
     """Shared sections with one scale's overrides laid over them, key by key."""
     if not isinstance(overrides, dict):
@@ -167,9 +172,8 @@ def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) ->
     for key in overrides:
         if key not in PROFILE_SECTIONS:
             allowed = ", ".join(PROFILE_SECTIONS)
-            raise UserError(
-                f"{path}: profiles.{scale}.{key}: unknown key, must be one of {allowed}"
-            )
+            where = f"{path}: profiles.{scale}.{_plain(str(key))}"
+            raise UserError(f"{where}: unknown key, must be one of {allowed}")
     if "scale" in shared:
         raise UserError(f"{path}: scale: unknown key; a scale is named by its key in profiles")
     return {**_merge(shared, overrides), "scale": scale}
@@ -214,6 +218,7 @@ def one_line(error: ValidationError, given: Any) -> str:
     else:
         text = f"{key} = {_plain(repr(first['input']))}: {message}"
     others = len(problems) - 1
+    text = _printable(text)
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 
 
