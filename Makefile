@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper test mutate kill-test lint bench lock ui dashboard clean
+.PHONY: help repro paper test mutate kill-test fuzz lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,9 @@ mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; MU
 
 kill-test: $(VENV)/.ready ## kill a reduced pipeline 20 times, compare with one left alone (half an hour; DEATHS=20 SEED=1)
 	$(BIN)/python scripts/kill_test.py --deaths $(DEATHS) --seed $(SEED)
+
+fuzz: $(VENV)/.ready ## broken and hostile inputs by the thousand, after `make repro` (SEED=1)
+	$(BIN)/python scripts/fuzz.py --seed $(SEED)
 
 lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff check .

@@ -54,9 +54,10 @@ def test_nan_is_refused_in_json(tmp_path):
 def test_unreadable_json_is_named(tmp_path):
     with pytest.raises(UserError, match=r"x\.json is missing"):
         read_json(tmp_path / "x.json")
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.json is not valid JSON"):
-        read_json(tmp_path / "x.json")
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(UserError, match=r"x\.json is not valid JSON"):
+            read_json(tmp_path / "x.json")
 
 
 def test_md5_is_of_the_bytes(tmp_path):

@@ -233,3 +233,50 @@ def test_aliases_that_hold_nothing_of_themselves_stay_allowed(tmp_path):
     (tmp_path / "params.yaml").write_text(text)
     entries = load(tmp_path / "params.yaml").entries
     assert entries["x"] == entries["y"] and entries["x"].rms.match == entries["bim"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("seed: 20221121", "seed: 1\nseed: 20221121", "seed"),
+        ("  kind: grid", "  kind: grid\n  kind: sobol", "design.kind"),
+        (
+            "      kind: stripes",
+            "      kind: beam\n      kind: stripes",
+            "attacks.systematics.stripes.kind",
+        ),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_not_overwritten(tmp_path, old, new, key):
+    text = PARAMS.read_text()
+    assert old in text
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=rf"^{file}: {key}: stands twice$"):
+        load(file)
+
+
+def test_a_key_laid_over_an_alias_does_not_stand_twice(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(PARAMS.read_text())  # strongest_l2 overrides epsilon of strongest_linf
+    assert load(file).attacks["strongest"]["strongest_l2"].norm == "l2"
+
+
+@pytest.mark.parametrize("changes", [{"seed": "x" * 100_000}, {"x" * 100_000: 1}])
+def test_a_long_value_does_not_make_a_long_message(tmp_path, raw, changes):
+    with pytest.raises(UserError) as caught:
+        load_changed(tmp_path, raw, changes)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\x1b[31m", "a\u202eb", "a\u200b"])
+def test_what_cannot_be_printed_is_written_out(tmp_path, raw, key):
+    with pytest.raises(UserError, match="unknown key") as caught:
+        load_changed(tmp_path, raw, {key: 1})
+    assert str(caught.value).isprintable()
+    with pytest.raises(UserError, match="unknown key") as caught:
+        load_changed(tmp_path, raw, {"profiles": {"pilot": {key: 1}}})
+    assert str(caught.value).isprintable()
+    with pytest.raises(UserError, match="design = ") as caught:
+        load_changed(tmp_path, raw, {"design": {"kind": key}})
+    assert str(caught.value).isprintable()

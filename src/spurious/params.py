@@ -9,12 +9,13 @@ import yaml
 from pydantic import ValidationError
 
 from spurious.config import UNKNOWN_KEY, Config, Run
-from spurious.config.names import LONGEST, RULE, is_name, shown
+from spurious.config.names import RULE, is_name, shown
 from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search")
 MAX_DEPTH = 32  # levels of mappings and lists; the shipped file has seven
+LONGEST = 200  # characters of a key or value in a message
 MAX_VALUES = 100_000  # with every alias written out; the shipped file has less than a thousand
 
 
@@ -47,23 +48,30 @@ def load(path: Path, scale: str | None = None) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = _constructed(Path(path).read_text(encoding="utf-8"), path)
+        raw = constructed(Path(path).read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run in the project's folder or name it with --params"
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that is none
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        reason = _printable(" ".join(str(error).split()))
+        raise UserError(f"{path} is not valid YAML: {reason}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping of sections, not {type(raw).__name__}")
     return raw
 
 
-def _constructed(text: str, path: Path) -> Any:
+def constructed(text: str, path: Path) -> Any:
     """What YAML says, as `yaml.safe_load`, if it is a tree of reasonable depth and size.
 
     Aliases can make a value part of itself, or a short file a huge tree: both are refused before
-    anything walks through the values.
+    anything walks through the values. So is a key that stands twice, of which YAML would silently
+    drop the first value.
+
+    Raises:
+        UserError: one line that names the key.
+        yaml.YAMLError: it is no YAML.
+        ValueError: a number or a date is none.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -103,6 +111,9 @@ def _check_tree(root: yaml.Node, path: Path) -> None:
         if count > MAX_VALUES:
             raise UserError(f"{where}: more than {MAX_VALUES} values with every alias written out")
         if isinstance(node, yaml.CollectionNode):
+            if twice := _twice(node):
+                whole = f"{key}.{twice}".lstrip(".")
+                raise UserError(f"{path}: {_shortened(whole)}: stands twice")
             above[id(node)] = key
             todo.append((node, key, True))
             todo += [
@@ -121,9 +132,26 @@ def _children(node: yaml.CollectionNode) -> list[tuple[str, yaml.Node]]:
     return found
 
 
+def _twice(node: yaml.CollectionNode) -> str | None:
+    """The first key that stands twice in a mapping; a key that `<<` brings in counts once."""
+    seen: set[tuple[str, str]] = set()
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                return str(key.value)
+            seen.add((key.tag, key.value))
+    return None
+
+
 def _shortened(key: str) -> str:
-    names = [name if len(name) <= LONGEST else f"{name[:LONGEST]}..." for name in key.split(".")]
-    return ".".join(names) if len(names) <= 8 else ".".join(names[:8]) + " ..."
+    names = key.split(".")
+    return _plain(key if len(names) <= 8 else ".".join(names[:8]) + " ...")
+
+
+def _plain(text: str) -> str:
+    """A text from the file as it may stand in a line: what cannot be printed is written out."""
+    shown = _printable(text)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
 def _first_deep_line(text: str) -> int:
@@ -137,6 +165,10 @@ def _first_deep_line(text: str) -> int:
     return 1
 
 
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) -> dict[str, Any]:
     """Shared sections with one scale's overrides laid over them, key by key."""
     if not isinstance(overrides, dict):
@@ -144,9 +176,8 @@ def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) ->
     for key in overrides:
         if key not in PROFILE_SECTIONS:
             allowed = ", ".join(PROFILE_SECTIONS)
-            raise UserError(
-                f"{path}: profiles.{scale}.{key}: unknown key, must be one of {allowed}"
-            )
+            where = f"{path}: profiles.{scale}.{_plain(str(key))}"
+            raise UserError(f"{where}: unknown key, must be one of {allowed}")
     if "scale" in shared:
         raise UserError(f"{path}: scale: unknown key; a scale is named by its key in profiles")
     return {**_merge(shared, overrides), "scale": scale}
@@ -193,6 +224,7 @@ def one_line(error: ValidationError, given: Any) -> str:
     else:
         text = f"{key} = {shown(first['input'])}: {message}"
     others = len(problems) - 1
+    text = _printable(text)
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 
 

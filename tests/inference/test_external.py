@@ -14,6 +14,8 @@ from spurious.damage import measure
 from spurious.errors import UserError
 from spurious.inference.distributions import kl, parameters
 from spurious.inference.heads import HEAD, MixtureHead
+from spurious.inference.model_files import read_model, reason
+from spurious.inference.posterior import load
 from spurious.inference.presets import compact
 from spurious.inference.scaling import Scaling
 from spurious.maps import Standardiser
@@ -454,3 +456,67 @@ def test_a_function_that_returns_something_else_is_one_line(function, message):
 def test_a_function_needs_names_and_units(names, units, message):
     with pytest.raises(UserError, match=message):
         spurious.Posterior.from_callable(gaussian, names=names, standardiser=units)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"assets/words.txt": b"x"}, "holds 'assets/words.txt': must hold config.json"),
+        ({"../../evil": b"x"}, r"holds '../../evil'"),
+        ({"config.json": b" " * (2**23 + 1)}, "config.json has 8388609 bytes, at most"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_model, load])
+def test_an_archive_of_more_than_a_network_is_refused_unopened(tmp_path, read, members, message):
+    path = tmp_path / "x.keras"
+    sound = dict.fromkeys(("config.json", "metadata.json", "model.weights.h5"), b"{}")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**sound, **members}.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_model, load])
+def test_a_file_that_keras_would_read_in_no_safe_mode_is_refused(tmp_path, read):
+    path = tmp_path / "x.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(UserError, match="no file of Keras 3"):
+        read(path)
+
+
+def test_the_bold_words_of_keras_do_not_reach_the_terminal():
+    assert reason(ValueError("\x1b[1mThe size\x1b[0m\nis\x07 wrong")) == "The size is wrong"
+
+
+@pytest.mark.parametrize("read", [read_model, load])
+@pytest.mark.parametrize(
+    "function",
+    [
+        {"module": "keras.config", "class_name": "function", "config": "set_dtype_policy"},
+        {"module": "keras.config", "class_name": "set_dtype_policy", "config": {}},
+        {"module": "keras", "class_name": "function", "config": "config.set_dtype_policy"},
+        {"module": "keras.src.dtype_policies.dtype_policy", "class_name": "set_dtype_policy"},
+    ],
+)
+def test_a_dead_node_that_calls_a_function_of_keras_is_refused(tmp_path, read, function):
+    """Keras 3.15.1 calls it while it reads the file, in safe mode."""
+    path = tmp_path / "x.keras"
+    x = keras.Input((8, 8))
+    keras.Model(x, dense(2, keras.layers.Flatten()(x))).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    switch = {"module": "keras.src.ops.core", "class_name": "Switch", "registered_name": "Switch"}
+    node = {"args": [0, [{"registered_name": None, **function}], "mixed_float16"], "kwargs": {}}
+    dead = {**switch, "config": {"name": "dead"}, "name": "dead", "inbound_nodes": [node]}
+    config["config"]["layers"].append(dead)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+    try:
+        with pytest.raises(UserError, match=r"would call .keras.*set_dtype_policy., which is no"):
+            read(path)
+        assert keras.config.dtype_policy().name == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")

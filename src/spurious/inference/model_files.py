@@ -19,8 +19,11 @@ import numpy as np
 
 from spurious.errors import UserError
 
-CONFIG, METADATA, IDENTITY = "config.json", "metadata.json", "spurious.json"
-TEXT = 16 * 2**20  # bytes of a JSON member at most; the largest network here has 60 kB
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+IDENTITY = "spurious.json"
+# Of Keras, what a layer may name as a function: the others act, on files, settings or the network.
+FUNCTIONS = ("keras.activations", "keras.src.activations", "keras.ops", "keras.src.ops")
+TEXT = 2**23  # bytes of a JSON member at most; the largest network here has 60 kB
 RATIO = 100  # to which a member may be packed; Keras packs none
 DAMAGE = (
     KeyError, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, MemoryError,
@@ -38,9 +41,11 @@ def read_model(path: Path | str) -> keras.Model:
     with _opened(path) as archive:
         try:
             _check_members(archive)
-            layers = list(_layers(json.loads(_text(archive, CONFIG))))
+            config = json.loads(_text(archive, CONFIG))
+            layers = list(_layers(config))
         except DAMAGE as error:
             raise UserError(f"{path} is damaged: {reason(error)}") from error
+    _check_functions(path, config)
     if lambdas := [name for kind, name in layers if kind == "Lambda"]:
         raise UserError(
             f"{path} has the Lambda layer {lambdas[0]!r}, which would run code stored in the file: "
@@ -97,11 +102,22 @@ def _opened(path: Path | str) -> zipfile.ZipFile:
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
-    """A ValueError if a member is missing, changed on the disk, or far larger than its file."""
-    for wanted in (CONFIG, METADATA, "model.weights"):
-        if not any(name.startswith(wanted) for name in archive.namelist()):
-            raise ValueError(f"it has no {wanted}")
+    """A ValueError for what is no archive of a network and nothing else, before Keras unpacks it.
+
+    Also if a member was changed on the disk, or is far larger than its file.
+    """
+    names = archive.namelist()
+    if missing := [name for name in (CONFIG, METADATA, WEIGHTS) if name not in names]:
+        raise ValueError(f"it has no {missing[0]}")
+    known = (CONFIG, METADATA, WEIGHTS, IDENTITY)
+    if more := sorted(name for name in names if name not in known or names.count(name) > 1):
+        allowed = ", ".join(known)
+        raise ValueError(f"it holds {more[0]!r}: must hold {allowed}, each once, nothing else")
     for member in archive.infolist():
+        if member.filename != WEIGHTS and member.file_size > TEXT:
+            raise ValueError(
+                f"{member.filename} has {member.file_size} bytes, at most {TEXT} are allowed"
+            )
         if member.file_size > TEXT + RATIO * member.compress_size:
             raise ValueError(
                 f"{member.filename} is packed, {member.file_size} bytes in {member.compress_size}"
@@ -129,6 +145,24 @@ def _check_weights(path: Path | str, model: keras.Model) -> None:
                 f"{path} has {bad.size} of {values.size} weights like {bad.flat[0]} in "
                 f"{weight.path}: must be finite"
             )
+
+
+def _check_functions(path: Path | str, config: Any) -> None:
+    """Refuse a configuration that names functions of Keras which are no mathematics.
+
+    In safe mode, Keras 3.15 still calls whatever function of its own is an operand of a node.
+    """
+    todo = [config]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            name, module = str(one.get("class_name")), str(one.get("module"))
+            acts = name[0:1].islower() and module.split(".")[0] == "keras"
+            if acts and not module.startswith(FUNCTIONS):
+                called = f"{module}.{one.get('config') if name == 'function' else name}"[:100]
+                raise UserError(f"{path} would call {called!r}, which is no function of a layer")
+        if isinstance(one, dict | list):
+            todo += one.values() if isinstance(one, dict) else one
 
 
 def _layers(config: Any) -> Any:
@@ -159,4 +193,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = str(error).split("Exception encountered:")[-1]
-    return " ".join(text.split())[:200] or type(error).__name__
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", " ".join(text.split()))  # Keras sets words in bold
+    plain = "".join(letter for letter in plain if letter.isprintable())
+    return plain[:200] or type(error).__name__

@@ -12,7 +12,7 @@ from spurious.config.quantities import Section
 from spurious.errors import UserError
 from spurious.inference.scaling import Inputs, Scaling
 from spurious.maps import Standardiser
-from spurious.params import one_line
+from spurious.params import constructed, one_line
 
 
 class Units(Section):
@@ -57,8 +57,8 @@ def read_scaling(path: Path) -> Scaling:
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return constructed(Path(path).read_text(encoding="utf-8"), path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"{path} is missing: see docs/own_model.md for what it says") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number that is none
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error

@@ -1,0 +1,1 @@
+"""Broken and hostile inputs, and what the package makes of them: `make fuzz`."""
