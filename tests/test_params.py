@@ -233,3 +233,15 @@ def test_aliases_that_hold_nothing_of_themselves_stay_allowed(tmp_path):
     (tmp_path / "params.yaml").write_text(text)
     entries = load(tmp_path / "params.yaml").entries
     assert entries["x"] == entries["y"] and entries["x"].rms.match == entries["bim"]
+
+
+@pytest.mark.parametrize("key", ["se\ned", "\x1b[2Jseed", "seed\u2028", "s" * 5000, "seed\r"])
+@pytest.mark.parametrize("section", ["run", "training", "attacks.paper.bim", "profiles.pilot"])
+def test_a_key_of_any_signs_is_told_in_one_short_line(tmp_path, raw, key, section):
+    with pytest.raises(UserError, match="unknown key") as caught:
+        load_changed(tmp_path, raw, {f"{section}.{key}": "x" * 5000})
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+def test_a_message_is_one_line_whatever_it_repeats():
+    assert str(UserError("a\nb\x1b[31m\u202e Ω_m\ud800")) == r"a\nb\x1b[31m\u202e Ω_m\ud800"

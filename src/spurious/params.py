@@ -145,7 +145,8 @@ def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) ->
         if key not in PROFILE_SECTIONS:
             allowed = ", ".join(PROFILE_SECTIONS)
             raise UserError(
-                f"{path}: profiles.{scale}.{key}: unknown key, must be one of {allowed}"
+                f"{path}: {_shortened(f'profiles.{scale}.{key}')}: unknown key, must be one of "
+                f"{allowed}"
             )
     if "scale" in shared:
         raise UserError(f"{path}: scale: unknown key; a scale is named by its key in profiles")
