@@ -280,3 +280,15 @@ def test_what_cannot_be_printed_is_written_out(tmp_path, raw, key):
     with pytest.raises(UserError, match="design = ") as caught:
         load_changed(tmp_path, raw, {"design": {"kind": key}})
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", ["se\ned", "\x1b[2Jseed", "seed\u2028", "s" * 5000, "seed\r"])
+@pytest.mark.parametrize("section", ["run", "training", "attacks.paper.bim", "profiles.pilot"])
+def test_a_key_of_any_signs_is_told_in_one_short_line(tmp_path, raw, key, section):
+    with pytest.raises(UserError, match="unknown key") as caught:
+        load_changed(tmp_path, raw, {f"{section}.{key}": "x" * 5000})
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+def test_a_message_is_one_line_whatever_it_repeats():
+    assert str(UserError("a\nb\x1b[31m\u202e Ω_m\ud800")) == r"a\nb\x1b[31m\u202e Ω_m\ud800"

@@ -273,7 +273,7 @@ def damaged(how):
         "no database": b"not a database" * 100,
         "only a header": b"SQLite format 3\x00" + b"\x01" * 4000,
         "cut off": content[: len(content) // 2],
-        "spoilt inside": content[:8192] + b"\xff" * 40_000 + content[48_192:],
+        "spoilt inside": content[:-40_960] + b"\xff" * 40_960,
     }
     if how in changed:
         database.write_bytes(changed[how])
