@@ -1,5 +1,6 @@
 """Posteriors of networks and ensembles, in memory and on disk."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -236,6 +237,19 @@ def test_damaged_or_foreign_model_is_one_line(tmp_path, damage, says):
         load(path)
     assert str(path) in str(error.value) and says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_equal_models_are_equal_files(tmp_path):
+    """Keras stores the addresses in memory of what layers share, such as their random draws."""
+    NetworkPosterior(network()).save(tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        shared = re.findall(r'"shared_object_id": (\d+)', archive.read("config.json").decode())
+    assert set(shared) == {"1"} and len(shared) > 1
+    found = load(tmp_path / "a.keras")
+    found.save(tmp_path / "b.keras")
+    assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
+    maps = counts(3)
+    np.testing.assert_array_equal(found(maps).mean(), load(tmp_path / "b.keras")(maps).mean())
 
 
 def test_a_file_says_what_it_is_and_keeps_it(tmp_path):

@@ -21,6 +21,7 @@ from spurious.errors import UserError
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 IDENTITY = "spurious.json"
+SHARED = "shared_object_id"  # key of Keras's configurations
 # Of Keras, what a layer may name as a function: the others act, on files, settings or the network.
 FUNCTIONS = ("keras.activations", "keras.src.activations", "keras.ops", "keras.src.ops")
 TEXT = 2**23  # bytes of a JSON member at most; the largest network here has 60 kB
@@ -75,19 +76,32 @@ def read_identity(path: Path | str) -> dict[str, Any]:
 
 
 def finish(path: Path, identity: Mapping[str, Any]) -> None:
-    """Write an archive of Keras anew: with what the model is, and without any time of day.
+    """Write an archive of Keras anew: with what the model is, and equal for equal models.
 
-    No member has a time, so that the same weights give the same bytes.
+    Keras writes the time of day, and for objects that layers share their addresses in memory.
     """
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in sorted(archive.namelist())}
     metadata = json.loads(members[METADATA])
     members[METADATA] = json.dumps({**metadata, "date_saved": ""}).encode()
+    members[CONFIG] = json.dumps(_renumbered(json.loads(members[CONFIG]), {})).encode()
     if identity:
         members[IDENTITY] = json.dumps(dict(identity), indent=2, sort_keys=True).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _renumbered(config: Any, numbers: dict[int, int]) -> Any:
+    """A configuration whose shared objects are numbered as they come, not by their addresses."""
+    if isinstance(config, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers) + 1)
+            if key == SHARED
+            else _renumbered(value, numbers)
+            for key, value in config.items()
+        }
+    return [_renumbered(one, numbers) for one in config] if isinstance(config, list) else config
 
 
 def _opened(path: Path | str) -> zipfile.ZipFile:
