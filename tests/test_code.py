@@ -317,3 +317,27 @@ def test_dvc_runs_exactly_the_stages_that_an_edit_reaches(clone):
     run_by = {s for s in STAGES if "spurious.damage" in names(Package(), s)} - {"tune"}
     assert {"attack", "search"} <= run_by < set(STAGES)
     assert behind(clone) == run_by
+
+
+def test_lists_are_replaced_together_and_those_of_no_stage_go(tmp_path, monkeypatch):
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "gone.txt").write_text("former")
+    (folder / "train.txt").write_text("former")
+    real = code.Package.listing
+
+    def broken(package, stage):
+        if stage == "report":
+            raise SyntaxError
+        return real(package, stage)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(code.Package, "listing", broken)
+        with pytest.raises(SyntaxError):
+            code.write(folder)
+    assert {path.name: path.read_text() for path in tmp_path.rglob("*.txt")} == {
+        "gone.txt": "former",
+        "train.txt": "former",
+    }
+    code.write(folder)
+    assert {path.stem for path in folder.iterdir()} == set(code.Package().stages)

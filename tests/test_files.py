@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import hashlib
 import math
 import os
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from spurious.errors import UserError
-from spurious.files import md5, read_json, replacing, write_json
+from spurious.files import md5, read_json, replacing, sweep, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -59,3 +60,22 @@ def test_unreadable_json_is_named(tmp_path):
 def test_md5_is_of_the_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b"a\r\nb")
     assert md5(tmp_path / "x") == hashlib.md5(b"a\r\nb").hexdigest()
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as error, replacing(tmp_path / "a.txt") as temporary:
+        temporary.touch()
+        with open("/dev/full", "w") as file:
+            file.write("a")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
+    with pytest.raises(FileNotFoundError, match="other"), replacing(tmp_path / "a.txt"):
+        (tmp_path / "other").read_text()
+
+
+def test_what_dead_processes_were_writing_is_removed(tmp_path):
+    for name in ("a.npz", "deep/.a.123.part.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.npz"]
+    sweep(tmp_path / "missing")

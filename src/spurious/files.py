@@ -28,7 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # an open file does not name itself
+        # An open file does not name itself, and its temporary name says little.
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:
