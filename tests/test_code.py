@@ -364,3 +364,27 @@ def test_a_shell_runs_no_name_of_a_stage_that_is_run_by_itself(hostile, item):
     assert f"Running stage '{item}'" in done.stdout
     assert "error: params.yaml: profiles: " in done.stderr
     assert not list(hostile.rglob("EVIL*"))
+
+
+def test_lists_are_replaced_together_and_those_of_no_stage_go(tmp_path, monkeypatch):
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "gone.txt").write_text("former")
+    (folder / "train.txt").write_text("former")
+    real = code.Package.listing
+
+    def broken(package, stage):
+        if stage == "report":
+            raise SyntaxError
+        return real(package, stage)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(code.Package, "listing", broken)
+        with pytest.raises(SyntaxError):
+            code.write(folder)
+    assert {path.name: path.read_text() for path in tmp_path.rglob("*.txt")} == {
+        "gone.txt": "former",
+        "train.txt": "former",
+    }
+    code.write(folder)
+    assert {path.stem for path in folder.iterdir()} == set(code.Package().stages)

@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import hashlib
 import math
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spurious.errors import UserError
-from spurious.files import inside, md5, read_json, replacing, write_json
+from spurious.files import inside, md5, read_json, replacing, sweep, write_json
 from spurious.stages.layout import Layout
 from spurious.stages.own import Own
 
@@ -144,3 +145,22 @@ def test_the_layout_is_as_before():
     assert str(layout.attacked("paper", "bim", 2)) == "data/pilot/attacks/paper/bim.2.h5"
     assert str(layout.result("search/logistic.png")) == "results/pilot/search/logistic.png"
     assert str(layout.report) == "results/pilot/report.html"
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as error, replacing(tmp_path / "a.txt") as temporary:
+        temporary.touch()
+        with open("/dev/full", "w") as file:
+            file.write("a")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
+    with pytest.raises(FileNotFoundError, match="other"), replacing(tmp_path / "a.txt"):
+        (tmp_path / "other").read_text()
+
+
+def test_what_dead_processes_were_writing_is_removed(tmp_path):
+    for name in ("a.npz", "deep/.a.123.part.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.npz"]
+    sweep(tmp_path / "missing")

@@ -749,17 +749,18 @@ def spurious(*arguments, **options):
 
 
 def test_a_full_disk_leaves_the_former_results_and_says_so_in_one_line(reported):
-    """No file may grow beyond 30 kB: as on a full disk, the table is written and no figure."""
+    """No file may grow beyond 2 MB: figures are written and the report is not."""
     before = tree()
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 
-    process = spurious("assess", preexec_fn=limit, env={**os.environ, "SPURIOUS_TRACKING": "off"})
+    process = spurious("report", preexec_fn=limit, env={**os.environ, "SPURIOUS_TRACKING": "off"})
     _, told = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert told.splitlines()[-1].startswith("error: ")
-    assert told.splitlines()[-1].endswith("cannot be written: file too large")
+    assert told.splitlines()[-1] == (
+        "error: results/pilot/.report.new/report.html cannot be written: file too large"
+    )
     assert "Traceback" not in told
     assert (tree(), left_behind()) == (before, [])
 
@@ -777,7 +778,9 @@ def test_a_file_where_a_folder_belongs_is_one_line(reported, tmp_path):
         results.unlink()
         Path("results/moved").rename(results)
     assert process.returncode == 1
-    assert told.splitlines()[-1] == "error: results/pilot cannot be used: file exists"
+    assert told.splitlines()[-1] == (
+        "error: results/pilot/.audit.new cannot be used: not a directory"
+    )
     assert (tree(), left_behind()) == (before, [])
 
 

@@ -157,8 +157,9 @@ def _begin() -> None:
     """What a process does first: one thread, no signal of its own, an end with its parent."""
     os.environ.update(ENVIRONMENT)
     collect_seldom()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):  # a group's: the parent ends us
-        signal.signal(signal_number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a group's: the parent ends us
+        signal.signal(number, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which outlives a process that dies
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
