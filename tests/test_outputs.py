@@ -169,6 +169,26 @@ def test_ctrl_c_while_renaming_waits_for_the_last(tmp_path, paths, monkeypatch):
     assert tree(tmp_path) == NEW
 
 
+def test_what_an_error_stopped_while_renaming_is_finished_by_the_next_run(
+    tmp_path, paths, monkeypatch
+):
+    real, calls = os.replace, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:  # after the journal and a file: the folder
+            raise OSError
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        with pytest.raises(OSError), replaced_together("a", paths) as out:
+            write(out, paths)
+    with pytest.raises(RuntimeError), replaced_together("a", paths):
+        raise RuntimeError
+    assert tree(tmp_path) == NEW
+
+
 def test_a_lock_that_another_run_took_away_is_not_held(tmp_path, paths, monkeypatch):
     """Between opening the lock and holding it, the run that had it may end and remove it."""
     real = outputs.fcntl.flock
