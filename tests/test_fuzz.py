@@ -24,9 +24,16 @@ def case(**changes):
     return Case("planted", 0, **{**settings, **changes})
 
 
+class Raw(UserError):
+    """An error that keeps what would break a line or steer a terminal."""
+
+    def __init__(self, message):
+        Exception.__init__(self, message)
+
+
 def saying(message):
     def reader(case):
-        raise UserError(message)
+        raise Raw(message)
 
     return reader
 

@@ -154,7 +154,7 @@ def html(results, tmp_path, monkeypatch):
     posterior = SimpleNamespace(standardiser=Standardiser(64.0, 30.0))
     monkeypatch.setattr(reports, "target", lambda config: posterior)
     monkeypatch.setattr(reports.tracking, "provenance", lambda *inputs: {})
-    pictures = dict.fromkeys([*reports.PICTURES, *reports.OF_TARGET], b"")
+    pictures = dict.fromkeys([*reports.DRAWN, *reports.PICTURES, *reports.OF_TARGET], b"")
     return lambda: report.render(reports.context(config, Layout("pilot"), []), pictures)
 
 

@@ -174,7 +174,7 @@ def test_an_attack_gets_its_posterior_seed_and_counts(data, linear_posterior):
         ({"amplitude": None}, "x.amplitude"),
         ({"angle": 3}, "x.angle = 3: unknown key, must be one of kind, amplitude, width"),
         ({"box_size": 3.0}, "x.box_size = 3.0: unknown key"),
-        ({"on": "b"}, "x.on = b: unknown key"),
+        ({"on": "b"}, "x.on = 'b': unknown key"),
         ({"kind": "my_effects.Beam"}, "x.kind = 'my_effects.Beam': module my_effects has no Beam"),
         ({"kind": "my_effect.Beam"}, "there is no module my_effect, neither installed nor in /"),
         ({"kind": "my.effects.Beam"}, "there is no module my.effects, neither"),

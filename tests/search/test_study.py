@@ -208,7 +208,8 @@ def test_intermediate_values_rise_to_the_refined_value(whole):
         values = list(proposal.intermediate_values.values())
         assert values == sorted(values)
         assert refined.user_attrs["excess"] <= 0
-        assert values[-1] == pytest.approx(refined.value, rel=1e-4)
+        # A height may be above its limit by what rounding may move it.
+        assert values[-1] == pytest.approx(refined.value, rel=1e-3)
 
 
 def test_values_of_all_trials_are_on_one_scale(whole):

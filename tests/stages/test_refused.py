@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spurious.errors import UserError
+from spurious.files import write_json
 from spurious.inference.posterior import load
 from spurious.maps import fingerprint, read_maps, write_maps
 from spurious.stages import (
@@ -145,6 +146,10 @@ def copy(folder, stored, tmp_path, monkeypatch):
     for name in ("assess.json", "posteriors.csv", "attacks/paper.json", "attacks/paper/bim.json"):
         layout.result(name).parent.mkdir(parents=True, exist_ok=True)
         layout.result(name).write_text("{}")
+    sizes = {"n_train": 1, "n_validation": 1, "n_test": 1, "temperature": 1.0}
+    for name in (config.run.target, "resnet"):
+        others = [sizes] * (config.trainings(name) - 1)
+        write_json(layout.result(f"posteriors/{name}.json"), {**sizes, "others": others})
     run = config.run.model_copy(
         update={"posteriors": [config.run.target, "resnet"], "ensembles": []}
     )
@@ -183,7 +188,7 @@ STAGES = {
     "audit": audit.run,
     "search": search.run,
     "compare": compare.run,
-    "report": lambda config: report.draw(config, Layout(config.scale), None),
+    "report": lambda config: report.draw(config, Layout(config.scale), None, None),
     "training maps": inputs.training_set,
 }
 
