@@ -134,6 +134,6 @@ def _direction(here: Step) -> np.ndarray:
 
 
 def _gain(before: Step, after: Step) -> float:
-    """Of the value, relative; infinite where another point was not within the fences."""
+    """Of the value, relative to what it was."""
     gain = after.evaluation.value - before.evaluation.value
     return gain / max(abs(before.evaluation.value), 1e-12)
