@@ -55,7 +55,7 @@ def test_nan_is_refused_in_json(tmp_path):
 def test_unreadable_json_is_named(tmp_path):
     with pytest.raises(UserError, match=r"x\.json is missing"):
         read_json(tmp_path / "x.json")
-    for text in ("{", "[" * 100_000):
+    for text in ("{", "[" * 100_000, '{"a": NaN}', "[-Infinity]"):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(UserError, match=r"x\.json is not valid JSON"):
             read_json(tmp_path / "x.json")

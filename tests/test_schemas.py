@@ -136,7 +136,8 @@ def results():
             "group": group,
             "parameters": alpha,
         }
-    found["results/pilot/detection.json"] = {name: JUDGED for name in config.attacked}
+    winners = [f"searched_{name}" for name in found["results/pilot/search.json"]["families"]]
+    found["results/pilot/detection.json"] = dict.fromkeys([*config.attacked, *winners], JUDGED)
     return config, found
 
 
@@ -177,6 +178,21 @@ def test_a_report_is_made_or_the_file_and_key_are_named_whatever_is_damaged(resu
                 raise AssertionError(f"{path}: {key} = {wrong!r}: {error!r}") from error
         Path(path).write_text(json.dumps(found[path]))
     assert len(refused) > 40
+
+
+@pytest.mark.parametrize("name", ["bim", "searched_logistic"])
+def test_an_attack_without_a_judgement_is_named(results, html, name):
+    path = "results/pilot/detection.json"
+    judged = {key: value for key, value in results[1][path].items() if key != name}
+    write_json(Path(path), judged)
+    with pytest.raises(
+        UserError, match=rf"detection\.json: {name}: missing; run `spurious compare`"
+    ):
+        html()
+    few = results[1][bim := "results/pilot/attacks/paper/bim.json"] | {"n_maps": 3}
+    write_json(Path(bim), few)
+    if name == "bim":  # on too few maps to be judged
+        assert "How easily is this network fooled?" in html()
 
 
 @pytest.mark.parametrize("wrong", [{}, [], {"run_id": "x", "bim": {}}, {"bim": []}])

@@ -110,7 +110,7 @@ def _map_changes() -> dict[str, Change]:
         "a map constant": _set("maps", 4, 64.0),
         "a map all zero": _set("maps", 4, 0.0),
         "all maps zero": _set("maps", ..., 0.0),
-        "a map's logarithm": lambda file: _write(file, "maps", np.log(file["maps"][...] + 1e-3)),
+        "a map's logarithm": _logarithm,
         "a label NaN": _set("labels", (2, 1), np.nan),
         "a label inf": _set("labels", (2, 0), np.inf),
         "a label 7": _set("labels", (2, 0), 7.0),
@@ -190,6 +190,10 @@ def _group(name: str) -> Change:
         file.create_group(name)
 
     return change
+
+
+def _logarithm(file: h5py.File) -> None:
+    _write(file, "maps", np.log(file["maps"][...] / 64 + 0.01))  # below 0 where below the mean
 
 
 def _no_rows(file: h5py.File) -> None:

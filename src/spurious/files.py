@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from spurious.errors import UserError
 
@@ -60,15 +60,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a missing or damaged file is a `UserError` that names it."""
+    """Read JSON; a missing or damaged file, or one with NaN, is a `UserError` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except OSError as error:  # such as a folder
         raise UserError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -9,13 +9,13 @@ import yaml
 from pydantic import ValidationError
 
 from spurious.config import UNKNOWN_KEY, Config, Run
-from spurious.config.names import RULE, is_name, shown
+from spurious.config.names import RULE, cut, is_name, shown
 from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search")
 MAX_DEPTH = 32  # levels of mappings and lists; the shipped file has seven
-LONGEST = 200  # characters of a key or value in a message
+LONGEST = 200  # characters of a key in a message
 MAX_VALUES = 100_000  # with every alias written out; the shipped file has less than a thousand
 
 
@@ -145,13 +145,7 @@ def _twice(node: yaml.CollectionNode) -> str | None:
 
 def _shortened(key: str) -> str:
     names = key.split(".")
-    return _plain(key if len(names) <= 8 else ".".join(names[:8]) + " ...")
-
-
-def _plain(text: str) -> str:
-    """A text from the file as it may stand in a line: what cannot be printed is written out."""
-    shown = _printable(text)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
+    return cut(_printable(key if len(names) <= 8 else ".".join(names[:8]) + " ..."), LONGEST)
 
 
 def _first_deep_line(text: str) -> int:
@@ -172,12 +166,14 @@ def _printable(text: str) -> str:
 def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) -> dict[str, Any]:
     """Shared sections with one scale's overrides laid over them, key by key."""
     if not isinstance(overrides, dict):
-        raise UserError(f"{path}: profiles.{scale}: must be a mapping, not {overrides!r}")
+        raise UserError(f"{path}: profiles.{scale}: must be a mapping, not {shown(overrides)}")
     for key in overrides:
         if key not in PROFILE_SECTIONS:
             allowed = ", ".join(PROFILE_SECTIONS)
-            where = f"{path}: profiles.{scale}.{_plain(str(key))}"
+            where = f"{path}: profiles.{scale}.{_shortened(str(key))}"
             raise UserError(f"{where}: unknown key, must be one of {allowed}")
+        if not isinstance(shared.get(key, {}), dict):  # which the overrides would hide
+            raise UserError(f"{path}: {key}: must be a mapping, not {shown(shared[key])}")
     if "scale" in shared:
         raise UserError(f"{path}: scale: unknown key; a scale is named by its key in profiles")
     return {**_merge(shared, overrides), "scale": scale}
@@ -210,11 +206,14 @@ def one_line(error: ValidationError, given: Any) -> str:
     problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
     first = problems[0]
     keys = _path(first["loc"], given, keep_last=first["type"] == "missing")
-    message = first["msg"].removeprefix("Value error, ")
+    message, value = first["msg"].removeprefix("Value error, "), first["input"]
+    if first["type"] == "union_tag_invalid":
+        keys, value = [*keys, "kind"], value["kind"]
+        message = f"must be one of {first['ctx']['expected_tags']}"
     is_key = bool(first["loc"]) and first["loc"][-1] == "[key]"  # of a mapping, says pydantic
     key = _shortened(".".join(keys[:-1] if is_key else keys))
     if is_key:
-        text = f"{key}: {shown(first['input'])}: {message}"
+        text = f"{key}: {shown(value)}: {message}"
     elif first["type"] == UNKNOWN_KEY:
         text = f"{key}.{message}" if key else message
     elif first["type"] == "missing":
@@ -222,7 +221,7 @@ def one_line(error: ValidationError, given: Any) -> str:
     elif not key:
         text = message
     else:
-        text = f"{key} = {shown(first['input'])}: {message}"
+        text = f"{key} = {shown(value)}: {message}"
     others = len(problems) - 1
     text = _printable(text)
     return text + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")

@@ -39,7 +39,7 @@ def check_maps(path: Path, maps: np.ndarray, name: str = "maps") -> None:
         UserError: one line with the first such row, pixel and value.
     """
     if not maps.size:
-        return
+        raise UserError(f"{path}: {name} have shape {maps.shape}: there must be at least one")
     rows = maps.reshape(len(maps), -1)
     low, high = rows.min(axis=1), rows.max(axis=1)  # both are NaN where a pixel is
     for row in np.flatnonzero(~((low >= 0) & (high < np.inf)))[:1]:

@@ -13,7 +13,7 @@ import pytest
 from spurious.errors import UserError
 from spurious.files import write_json
 from spurious.inference.posterior import load
-from spurious.maps import fingerprint, read_maps, write_maps
+from spurious.maps import ROWS, fingerprint, read_maps, write_maps
 from spurious.stages import (
     assess,
     attack,
@@ -98,6 +98,14 @@ def _shorten(name):
     return damage
 
 
+def _drop_all_rows(path):
+    with h5py.File(path, "r+") as file:
+        for name in ROWS:
+            rows = file[name][:0]
+            del file[name]
+            file[name] = rows
+
+
 def _retype(name, kind):
     def damage(path):
         with h5py.File(path, "r+") as file:
@@ -125,6 +133,7 @@ DAMAGES = {name: (_edit(*edit), says) for name, (*edit, says) in EDITS.items()} 
     "few labels": (_shorten("labels"), "labels have shape (239, 2), expected (240, 2)"),
     "few seeds": (_shorten("seeds"), "seeds, index and axis must have shape (240,)"),
     "few maps": (_shorten("maps"), "labels have shape (240, 2), expected (239, 2)"),
+    "no rows": (_drop_all_rows, "maps have shape (0, 64, 64): there must be at least one"),
     "text": (_retype("maps", "S8"), "maps are of type |S8: must be real numbers"),
     "fractions": (_retype("seeds", float), "seeds are of type float64: must be whole numbers"),
     "lost block": (_overwrite_the_middle(bytes(512)), "are not those that were written into it"),

@@ -38,8 +38,12 @@ def checked(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message repeats it: on one line, and only its beginning if it is long."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return cut(repr(value), SHOWN)
+
+
+def cut(text: str, longest: int) -> str:
+    """The beginning of a text, marked as such if it is longer."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _not(reserved: dict[str, str]) -> Callable[[str], str]:

@@ -10,6 +10,7 @@ import yaml
 
 from spurious import findings, report, seeds, tracking
 from spurious.config import Config, Network
+from spurious.detection.compare import FEWEST
 from spurious.errors import UserError
 from spurious.files import replacing
 from spurious.maps import read_maps
@@ -142,10 +143,11 @@ def _check_alike(
         for other in asked:
             if other not in row["others"]:
                 raise UserError(f"results of {name}: others.{other}: missing; make them again")
-    for name in detection:
-        if name not in rows:
-            path = layout.result("detection.json")
-            raise UserError(f"{path}: {name}: no such attack is run; run `spurious compare`")
+    path = layout.result("detection.json")
+    enough = {name for name, row in rows.items() if row["n_maps"] >= 3 * FEWEST}  # a map an axis
+    for name in sorted((enough - detection.keys()) | (detection.keys() - rows.keys())):
+        why = "missing" if name in rows else "no such attack is run"
+        raise UserError(f"{path}: {name}: {why}; run `spurious compare`")
 
 
 def resolved(config: Config) -> dict[str, Any]:
