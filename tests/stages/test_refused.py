@@ -133,7 +133,7 @@ DAMAGES = {name: (_edit(*edit), says) for name, (*edit, says) in EDITS.items()} 
     "few labels": (_shorten("labels"), "labels have shape (239, 2), expected (240, 2)"),
     "few seeds": (_shorten("seeds"), "seeds, index and axis must have shape (240,)"),
     "few maps": (_shorten("maps"), "labels have shape (240, 2), expected (239, 2)"),
-    "no rows": (_drop_all_rows, "maps have shape (0, 64, 64): there must be at least one"),
+    "no rows": (_drop_all_rows, "maps have shape (0, 16, 16): there must be at least one"),
     "text": (_retype("maps", "S8"), "maps are of type |S8: must be real numbers"),
     "fractions": (_retype("seeds", float), "seeds are of type float64: must be whole numbers"),
     "lost block": (_overwrite_the_middle(bytes(512)), "are not those that were written into it"),
