@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from spurious.config.names import PosteriorName
 from spurious.config.quantities import Range, Section
+from spurious.config.wrapped import Abstaining, Smoothed
 
 
 class Training(Section):
@@ -90,7 +91,7 @@ class Likelihood(Section):
     cells: int = Field(64, ge=8, le=512, description="of the posterior's grid, per parameter")
 
 
-Posterior = Annotated[Network | Likelihood, Field(discriminator="kind")]
+Posterior = Annotated[Network | Likelihood | Smoothed | Abstaining, Field(discriminator="kind")]
 
 
 class Tune(Section):

@@ -36,7 +36,6 @@ from spurious.splitting import evenly_spaced
 from spurious.stages import examples
 from spurious.stages.inputs import (
     BATCH,
-    Posteriors,
     bystanders,
     check_models,
     files,
@@ -44,6 +43,7 @@ from spurious.stages.inputs import (
     training_set,
 )
 from spurious.stages.layout import Layout
+from spurious.stages.loading import Posteriors
 from spurious.stages.schemas import Summary, check, read
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.

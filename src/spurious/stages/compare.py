@@ -27,7 +27,6 @@ from spurious.outputs import replaced_together
 from spurious.processes import side_by_side
 from spurious.stages.inputs import (
     BATCH,
-    Posteriors,
     attack_rows,
     files,
     test_set,
@@ -35,6 +34,7 @@ from spurious.stages.inputs import (
     winner_rows,
 )
 from spurious.stages.layout import Layout
+from spurious.stages.loading import Posteriors
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
 

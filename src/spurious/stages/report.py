@@ -16,8 +16,9 @@ from spurious.files import replacing
 from spurious.maps import read_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.stages import examples, schemas
-from spurious.stages.inputs import attack_rows, files, target, test_set, winner_rows
+from spurious.stages.inputs import attack_rows, files, test_set, winner_rows
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.stages.loading import target
 from spurious.stages.output import save_figures
 
 DRAWN = ("figure_1", "figure_2")  # here

@@ -40,9 +40,11 @@ def run(config: Config, name: str) -> None:
     """
     if name not in config.posteriors:
         raise UserError(f"posterior = {shown(name)}: must be one of {', '.join(config.posteriors)}")
-    layout, settings = Layout(config.scale), config.posteriors[name]
+    if members := config.members(name):
+        raise UserError(f"posterior = {name!r}: is made of {members[0]}, train that")
+    layout = Layout(config.scale)
     data = read_maps(layout.maps)
-    split = parts(config, data, settings.split)
+    split = parts(config, data, config.split(name))
     count, tags = config.trainings(name), {"posterior": name}
     with (
         tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log,
@@ -78,7 +80,7 @@ def _apart(
 ) -> dict[str, Any]:
     """One of several trainings, as a run of its own; perhaps in a process of its own."""
     data = read_maps(Layout(config.scale).maps)
-    split = parts(config, data, config.posteriors[name].split)
+    split = parts(config, data, config.split(name))
     with log.child(f"{name} {number}") as own:
         return _one(config, name, number, data, split, own, out)
 

@@ -31,8 +31,9 @@ from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import MeanKL, build_goal
 from spurious.stages import examples
 from spurious.stages.attack import OF_TRAINING
-from spurious.stages.inputs import BATCH, Posteriors, bystanders, split_of, test_set
+from spurious.stages.inputs import BATCH, bystanders, split_of, test_set
 from spurious.stages.layout import Layout
+from spurious.stages.loading import Posteriors
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
 LEAST_MAPS = 32  # of fewer, that scatter is not known
@@ -191,7 +192,7 @@ def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
 def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     """Damage to posteriors that the search did not see, on maps that it did not see, by name."""
     config, rows = witnesses.config, {}
-    for name in [*config.run.posteriors, *config.run.ensembles]:
+    for name in config.run.present:
         if name == config.run.target:
             continue
         if name in bystanders(config):

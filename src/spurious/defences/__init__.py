@@ -1,0 +1,1 @@
+"""Networks that keep their answer, and what that costs: see docs/defences.md."""

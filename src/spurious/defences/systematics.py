@@ -1,0 +1,76 @@
+"""Systematics against a defence: the worst of a family, and random ones of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from spurious import seeds
+from spurious.search.families import Family
+from spurious.search.objective import Objective
+from spurious.search.refine import Path, refine
+from spurious.search.starts import Starts
+
+
+@dataclass(frozen=True)
+class Worst:
+    """What a small search found in one family.
+
+    Attributes:
+        point: of the family's cube, (d,).
+        parameters: as the family reports them.
+        kl: mean KL(perturbed || clean) on the search's maps, nats.
+        feasible: whether it keeps within every fence.
+    """
+
+    point: np.ndarray
+    parameters: dict[str, float]
+    kl: float
+    feasible: bool
+
+
+def worst(
+    objective: Objective, limits: Mapping[str, float], starts: int, steps: int, seed: int
+) -> Worst:
+    """Climb from a few starts; the best that keeps within the fences, else what is nearest to it.
+
+    The same starts and climbs as in `spurious.search`, without a study that could be resumed.
+
+    Args:
+        objective: of the posterior and the family.
+        limits: height that each fence may have.
+        starts: how many.
+        steps: evaluations of each climb, after its start.
+        seed: root of the starts.
+    """
+    family, climb = objective.family, Path(objective, objective.fences)
+    begin = Starts(objective, limits, seed)
+    for number in tqdm(range(starts), desc=family.name, unit="climb", delay=2, leave=False):
+        refine(climb, family.from_coordinates(begin(number)), limits, steps)
+    top = climb.best(limits)
+    return Worst(
+        top.point,
+        family.parameters(top.point),
+        top.evaluation.kl,
+        top.evaluation.is_feasible(limits),
+    )
+
+
+def random_members(families: Sequence[Family], maps: np.ndarray, seed: int) -> np.ndarray:
+    """Each map as a systematic of its own leaves it: a random point of a random family.
+
+    Args:
+        families: drawn from with equal chances, points uniformly in the families' cubes.
+        maps: (n, N, N) in counts.
+        seed: root of the draws.
+    """
+    found = np.empty_like(maps)
+    for row in tqdm(range(len(maps)), desc="systematics", unit="map", delay=2, leave=False):
+        draw = seeds.generator(seed, "systematic of a map", row)
+        family = families[draw.integers(len(families))]
+        point = draw.uniform(size=family.dimension)
+        found[row] = family.effect(point)(maps[row : row + 1])[0]
+    return found
