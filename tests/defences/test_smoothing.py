@@ -183,9 +183,7 @@ def outside(smoothed, maps, budget, found):
     """By how much the better of two attacks leaves the interval, in standard deviations."""
     median, most = Median(smoothed), []
     for objective in ("nll", "kl"):
-        attack = PGD(
-            median, budget, budget / 2, steps=15, norm="l2", objective=objective, seed=3
-        )
+        attack = PGD(median, budget, budget / 2, steps=15, norm="l2", objective=objective, seed=3)
         moved = median(np.asarray(attack(maps, found.median + 0.005))).mean().numpy()
         most.append(np.max(np.maximum(moved - found.high, found.low - moved) / found.std))
     return max(most)

@@ -202,9 +202,7 @@ class Attacks:
     def _adjusted(self, limit: Limit, restarts: int, steps: int | None) -> Scheduled:
         key = (*limit.kind, restarts)
         if key not in self._built:
-            self._built[key] = Adjustable(
-                self.posterior, limit, restarts, self.seed, self.CLIMBING
-            )
+            self._built[key] = Adjustable(self.posterior, limit, restarts, self.seed, self.CLIMBING)
         return self._built[key].set(limit, steps or self.steps_within(limit))
 
     @cached_property

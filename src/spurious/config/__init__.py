@@ -7,6 +7,7 @@ arguments; they never read a file themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -241,7 +242,7 @@ class Config(Section):
             if name in self._below(name):
                 raise ValueError(f"{key} = {entry.of!r}: is made of {name} itself")
         for name, members in self.ensembles.items():
-            if len({self.posteriors[one].split for one in self.networks(name)}) > 1:
+            if len({self.split(one) for one in self.networks(name)}) > 1:
                 raise ValueError(f"ensembles.{name} = {members}: must have the same split")
         for name in self.run.ensembles:
             _named(f"ensembles.{name}", self.networks(name), self.run.posteriors, "run.posteriors")
@@ -260,6 +261,9 @@ class Config(Section):
             _named("run.defences", self.networks(name), run.posteriors, "run.posteriors")
         _named("defend.families", self.defend.families or (), families, "search.families")
         wanted = self.split(run.target)
+        for name in run.defences:
+            if undeclared := self.undeclared(name):
+                raise ValueError(undeclared)
         for name in run.defences:
             if self.split(name) != wanted:
                 raise ValueError(
@@ -311,6 +315,37 @@ class Config(Section):
     def split(self, name: str) -> str:
         """How the maps were split for a posterior, or for each network that it is made of."""
         return str(getattr(self.posteriors[self.networks(name)[0]], "split", ""))
+
+    @property
+    def tested_families(self) -> list[str]:
+        """The families of `search.families` against which defences are tested."""
+        return list(self.defend.families or self.search.families)
+
+    def trained_over(self, name: str) -> dict[str, Any]:
+        """The families of systematics that a posterior, or what it is made of, was trained over."""
+        found: dict[str, Any] = {}
+        for one in self.networks(name):
+            found |= getattr(getattr(self.posteriors[one], "defence", None), "families", {})
+        return found
+
+    def undeclared(self, name: str) -> str:
+        """What is wrong with a training over systematics that leaves open what is a fair test.
+
+        Every kind of systematic that it is tested against must be one that it was trained over, or
+        be named as left out. Empty if nothing is wrong.
+        """
+        for one in self.networks(name):
+            defence = getattr(self.posteriors[one], "defence", None)
+            trained = {family.kind for family in getattr(defence, "families", {}).values()}
+            known = trained | set(getattr(defence, "left_out", ()))
+            for family in self.tested_families if trained else ():
+                kind = self.search.families[family].kind
+                if kind not in known:
+                    return (
+                        f"posteriors.{one}.defence.left_out: {kind} is tested, as "
+                        f"search.families.{family}, but neither trained over nor left out"
+                    )
+        return ""
 
     def _below(self, name: str) -> set[str]:
         """All that a posterior is made of, however deep; itself where it goes round in a circle."""

@@ -70,7 +70,7 @@ def random_members(families: Sequence[Family], maps: np.ndarray, seed: int) -> n
     found = np.empty_like(maps)
     for row in tqdm(range(len(maps)), desc="systematics", unit="map", delay=2, leave=False):
         draw = seeds.generator(seed, "systematic of a map", row)
-        family = families[draw.integers(len(families))]
+        family = families[int(draw.integers(len(families)))]
         point = draw.uniform(size=family.dimension)
         found[row] = family.effect(point)(maps[row : row + 1])[0]
     return found

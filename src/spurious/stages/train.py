@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spurious import figures, tracking
-from spurious.config import Config, Network
+from spurious.config import Config, Likelihood, Network
 from spurious.config.names import shown
 from spurious.errors import UserError
 from spurious.files import replacing, sweep, write_json
@@ -129,7 +129,7 @@ def trained(
 ) -> tuple[NetworkPosterior, History]:
     """The posterior and its learning curve; an estimator that is fitted at once has none."""
     settings = config.posteriors[name]
-    if not isinstance(settings, Network):
+    if isinstance(settings, Likelihood):
         train_set = data.take(split.train)
         model = likelihood.fit(
             train_set.maps,
@@ -140,6 +140,7 @@ def trained(
             cells=settings.cells,
         )
         return NetworkPosterior(model), {}
+    assert isinstance(settings, Network)  # others are made of those when they are used
     used = settings.trained(config.training)
     folder = Layout(config.scale).checkpoints(name)
     model, history = training.train(
