@@ -34,8 +34,9 @@ class Defend(Section):
     families: list[Name] | None = Field(
         None, min_length=1, description="of search.families, searched anew; by default all"
     )
-    search_maps: int = Field(32, ge=2, description="test simulations on which they are searched")
-    starts: int = Field(2, ge=1, le=1000, description="climbs of a family")
+    starts: int = Field(
+        1, ge=1, le=1000, description="climbs of a family, beside one from what the search found"
+    )
     refine_steps: int = Field(8, ge=0, le=1000, description="evaluations of a climb")
     certificate_draws: int = Field(
         500, ge=1, le=100_000, description="of the noise, for what smoothing with noise proves"

@@ -36,6 +36,7 @@ class Scene:
         searched: those on which the worst systematics are searched.
         confirming: those on which their damage is measured.
         families: systematics that are searched, by name.
+        known: parameters of the worst of each that the search has found, where it has.
         search: goal, fences and confidence of the search.
         settings: budgets and numbers of steps.
         seed: root of every draw.
@@ -47,6 +48,7 @@ class Scene:
     searched: MapSet
     confirming: MapSet
     families: Mapping[str, Family]
+    known: Mapping[str, Mapping[str, float]]
     search: config.Search
     settings: config.Defend
     seed: int
@@ -160,7 +162,11 @@ def _families(
         objective = build_objective(
             scene.search, family, data.maps, posterior, data.box_size, data.index, data.labels
         )
-        own = worst(objective, limits, settings.starts, settings.refine_steps, scene.seed)
+        before = None if reference is None else reference.worst[name].point
+        if before is None and name in scene.known:
+            before = family.point(scene.known[name])
+        climbs = settings.starts, settings.refine_steps
+        own = worst(objective, limits, before, *climbs, scene.seed)
         found[name] = own
         tried = {"itself": own} | (
             {} if reference is None else {"undefended": reference.worst[name]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from tqdm import tqdm
@@ -33,23 +34,35 @@ class Worst:
 
 
 def worst(
-    objective: Objective, limits: Mapping[str, float], starts: int, steps: int, seed: int
+    objective: Objective,
+    limits: Mapping[str, float],
+    known: np.ndarray | None,
+    starts: int,
+    steps: int,
+    seed: int,
 ) -> Worst:
     """Climb from a few starts; the best that keeps within the fences, else what is nearest to it.
 
-    The same starts and climbs as in `spurious.search`, without a study that could be resumed.
+    The same climbs and covering starts as in `spurious.search`, but few, and without a study that
+    could be resumed: what hurts another posterior is a good place to begin.
 
     Args:
         objective: of the posterior and the family.
         limits: height that each fence may have.
-        starts: how many.
+        known: what hurts another posterior, (d,), where the first climb begins.
+        starts: how many others, that cover the family.
         steps: evaluations of each climb, after its start.
         seed: root of the starts.
     """
     family, climb = objective.family, Path(objective, objective.fences)
     begin = Starts(objective, limits, seed)
-    for number in tqdm(range(starts), desc=family.name, unit="climb", delay=2, leave=False):
-        refine(climb, family.from_coordinates(begin(number)), limits, steps)
+    numbers = range(len(family.known), len(family.known) + starts)
+    points = [] if known is None else [np.clip(known, 0, 1)]
+    bar = tqdm(total=len(points) + starts, desc=family.name, unit="climb", delay=2, leave=False)
+    with bar:
+        for point in chain(points, (family.from_coordinates(begin(n)) for n in numbers)):
+            refine(climb, point, limits, steps)
+            bar.update()
     top = climb.best(limits)
     return Worst(
         top.point,

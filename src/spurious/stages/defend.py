@@ -35,6 +35,7 @@ from spurious.stages.inputs import check_models, files, split_of, test_set
 from spurious.stages.layout import Layout
 from spurious.stages.loading import posterior
 from spurious.stages.output import save_figures
+from spurious.stages.schemas import Search, read
 from spurious.stages.winners import halves
 
 FIGURES = ("defences_budget", "defences_trade")
@@ -112,19 +113,29 @@ def scene(config: Config, names: Sequence[str]) -> Scene:
     """The maps on which the target and these defences are measured; the same in every process."""
     settings, test = config.defend, test_set(config)
     searched, confirming = halves(config, test)
-    few = np.isin(searched.index, np.unique(searched.index)[: settings.search_maps])
     families = build_families(config.search, test.box_size, config.seed)
     return Scene(
         test=test,
         attacked=chosen(test, settings.maps, config.seed),
         inside=inside(config, names, test),
-        searched=searched.take(np.flatnonzero(few)),
+        searched=searched,
         confirming=confirming,
         families={name: families[name] for name in config.tested_families},
+        known=known(config),
         search=config.search,
         settings=settings,
         seed=config.seed,
     )
+
+
+def known(config: Config) -> dict[str, dict[str, float]]:
+    """Parameters of the worst systematic of each family that the stage `search` has found."""
+    found = read(Layout(config.scale).result("search.json"), Search)["families"]
+    return {
+        name: found[name]["parameters"]
+        for name in config.tested_families
+        if "parameters" in found.get(name, {})
+    }
 
 
 def inside(config: Config, names: Sequence[str], test: MapSet) -> MapSet | None:
