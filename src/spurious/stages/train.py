@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from spurious import figures, tracking
+from spurious import figures, seeds, tracking
 from spurious.config import Config, Network
 from spurious.config.names import shown
+from spurious.defences.build import build
 from spurious.errors import UserError
 from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
+from spurious.inference.defence import Defence
+from spurious.inference.defended import shown
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
 from spurious.outputs import Outputs, replaced_together
@@ -138,8 +141,10 @@ def trained(
             cells=settings.cells,
         )
         return NetworkPosterior(model), {}
-    used = settings.trained(config.training)
+    used, validation = settings.trained(config.training), data.take(split.validation)
     folder = Layout(config.scale).checkpoints(name)
+    root = seeds.integer(config.seed, "defence", settings.seed, number)
+    defence = defended(settings, data.take(split.train), root, name)
     model, history = training.train(
         data,
         split,
@@ -150,12 +155,29 @@ def trained(
         log.callbacks(),
         number=number,
         keep_checkpoint=True,
+        defence=defence,
     )
     posterior = NetworkPosterior(model)
     if used.recalibrate:
-        validation = data.take(split.validation)
-        posterior.recalibrate(validation.maps, validation.labels)
+        maps = validation.maps
+        if defence is not None:
+            maps = shown(defence, posterior, maps, validation.labels, root)
+        posterior.recalibrate(maps, validation.labels)
     return posterior, history
+
+
+def defended(settings: Network, training: MapSet, seed: int, name: str) -> Defence | None:
+    """What an entry's network is trained against.
+
+    Raises:
+        UserError: it does not fit to the maps.
+    """
+    if settings.defence is None:
+        return None
+    try:
+        return build(settings.defence, training, seed)
+    except UserError as error:
+        raise UserError(f"posteriors.{name}.{error}") from error
 
 
 def drawn(found: Assessment, test: MapSet, history: History) -> dict[str, Figure]:
