@@ -1,4 +1,4 @@
-"""Adversarial training: learn from the worst map near each (Madry et al. 2018, arXiv:1706.06083)."""
+"""Adversarial training: learn from the worst maps (Madry et al. 2018, arXiv:1706.06083)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import tensorflow as tf
 
@@ -48,9 +47,7 @@ def start(maps: tf.Tensor, size: float, norm: Norm, seed: tf.Tensor) -> tf.Tenso
     return maps + size * radius * pattern / rms(pattern)
 
 
-def _projected(
-    defence: WorstCase, maps: tf.Tensor, clean: tf.Tensor, rounds: int = 1
-) -> tf.Tensor:
+def _projected(defence: WorstCase, maps: tf.Tensor, clean: tf.Tensor, rounds: int = 1) -> tf.Tensor:
     """The nearest maps that are allowed."""
     ball = Ball(defence.epsilon, defence.norm)
     if not defence.constraints:

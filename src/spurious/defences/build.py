@@ -9,6 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from spurious import seeds
+from spurious.config import attacks
+from spurious.config.defences import class_of
+from spurious.config.names import shown
+from spurious.config.quantities import Budget, Density, InverseDensity, Length, Section
+from spurious.config.search import Family as FamilyEntry
+
 # Their import makes a stage depend on them: `class_of` finds them by their names.
 from spurious.defences import (  # noqa: F401
     adversarial_training,
@@ -17,12 +24,6 @@ from spurious.defences import (  # noqa: F401
     systematics_training,
     trades,
 )
-from spurious import seeds
-from spurious.config import attacks
-from spurious.config.defences import class_of
-from spurious.config.names import shown
-from spurious.config.quantities import Budget, Density, InverseDensity, Length, Section
-from spurious.config.search import Family as FamilyEntry
 from spurious.errors import UserError
 from spurious.inference.defence import Defence
 from spurious.maps import MapSet, Standardiser

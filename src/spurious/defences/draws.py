@@ -40,9 +40,7 @@ def drawn(
     return tf.stop_gradient(tf.map_fn(one, rows, fn_output_signature=maps.dtype))
 
 
-def _chosen(
-    families: Sequence[Sequence[Family]], first: tf.Tensor, second: tf.Tensor
-) -> tf.Tensor:
+def _chosen(families: Sequence[Sequence[Family]], first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Number of the member for two uniform draws a map: of the family, and within it."""
     sizes = tf.constant([len(family) for family in families])
     number = tf.cast(first * len(families), tf.int32)

@@ -6,7 +6,6 @@ TensorFlow, so that params.yaml, which describes defences, is read at once.
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import Any, Protocol
 
 from spurious.maps import Standardiser
@@ -20,8 +19,15 @@ class Network(Protocol):
         standardiser: the units in which the network sees a map.
     """
 
-    names: tuple[str, ...]
-    standardiser: Standardiser
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See above."""
+        ...
+
+    @property
+    def standardiser(self) -> Standardiser:
+        """See above."""
+        ...
 
     def __call__(self, maps: Any, training: bool | None = None) -> Any:
         """The distribution over parameters of each map.
@@ -34,7 +40,7 @@ class Network(Protocol):
         ...
 
 
-class Defence(ABC):
+class Defence:
     """What a network is trained on in place of -log q(truth | map); a frozen dataclass.
 
     A subclass overrides `shown` if it changes the maps, and `loss` if it changes what is minimised.

@@ -104,9 +104,7 @@ class Defended(keras.Model):
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(share)
         weights = self.trainable_weights
-        self.optimizer.apply_gradients(
-            zip(tape.gradient(scaled, weights), weights, strict=True)
-        )
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
         return self._told({"loss": each})
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -155,7 +153,7 @@ class Finished:
         return self.posterior(maps)
 
 
-def shown(
+def maps_shown(
     defence: Defence,
     posterior: Posterior,
     maps: np.ndarray,

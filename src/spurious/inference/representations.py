@@ -161,9 +161,10 @@ def representation(settings: config.Input, training: MapSet) -> Representation |
 
 
 def seen(layer: keras.layers.Layer, maps: np.ndarray, batch_size: int = 1024) -> np.ndarray:
-    """What a layer makes of maps (n, N, N), `batch_size` of them at a time, in float64."""
+    """What a layer makes of maps (n, N, N), in float64, `batch_size` of them at a time."""
+    double = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
     parts = (maps[first : first + batch_size] for first in range(0, len(maps), batch_size))
-    return np.concatenate([np.asarray(layer(part), np.float64) for part in parts])
+    return np.concatenate([double(part.astype(np.float64)).numpy() for part in parts])
 
 
 def _layer(settings: config.Input, training: MapSet) -> keras.layers.Layer:

@@ -96,7 +96,8 @@ def train(
         with _precision(settings.precision):
             trained = build(train_set, network, seed)
         model = _trainable(trained, settings, _steps(len(train_set), settings), defence, seed)
-    name = _fingerprint(train_set, validation, settings, seed, trained, _described(network, defence))
+    against = _described(network, defence)
+    name = _fingerprint(train_set, validation, settings, seed, trained, against)
     checkpoint = Checkpoint(Path(checkpoint_dir) / f"training-{name}.npz", settings.patience)
     first = checkpoint.resume(model)
     bar = tqdm(
@@ -157,7 +158,6 @@ def negative_log_likelihood(head: Head) -> Callable[[Any, Any], Any]:
 
     Keras computes one loss an output tensor, and the likelihood needs all of the head's at once.
     """
-
     return lambda labels, features: -density(head, features).log_prob(labels)
 
 

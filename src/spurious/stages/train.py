@@ -21,7 +21,7 @@ from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
 from spurious.inference.defence import Defence
-from spurious.inference.defended import shown
+from spurious.inference.defended import maps_shown
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
 from spurious.outputs import Outputs, replaced_together
@@ -161,7 +161,7 @@ def trained(
     if used.recalibrate:
         maps = validation.maps
         if defence is not None:
-            maps = shown(defence, posterior, maps, validation.labels, root)
+            maps = maps_shown(defence, posterior, maps, validation.labels, root)
         posterior.recalibrate(maps, validation.labels)
     return posterior, history
 
