@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
-    from spurious.config.systematics import Within as Within
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
+    from spurious.description.marks import Within as Within
     from spurious.entries.api import perturb as perturb
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
@@ -46,7 +46,7 @@ _HOME = {
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.inference.scaling", "Scaling"),
     "Standardiser": ("spurious.maps", "Standardiser"),
-    "Within": ("spurious.config.systematics", "Within"),
+    "Within": ("spurious.description.marks", "Within"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),
