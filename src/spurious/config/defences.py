@@ -11,52 +11,22 @@ from dataclasses import is_dataclass
 from inspect import isclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
-
-from spurious.config.custom import imported, is_custom, section_of
-from spurious.config.quantities import Section
+from spurious.description.lookup import OneOf, imported
+from spurious.description.section import Entry
 from spurious.inference.defence import Defence as Described
 
-KINDS = {
-    "adversarial_training": "spurious.defences.adversarial_training.AdversarialTraining",
-    "trades": "spurious.defences.trades.Trades",
-    "systematics_training": "spurious.defences.systematics_training.SystematicsTraining",
-    "gradient_penalty": "spurious.defences.gradient_penalty.GradientPenalty",
-    "fisher_penalty": "spurious.defences.fisher_penalty.FisherPenalty",
-}
-"""Kind -> import path of its class."""
+
+class _OneDefence(OneOf):
+    """As for all kinds, but an import path must lead to a defence."""
+
+    def _class(self, kind: Any) -> type:
+        if not (isinstance(kind, str) and "." in kind):
+            return super()._class(kind)
+        one: Any = imported(kind)
+        if not (isclass(one) and issubclass(one, Described) and is_dataclass(one)):
+            name = kind.rpartition(".")[2]
+            raise ValueError(f"{name} must be a dataclass that extends spurious.Defence")
+        return one
 
 
-def class_of(kind: Any) -> type[Described]:
-    """The class of a kind.
-
-    Raises:
-        ValueError: there is none, or it is no defence.
-    """
-    if not (is_custom(kind) or kind in KINDS):
-        allowed = ", ".join(KINDS)
-        raise ValueError(f"must be one of {allowed}, or the import path of a class")
-    one: Any = imported(KINDS.get(kind, kind))
-    if not (isclass(one) and issubclass(one, Described) and is_dataclass(one)):
-        raise ValueError(f"{one} must be a dataclass that is a spurious.Defence")
-    return one
-
-
-def _validated(given: Any) -> Any:
-    if isinstance(given, Section):
-        return given
-    kind = given.get("kind") if isinstance(given, dict) else None
-    try:
-        one = class_of(kind)
-        section = section_of(one, str(kind))
-    except ValueError as error:
-        problem = PydanticCustomError("defence", "{problem}", {"problem": str(error)})
-        line: InitErrorDetails = {"type": problem, "loc": ("kind",), "input": kind}
-        raise ValidationError.from_exception_data("defence", [line]) from None
-    entry = section.model_validate(given)
-    one.check(entry)
-    return entry
-
-
-Defence = Annotated[SerializeAsAny[Section], BeforeValidator(_validated)]
+Defence = Annotated[Entry, _OneDefence("defence")]

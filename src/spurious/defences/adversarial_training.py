@@ -14,7 +14,7 @@ class AdversarialTraining(WorstCase):
     """Minimise -log q(y | x') at the worst x' near each map x: the saddle point of Madry et al.
 
     min over weights of E [max over |x' - x| <= epsilon of J], with J = -log q(y | x') in both
-    places unless the inner one is another `objective`. Arguments are those of `WorstCase`.
+    places unless the inner one is another `objective`.
     """
 
     def shown(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:

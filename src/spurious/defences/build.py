@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from spurious import seeds
-from spurious.config import attacks
-from spurious.config.defences import class_of
-from spurious.config.names import shown
-from spurious.config.quantities import Budget, Density, InverseDensity, Length, Section
 from spurious.config.search import Family as FamilyEntry
 
-# Their import makes a stage depend on them: `class_of` finds them by their names.
+# Entries name these by their kind; the import makes a stage depend on them.
 from spurious.defences import (  # noqa: F401
     adversarial_training,
     fisher_penalty,
@@ -24,11 +20,14 @@ from spurious.defences import (  # noqa: F401
     systematics_training,
     trades,
 )
-from spurious.errors import UserError
+from spurious.description.fields import filled
+from spurious.description.quantities import Budget
+from spurious.description.schema import chosen, plain
+from spurious.description.section import Entry
+from spurious.errors import UserError, shown
 from spurious.inference.defence import Defence
 from spurious.maps import MapSet, Standardiser
-from spurious.perturbations import spectral
-from spurious.perturbations.constraints import Constraint
+from spurious.perturbations import spectral  # noqa: F401, likewise
 from spurious.search.families import Family, build_family
 from spurious.splitting import evenly_spaced
 
@@ -37,7 +36,7 @@ PROBE = 32  # training maps on which ranges are tried
 NEGATIVE = 0.01  # share of pixels that a range may drive below zero, where they are clipped
 
 
-def build(entry: Any, training: MapSet, seed: int) -> Defence:
+def build(entry: Entry, training: MapSet, seed: int) -> Defence:
     """The defence that an entry of params.yaml describes.
 
     Args:
@@ -50,57 +49,50 @@ def build(entry: Any, training: MapSet, seed: int) -> Defence:
         UserError: a budget is larger than the data's own scatter, or a range would make maps
             negative.
     """
-    one = class_of(entry.kind)
-    known: dict[str, Any] = {"box_size": training.box_size, "seed": seed}
-    given: dict[str, Any] = {}
-    for field in fields(one):
-        if field.name in known:
-            given[field.name] = known[field.name]
-            continue
-        value = getattr(entry, field.name)
-        if value is None and field.default is not MISSING:
-            continue  # a quantity left out: the class knows its own
-        given[field.name] = _value(field.name, value, training, seed)
+    std = Standardiser.fit(training.maps).std
     try:
-        return one(**given)
+        return _Builder(training, seed, std).made(entry)
     except ValueError as error:
         raise UserError(f"defence: {error}") from error
 
 
-def _value(key: str, given: Any, training: MapSet, seed: int) -> Any:
-    """A field as the class wants it: in counts or Mpc/h, constraints and families as objects."""
-    if isinstance(given, Budget):
-        return _counts(key, given, training)
-    if isinstance(given, Density | InverseDensity | Length):
-        return given.value
-    if isinstance(given, FamilyEntry):
-        return _members(key, given, training, seed)
-    if isinstance(given, Section):
-        return _constraint(given, training.box_size)
-    if isinstance(given, tuple):
-        return tuple(_value(key, one, training, seed) for one in given)
-    if isinstance(given, dict):
-        return {k: _value(f"{key}.{k}", one, training, seed) for k, one in given.items()}
-    return given
+@dataclass(frozen=True)
+class _Builder:
+    """Makes the objects that entries describe, in the unit of the training maps."""
 
+    training: MapSet
+    seed: int
+    std: float
 
-def _counts(key: str, budget: Budget, training: MapSet) -> float:
-    std = Standardiser.fit(training.maps).std
-    found = budget.counts(std)
-    if found > std:
-        raise UserError(
-            f"defence.{key} = {budget.value:g} {budget.unit}: must be at most {std:.4g} count, the "
-            "standard deviation of the training maps' pixels"
-        )
-    return found
+    def made(self, entry: Entry) -> Any:
+        """The object: a defence, or a constraint of one."""
+        surroundings = {"box_size": self.training.box_size, "seed": self.seed}
+        given = {name: surroundings[name] for name in filled(entry.CLASS)}
+        for name, value in chosen(entry).items():
+            if value is not None:  # else a quantity left out: the class knows its own
+                given[name] = self.value(name, value)
+        return entry.CLASS(**given)
 
+    def value(self, key: str, given: Any) -> Any:
+        """A field as the class wants it: in counts, constraints and families as objects."""
+        if isinstance(given, Budget):
+            self._refuse_large(key, given)
+        if isinstance(given, FamilyEntry):
+            return _members(key, given, self.training, self.seed)
+        if isinstance(given, Entry):
+            return self.made(given)
+        if isinstance(given, tuple):
+            return tuple(self.value(key, one) for one in given)
+        if isinstance(given, dict):
+            return {name: self.value(f"{key}.{name}", one) for name, one in given.items()}
+        return plain(given, self.std)
 
-def _constraint(entry: Any, box_size: float) -> Constraint:
-    if isinstance(entry, attacks.BandLimited):
-        return spectral.BandLimited(entry.k.low, entry.k.high, box_size)
-    if isinstance(entry, attacks.Bounded):
-        return spectral.Bounded(entry.fraction)
-    return spectral.PhaseOnly() if entry.kind == "phase_only" else spectral.BinPreserving()
+    def _refuse_large(self, key: str, budget: Budget) -> None:
+        if budget.number(self.std) > self.std:
+            raise UserError(
+                f"defence.{key} = {budget.value:g} {budget.unit}: must be at most {self.std:.4g} "
+                "count, the standard deviation of the training maps' pixels"
+            )
 
 
 def _members(key: str, entry: FamilyEntry, training: MapSet, seed: int) -> tuple[Family, ...]:

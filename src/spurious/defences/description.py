@@ -1,4 +1,4 @@
-"""How params.yaml writes what a defence has: marks beside the types of its fields."""
+"""Marks beside the fields of a defence, besides those of `spurious.description`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from spurious.config.attacks import Constraint
 from spurious.config.names import Name
-from spurious.config.quantities import Budget
 from spurious.config.search import AnyFamily
+from spurious.description.quantities import Budget
 
 
 @dataclass(frozen=True)
@@ -27,33 +26,26 @@ class WrittenAs:
         return handler.generate_schema(self.written)
 
 
-class Size:
+class UpToStd:
     """Limits of a budget: above 0, and at most the standard deviation of the data's pixels.
 
-    A change as large as the data's own leaves nothing to infer. One in counts is compared with the
-    data when the defence is built.
+    A change as large as the data's own scatter leaves nothing to infer. A budget in counts is
+    compared with the data when the defence is built.
     """
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """Check after whatever the type itself checks."""
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     @staticmethod
-    def check(budget: Budget) -> Budget:
-        """The same budget.
-
-        Raises:
-            ValueError: it is too small or too large.
-        """
+    def _check(budget: Budget) -> Budget:
         if not (budget.value > 0 and (budget.unit != "std" or budget.value <= 1)):
             raise ValueError(
-                f"{budget.value:g} {budget.unit}: must be above 0 and at most 1 std, the standard "
-                "deviation of the training maps' pixels"
+                f"must be above 0 and at most 1 std, not {budget.value:g} {budget.unit}"
             )
         return budget
 
 
-CONSTRAINTS = WrittenAs(tuple[Constraint, ...])
 FAMILIES = WrittenAs(dict[Name, AnyFamily])

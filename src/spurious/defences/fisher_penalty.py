@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from spurious.config.systematics import Within
+from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Defence, Network
 
 
@@ -20,12 +20,9 @@ class FisherPenalty(Defence):
     F = (d mean / dz)^T C^-1 (d mean / dz), with the map z in standard units and C the posterior's
     covariance. A small change d of the map that leaves the widths alone moves the posterior by
     KL = d^T F d / 2; tr F sums over all pixels.
-
-    Args:
-        weight: of the penalty.
     """
 
-    weight: Annotated[float, Within(0, 1e6)]
+    weight: Annotated[float, Within(0, 1e6), Doc("of the penalty")]
 
     def loss(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """See `Defence`."""

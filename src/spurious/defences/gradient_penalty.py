@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from spurious.config.systematics import Within
+from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Defence, Network
 
 
@@ -19,12 +19,9 @@ class GradientPenalty(Defence):
 
     The square is summed over a map's pixels: to first order, a change of RMS r standard deviations
     in the worst direction moves log q by r N |d log q / dz| for N x N pixels.
-
-    Args:
-        weight: of the penalty.
     """
 
-    weight: Annotated[float, Within(0, 1e6)]
+    weight: Annotated[float, Within(0, 1e6), Doc("of the penalty")]
 
     def loss(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """See `Defence`."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from spurious.config.names import Name
-from spurious.config.systematics import Within
 from spurious.defences.description import FAMILIES
+from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Defence, Network
 
 
@@ -24,36 +24,39 @@ class SystematicsTraining(Defence):
     A family is drawn with equal chances, then a point of its ranges, uniformly in the scales in
     which a search moves: the logarithm of what spans decades, the asinh of what has a sign too.
 
-    Args:
-        families: name -> its members, `spurious.search.families.Family` objects with the same
-            ranges: one, or several that differ in the pattern that they have drawn (stripes,
-            holes), of which one is drawn too. In params.yaml as in the section `search.families`.
-        clean: share of the maps that are left as they are.
-        left_out: kinds of systematics that are kept for the test, for whoever reads the entry.
+    `families` holds, by name, a family's members: `spurious.search.families.Family` objects with
+    the same ranges, one or several that differ in the pattern that they have drawn (stripes,
+    holes), of which one is drawn too.
 
     Raises:
         ValueError: there are no families.
     """
 
-    families: Annotated[Mapping[str, Sequence[Any]], FAMILIES]
-    clean: Annotated[float, Within(0, 1)] = 0.2
-    left_out: tuple[Name, ...] = ()
+    families: Annotated[
+        Mapping[str, Sequence[Any]],
+        FAMILIES,
+        Doc("name -> a family with its ranges, as in the section `search.families`"),
+    ]
+    clean: Annotated[float, Within(0, 1), Doc("share of the maps that stay as they are")] = 0.2
+    left_out: Annotated[
+        tuple[Name, ...], Doc("kinds kept for the test: `spurious defend` calls them unseen")
+    ] = ()
 
     def __post_init__(self) -> None:
         if not self.families:
             raise ValueError("families: there are none to train over")
 
     @staticmethod
-    def check(entry: Any) -> None:
+    def consistent(values: Mapping[str, Any]) -> None:
         """Refuse an entry that has no families, or keeps for the test what it trains on.
 
         Raises:
             ValueError: names the key.
         """
-        if not entry.families:
+        if not values["families"]:
             raise ValueError("families = {}: must have at least one")
-        for name, family in entry.families.items():
-            if {name, family.kind} & set(entry.left_out):
+        for name, family in values["families"].items():
+            if {name, family.kind} & set(values["left_out"]):
                 raise ValueError(
                     f"left_out: {family.kind} is trained on too, as families.{name}: must be "
                     "kinds of systematics that no family has"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from spurious.config.systematics import Within
-from spurious.defences.worst_case import WorstCase
+from spurious.defences.worst_case import Objective, WorstCase
+from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Network
 
 
@@ -14,19 +14,13 @@ from spurious.inference.defence import Network
 class Trades(WorstCase):
     """Minimise -log q(y | x) + beta KL(q(. | x) || q(. | x')) with x' the worst map near x.
 
-    The clean posterior is the first argument of the divergence, as in Eq. 5 of Zhang et al. and in
-    their code, and the ascent increases the same divergence unless `objective` is another one.
-    Their 1/lambda is beta.
-
-    Args:
-        beta: weight of the divergence.
-        epsilon, norm, steps, objective, constraints: as for `WorstCase`.
+    The clean posterior is the first argument of the divergence, as in the algorithm and the code of
+    Zhang et al., whose 1/lambda is beta; the ascent increases the same divergence unless
+    `objective` is another one.
     """
 
-    beta: Annotated[float, Within(0, 1000)] = 1.0
-    objective: Literal["nll", "kl", "kl_perturbed_clean", "kl_clean_perturbed"] = (
-        "kl_clean_perturbed"
-    )
+    beta: Annotated[float, Within(0, 1000), Doc("weight of the divergence")] = 1.0
+    objective: Annotated[Objective, Doc("what the ascent increases")] = "kl_clean_perturbed"
 
     def loss(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """See `Defence`."""

@@ -14,12 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from spurious.config.quantities import Budget
-from spurious.config.systematics import Within
-from spurious.defences.description import CONSTRAINTS, Size
+from spurious.defences.description import UpToStd
+from spurious.description.lookup import OneOf
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import Budget
 from spurious.inference.defence import Defence, Network
 
 FAST = 1.25  # step of the single-step method, in radii of the ball (Wong et al., Sec. 5)
+Objective = Literal["nll", "kl", "kl_perturbed_clean", "kl_clean_perturbed"]
 REACH = 2.5  # sum of several steps, in radii, as for `PGD` (Madry et al., App.)
 
 
@@ -27,22 +29,20 @@ REACH = 2.5  # sum of several steps, in radii, as for `PGD` (Madry et al., App.)
 class WorstCase(Defence):
     """What defences by an inner maximisation have in common.
 
-    Args:
-        epsilon: largest change: of a pixel (linf), or RMS over a map's pixels (l2), counts.
-        norm: "linf" or "l2".
-        steps: of the ascent; 1 is the fast method.
-        objective: what the ascent increases.
-        constraints: what else must hold, as for `PGD`: with `bounded`, P(k) stays.
-
     Raises:
         ValueError: `epsilon` or `steps` is not above 0.
     """
 
-    epsilon: Annotated[float, Budget, Size()]
-    norm: Literal["linf", "l2"] = "linf"
-    steps: Annotated[int, Within(1, 100)] = 1
-    objective: Literal["nll", "kl", "kl_perturbed_clean", "kl_clean_perturbed"] = "nll"
-    constraints: Annotated[tuple[Any, ...], CONSTRAINTS] = ()
+    epsilon: Annotated[
+        float, Budget, UpToStd(), Doc("largest change: of a pixel (linf), or its RMS (l2)")
+    ]
+    norm: Annotated[Literal["linf", "l2"], Doc("which of them")] = "linf"
+    steps: Annotated[int, Within(1, 100), Doc("of the ascent; 1 is the fast method")] = 1
+    objective: Annotated[Objective, Doc("what the ascent increases")] = "nll"
+    constraints: Annotated[
+        tuple[Annotated[Any, OneOf("constraint")], ...],
+        Doc("what else must hold: with `bounded`, P(k) stays"),
+    ] = ()
 
     def __post_init__(self) -> None:
         if not (self.epsilon > 0 and self.steps >= 1):

@@ -47,14 +47,6 @@ class Defence:
     All randomness must come from `seed`: then a training that was killed goes on exactly.
     """
 
-    @staticmethod
-    def check(entry: Any) -> None:
-        """Refuse an entry of params.yaml whose fields do not go together.
-
-        Raises:
-            ValueError: one line that begins with the key.
-        """
-
     def shown(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """The maps on which the network is trained in place of these; by default these.
 
