@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from spurious.damage import measure as measure
     from spurious.description.marks import Within as Within
     from spurious.entries.api import perturb as perturb
+    from spurious.inference.defence import Defence as Defence
+    from spurious.inference.defended import Defended as Defended
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.inference.scaling import Scaling as Scaling
@@ -37,6 +39,8 @@ __version__ = "0.2.0"
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
     "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "Defence": ("spurious.inference.defence", "Defence"),
+    "Defended": ("spurious.inference.defended", "Defended"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),

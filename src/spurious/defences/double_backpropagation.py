@@ -40,9 +40,9 @@ def information(
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(maps)
         found = posterior(maps)
-        # In units of the posterior's width: rows of L^-1 mean, for the covariance C = L L^T.
-        factor = tf.stop_gradient(tf.linalg.cholesky(found.covariance()))
-        whitened = tf.linalg.triangular_solve(factor, found.mean()[..., None])[..., 0]
-        means = tf.unstack(whitened, axis=-1)
-    gradients = [std * tape.gradient(mean, maps) for mean in means]
-    return found, sum(tf.reduce_sum(one**2, PIXELS) for one in gradients)
+        means = tf.unstack(found.mean(), axis=-1)
+    slopes = tf.stack([std * tape.gradient(mean, maps) for mean in means], axis=1)
+    flat = tf.reshape(slopes, (tf.shape(slopes)[0], len(means), -1))
+    # In units of the posterior's width: L^-1 d mean, for the covariance L L^T.
+    factor = tf.linalg.cholesky(found.covariance())
+    return found, tf.reduce_sum(tf.linalg.triangular_solve(factor, flat) ** 2, (1, 2))

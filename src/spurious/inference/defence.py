@@ -6,9 +6,10 @@ TensorFlow, so that params.yaml, which describes defences, is read at once.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from spurious.maps import Standardiser
+if TYPE_CHECKING:
+    from spurious.maps import Standardiser
 
 
 class Network(Protocol):

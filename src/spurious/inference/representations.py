@@ -80,7 +80,7 @@ class Rank(keras.layers.Layer):
     def __init__(self, knots: Sequence[float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.knots = [float(knot) for knot in knots]
-        if len(self.knots) < 2 or not np.all(np.diff(np.float32(self.knots)) > 0):
+        if len(self.knots) < 2 or not np.all(np.diff(np.asarray(self.knots, np.float32)) > 0):
             raise ValueError("knots must be two at least, and increase")
 
     def call(self, maps: Any) -> Any:
