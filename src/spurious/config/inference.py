@@ -9,7 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from spurious.config.defences import Defence
 from spurious.config.names import PosteriorName
 from spurious.config.quantities import Density, Range, Section
-from spurious.config.systematics import Within
+from spurious.description.marks import Within
+from spurious.errors import shown
 
 
 class Training(Section):
@@ -115,7 +116,9 @@ class Network(Section):
         if self.preset in ("horowitz2022", "power_spectrum") and self.width != 1:
             raise ValueError(f"width = {self.width} must be 1 for the preset {self.preset}")
         if self.preset == "power_spectrum" and self.input not in ("counts", "contrast"):
-            raise ValueError("input must be counts for the preset power_spectrum")
+            raise ValueError(
+                f"input = {shown(self.input)} must be counts for the preset power_spectrum"
+            )
         for key in ("test_fraction", "validation_fraction"):
             if key in self.training.model_fields_set:
                 raise ValueError(f"training.{key} must be the same for all: set it in `training`")

@@ -15,6 +15,7 @@ from spurious.config.names import Name
 from spurious.defences.description import FAMILIES
 from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Defence, Network
+from spurious.kinds import GROUPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,10 @@ class SystematicsTraining(Defence):
         """
         if not values["families"]:
             raise ValueError("families = {}: must have at least one")
+        for kind in values["left_out"]:
+            if kind not in GROUPS["perturbation"]:
+                allowed = ", ".join(GROUPS["perturbation"])
+                raise ValueError(f"left_out: {kind!r} must be among {allowed}")
         for name, family in values["families"].items():
             if {name, family.kind} & set(values["left_out"]):
                 raise ValueError(
