@@ -155,7 +155,7 @@ def test_refusals_are_one_line_that_names_the_key(tmp_path, defence, message):
     [
         (
             {"input": "counts "},
-            "defended.input = 'counts ': Input should be 'counts', 'contrast', 'log' or",
+            "defended.input = 'counts ': Input should be 'counts', 'con",
         ),
         ({"input": {"kind": "clip"}}, "must be counts, contrast, log, rank, or a section of kind"),
         (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spurious import seeds
+from spurious.config.inference import Network
 from spurious.config.search import Family as FamilyEntry
 
 # Entries name these by their kind; the import makes a stage depend on them.
@@ -54,6 +55,26 @@ def build(entry: Entry, training: MapSet, seed: int) -> Defence:
         return _Builder(training, seed, std).made(entry)
     except ValueError as error:
         raise UserError(f"defence: {error}") from error
+
+
+def of_posterior(name: str, settings: Network, training: MapSet, root_seed: int) -> Defence | None:
+    """What an entry of `posteriors` is trained against, if anything, in all its trainings.
+
+    Args:
+        name: of the entry, for messages.
+        settings: the entry.
+        training: the training maps.
+        root_seed: that of params.yaml.
+
+    Raises:
+        UserError: as of `build`.
+    """
+    if settings.defence is None:
+        return None
+    try:
+        return build(settings.defence, training, seeds.integer(root_seed, "defence", settings.seed))
+    except UserError as error:
+        raise UserError(f"posteriors.{name}.{error}") from error
 
 
 @dataclass(frozen=True)

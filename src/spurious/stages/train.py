@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from spurious import figures, seeds, tracking
+from spurious import figures, tracking
 from spurious.config import Config, Network
 from spurious.config.names import shown
-from spurious.defences.build import build
+from spurious.defences.build import of_posterior
 from spurious.errors import UserError
 from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
-from spurious.inference.defence import Defence
 from spurious.inference.defended import maps_shown
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
@@ -143,8 +142,7 @@ def trained(
         return NetworkPosterior(model), {}
     used, validation = settings.trained(config.training), data.take(split.validation)
     folder = Layout(config.scale).checkpoints(name)
-    root = seeds.integer(config.seed, "defence", settings.seed, number)
-    defence = defended(settings, data.take(split.train), root, name)
+    defence = of_posterior(name, settings, data.take(split.train), config.seed)
     model, history = training.train(
         data,
         split,
@@ -161,23 +159,9 @@ def trained(
     if used.recalibrate:
         maps = validation.maps
         if defence is not None:
-            maps = maps_shown(defence, posterior, maps, validation.labels, root)
+            maps = maps_shown(defence, posterior, maps, validation.labels, config.seed)
         posterior.recalibrate(maps, validation.labels)
     return posterior, history
-
-
-def defended(settings: Network, training: MapSet, seed: int, name: str) -> Defence | None:
-    """What an entry's network is trained against.
-
-    Raises:
-        UserError: it does not fit to the maps.
-    """
-    if settings.defence is None:
-        return None
-    try:
-        return build(settings.defence, training, seed)
-    except UserError as error:
-        raise UserError(f"posteriors.{name}.{error}") from error
 
 
 def drawn(found: Assessment, test: MapSet, history: History) -> dict[str, Figure]:
