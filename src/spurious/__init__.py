@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
-    from spurious.config.systematics import Within as Within
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
+    from spurious.description.marks import Within as Within
     from spurious.entries.api import perturb as perturb
+    from spurious.inference.defence import Defence as Defence
+    from spurious.inference.defended import Defended as Defended
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.inference.scaling import Scaling as Scaling
@@ -37,6 +39,8 @@ __version__ = "0.2.0"
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
     "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "Defence": ("spurious.inference.defence", "Defence"),
+    "Defended": ("spurious.inference.defended", "Defended"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
@@ -46,7 +50,7 @@ _HOME = {
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.inference.scaling", "Scaling"),
     "Standardiser": ("spurious.maps", "Standardiser"),
-    "Within": ("spurious.config.systematics", "Within"),
+    "Within": ("spurious.description.marks", "Within"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),

@@ -15,7 +15,10 @@ from spurious.config.audit import Audit
 from spurious.config.defend import Defend
 from spurious.config.detection import Detection
 from spurious.config.inference import (
+    BandLimit,
+    Clipped,
     FlowHead,
+    Input,
     Likelihood,
     MixtureHead,
     Network,
@@ -62,8 +65,10 @@ __all__ = [
     "Audit",
     "Axis",
     "Background",
+    "BandLimit",
     "Bounds",
     "Budget",
+    "Clipped",
     "Config",
     "Damage",
     "Dask",
@@ -74,6 +79,7 @@ __all__ = [
     "Execution",
     "FlowHead",
     "Grid",
+    "Input",
     "InverseDensity",
     "LatinHypercube",
     "Length",

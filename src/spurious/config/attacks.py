@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from spurious.config.names import PosteriorName
-from spurious.config.quantities import Budget, Density, Section
+from spurious.description.quantities import Budget, Density, NoiseBudget, Wavenumbers
+from spurious.description.section import Section
 
 
 class Toward(Section):
@@ -56,20 +57,6 @@ Objective = Annotated[
         ),
     ),
 ]
-
-
-class Wavenumbers(Section):
-    """A range of |k|."""
-
-    low: float = Field(ge=0)
-    high: float
-    unit: Literal["h/Mpc"]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Wavenumbers:
-        if not self.low < self.high:
-            raise ValueError(f"low = {self.low} must be less than high = {self.high}")
-        return self
 
 
 class PhaseOnly(Section):
@@ -222,13 +209,6 @@ class MinimumNorm(OnMaps):
     steps: int = Field(20, ge=1, le=10_000, description="of each attack that tries a budget")
     restarts: int = Field(3, ge=1, le=1000, description="random starts at the largest budget")
     bisections: int = Field(7, ge=0, le=30, description="known to 2^-bisections of itself")
-
-
-class NoiseBudget(Section):
-    """Size of a change of a simulation's white noise: |n' - n| / |n|."""
-
-    value: float = Field(ge=0, le=1)
-    unit: Literal["noise_norm"]
 
 
 class InitialConditions(OnPosterior):

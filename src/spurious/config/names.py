@@ -11,13 +11,28 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from spurious.errors import cut, shown
+
+__all__ = [
+    "LONGEST",
+    "RULE",
+    "AttackName",
+    "Name",
+    "PosteriorName",
+    "ScaleName",
+    "Word",
+    "checked",
+    "cut",
+    "is_name",
+    "shown",
+]
+
 LONGEST = 64  # characters; a folder's name may have 255 bytes, and names are joined to others
 RULE = (
     f"a name has 1 to {LONGEST} letters (a to z, A to Z), digits, _ and -, and begins with a "
     "letter or a digit"
 )
 _PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{LONGEST - 1}}}")  # no -: that is an option
-SHOWN = 60  # characters of a value that a message repeats
 
 
 def is_name(value: Any) -> bool:
@@ -34,16 +49,6 @@ def checked(value: Any) -> str:
     if not is_name(value):
         raise ValueError(RULE)
     return str(value)
-
-
-def shown(value: Any) -> str:
-    """A value as a message repeats it: on one line, and only its beginning if it is long."""
-    return cut(repr(value), SHOWN)
-
-
-def cut(text: str, longest: int) -> str:
-    """The beginning of a text, marked as such if it is longer."""
-    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _not(reserved: dict[str, str]) -> Callable[[str], str]:

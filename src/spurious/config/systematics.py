@@ -5,65 +5,28 @@ Ranges are what is physically plausible; `ranges` reads them, for a search or a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
-    GetCoreSchemaHandler,
     SerializeAsAny,
     Tag,
     TypeAdapter,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
-from spurious.config.quantities import Budget, Density, InverseDensity, Length, Section
-
-
-@dataclass(frozen=True)
-class Within:
-    """Limits of a number or of a quantity's value, both included."""
-
-    low: float
-    high: float
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Check after whatever the type itself checks."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def _check(self, given: Any) -> Any:
-        value = getattr(given, "value", given)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"must be a number between {self.low:g} and {self.high:g}")
-        if not self.low <= value <= self.high:
-            raise ValueError(f"must be between {self.low:g} and {self.high:g}, not {value:g}")
-        return given
-
-
-class Angle(Section):
-    """A direction."""
-
-    value: float
-    unit: Literal["deg"]
-
-
-class Densities(Section):
-    """Densities that increase from 0."""
-
-    values: tuple[float, ...] = Field(min_length=2)
-    unit: Literal["count"]
-
-    @model_validator(mode="after")
-    def _increasing(self) -> Densities:
-        steps = zip(self.values, self.values[1:], strict=False)
-        if self.values[0] != 0 or not all(one < other for one, other in steps):
-            raise ValueError(f"values = {list(self.values)} must increase from 0")
-        return self
+from spurious.description.marks import Within
+from spurious.description.quantities import (
+    Angle,
+    Budget,
+    Densities,
+    Density,
+    InverseDensity,
+    Length,
+)
+from spurious.description.section import Section
 
 
 def _entry(given: Any) -> Section:

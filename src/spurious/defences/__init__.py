@@ -1,1 +1,1 @@
-"""Networks that keep their answer, and what that costs: see docs/defences.md."""
+"""Networks that keep their answer: what makes them, and what that costs."""

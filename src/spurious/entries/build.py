@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from spurious.config import Background, Simulation, custom, systematics
+from spurious.config import Background, Simulation, systematics
 from spurious.config import attacks as white_box
 from spurious.config import perturbations as cfg
 from spurious.config.perturbations import Matching
 from spurious.config.quantities import Section, parts
+from spurious.description.lookup import own_class
 from spurious.entries.context import Context, Others, objective, other
 from spurious.errors import UserError
 from spurious.inference.posterior import Posterior
@@ -144,7 +145,7 @@ def class_of(settings: Section) -> Callable[..., Perturbation]:
     """The class of what an entry describes, of this package or, with a dot in `kind`, any other."""
     if type(settings) in CLASSES:
         return CLASSES[type(settings)]
-    found: Callable[..., Perturbation] = custom.found(cast(Any, settings).kind)
+    found: Callable[..., Perturbation] = own_class(cast(Any, settings).kind)
     return found
 
 

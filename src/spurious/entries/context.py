@@ -13,7 +13,7 @@ import tensorflow as tf
 from spurious.config import Density, InverseDensity, Length
 from spurious.config import attacks as cfg
 from spurious.config.quantities import Budget, Section
-from spurious.config.systematics import Angle, Densities
+from spurious.description.quantities import Angle, Densities
 from spurious.errors import UserError
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
