@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from spurious import seeds
+from spurious.defences.draws import drawn
 from spurious.search.families import Family
 from spurious.search.objective import Objective
 from spurious.search.refine import Path, refine
 from spurious.search.starts import Starts
+
+BATCH = 256  # maps at a time
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,17 @@ def random_members(families: Sequence[Family], maps: np.ndarray, seed: int) -> n
         maps: (n, N, N) in counts.
         seed: root of the draws.
     """
-    found = np.empty_like(maps)
-    for row in tqdm(range(len(maps)), desc="systematics", unit="map", delay=2, leave=False):
-        draw = seeds.generator(seed, "systematic of a map", row)
-        family = families[int(draw.integers(len(families)))]
-        point = draw.uniform(size=family.dimension)
-        found[row] = family.effect(point)(maps[row : row + 1])[0]
-    return found
+    each = tuple((family,) for family in families)
+    one = tf.function(lambda some, pair: drawn(each, 0.0, some, pair), reduce_retracing=True)
+    firsts = tqdm(
+        range(0, len(maps), BATCH), desc="systematics", unit="batch", delay=2, leave=False
+    )
+    return np.concatenate(
+        [
+            one(
+                tf.constant(maps[first : first + BATCH]),
+                tf.constant(seeds.stateless(seed, "systematics of maps", first)),
+            ).numpy()
+            for first in firsts
+        ]
+    )

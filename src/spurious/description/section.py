@@ -43,9 +43,11 @@ class Entry(Section):
 
     Attributes:
         CLASS: the class, of which `spurious.description.schema` made the section.
+        MADE: with what it was made.
     """
 
     CLASS: ClassVar[type]
+    MADE: ClassVar[tuple[Any, ...]]
 
     kind: str
 
