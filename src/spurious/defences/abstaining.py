@@ -85,7 +85,7 @@ class Abstaining(Posterior):
     def __init__(self, inner: Posterior, detector: Detector) -> None:
         self.inner, self.detector = inner, detector
         self.names, self.standardiser = inner.names, inner.standardiser
-        self._scored = tf.function(detector, reduce_retracing=True)
+        self._scored = tf.function(lambda maps: detector(maps), reduce_retracing=True)
 
     def __call__(self, maps: Any) -> Any:
         """What the inner posterior says, whether accepted or not."""

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from spurious.figures.style import CLEAN, PALETTE, pretty
 
@@ -32,9 +32,11 @@ def damage_against_budget(result: Mapping[str, Any]) -> Figure:
     panels = figure.subplots(1, len(AXES), sharey=True)
     for axes, (norm, label) in zip(panels, AXES.items(), strict=True):
         for name, row in rows.items():
-            _curve(axes, [one for one in row["curves"] if one["norm"] == norm], shades[name], row)
+            _curve(axes, _points({name: row}, norm), shades[name], row)
         axes.set(xscale="log", yscale="log", xlabel=label)
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_xticks(sorted({one["std"] for one in _points(rows, norm)}))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.25)
     panels[0].set_ylabel("damage: mean KL(perturbed ‖ clean) [nat]")
     _legend(figure, result, shades)
@@ -63,7 +65,7 @@ def information_against_damage(result: Mapping[str, Any]) -> Figure:
     axes.set(xscale="log", xlabel="damage left: mean KL(perturbed ‖ clean) [nat]")
     axes.set_ylabel("information kept: posterior volume of the undefended over its own")
     axes.axhline(1, color="0.7", linewidth=0.8, zorder=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0, top=1.04 * max(1, axes.get_ylim()[1]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.25)
     budget = result["epsilon"]
@@ -96,6 +98,10 @@ def _shades(result: Mapping[str, Any]) -> dict[str, str]:
         result["target"]: CLEAN,
         **{name: SHADES[i % len(SHADES)] for i, name in enumerate(others)},
     }
+
+
+def _points(rows: Mapping[str, Any], norm: str) -> list[Mapping[str, Any]]:
+    return [one for row in rows.values() for one in row["curves"] if one["norm"] == norm]
 
 
 def _curve(axes: Axes, points: Any, colour: str, row: Mapping[str, Any]) -> None:
