@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
     from spurious.description.marks import Within as Within
-    from spurious.entries.api import perturb as perturb
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.inference.scaling import Scaling as Scaling
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from spurious.perturbations.gradient import FGSM as FGSM
     from spurious.perturbations.gradient import PGD as PGD
     from spurious.perturbations.noise import RandomSign as RandomSign
+    from spurious.perturbations.perturb import perturb as perturb
     from spurious.perturbations.systematics import Logistic as Logistic
     from spurious.simulation import simulate as simulate
     from spurious.splitting import split as split
@@ -50,7 +50,7 @@ _HOME = {
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),
-    "perturb": ("spurious.entries.api", "perturb"),
+    "perturb": ("spurious.perturbations.perturb", "perturb"),
     "read_camels": ("spurious.camels", "read_camels"),
     "read_maps": ("spurious.maps", "read_maps"),
     "simulate": ("spurious.simulation", "simulate"),

@@ -8,12 +8,14 @@ from spurious import config, damage
 from spurious.config import search as cfg
 from spurious.inference.distributions import mixture
 from spurious.perturbations.objectives import ShiftS8
-from spurious.search.families import PAPER, build_families
+from spurious.perturbations.response import Logistic
+from spurious.search.families import build_families
 from spurious.search.fences import FENCES, Observed
 from spurious.search.goals import FractionMoved, MeanKL, MeanShift, MeanShiftS8, build_goal
 from spurious.search.objective import Evaluation, Objective
 
 BOX = 128.0
+PAPER = Logistic.KNOWN[0]
 NAMES = ("omega_m", "sigma_8")
 FAMILIES = build_families(
     config.Search.model_validate(

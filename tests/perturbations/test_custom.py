@@ -10,14 +10,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spurious.config import Perturbation
-from spurious.config.systematics import ranges
-from spurious.entries import build, class_of, parameters
+from spurious.description.fields import described
 from spurious.errors import UserError
 from spurious.inference.heads import HEAD, MixtureHead
 from spurious.inference.posterior import NetworkPosterior
 from spurious.inference.presets import compact
 from spurious.maps import MapSet, Standardiser, write_maps
 from spurious.params import one_line
+from spurious.perturbations.build import build, parameters
 
 ENTRY = TypeAdapter(Perturbation)
 PAGE = (Path(__file__).parents[2] / "docs" / "adding.md").read_text()
@@ -116,7 +116,7 @@ def data(make_maps):
 def test_the_page_leads_to_a_perturbation(data, linear_posterior):
     settings = ENTRY.validate_python(VIGNETTING)
     found = build(settings, linear_posterior, data, 5)
-    assert type(found) is class_of(settings)
+    assert type(found) is settings.CLASS
     assert parameters(found) == {"amplitude": 0.1, "width": 10.0, "box_size": 64.0}
     share = found(np.ones((1, 16, 16), np.float32)).numpy()[0]
     np.testing.assert_allclose(share[8, 8], 1 - 0.1 * np.exp(-(3.0**2)), rtol=1e-5)
@@ -135,8 +135,9 @@ def test_its_last_example_runs(data, capsys):
 
 
 def test_its_ranges_are_there_for_a_search():
-    expected = {"amplitude": (0, 0.5, ""), "width": (0, 50, "Mpc/h")}
-    assert ranges(ENTRY.validate_python(VIGNETTING)) == expected
+    fields = described(ENTRY.validate_python(VIGNETTING).CLASS)
+    found = {one.name: (one.limits.low, one.limits.high, one.unit) for one in fields}
+    assert found == {"amplitude": (0, 0.5, ""), "width": (0, 50, "Mpc/h")}
 
 
 def test_its_amplitude_can_be_matched_and_it_can_be_shuffled(data, linear_posterior):
@@ -149,7 +150,7 @@ def test_its_amplitude_can_be_matched_and_it_can_be_shuffled(data, linear_poster
     ]
     assert sizes[0] == pytest.approx(sizes[1], rel=1e-4)
     shuffled = ENTRY.validate_python({"kind": "shuffled_pixels", "of": VIGNETTING})
-    assert type(build(shuffled, linear_posterior, data, 5).of) is class_of(shuffled.of)
+    assert type(build(shuffled, linear_posterior, data, 5).of) is shuffled.of.CLASS
     assert ENTRY.validate_python(shuffled.model_dump()) == shuffled
 
 
