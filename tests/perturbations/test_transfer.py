@@ -16,7 +16,8 @@ from spurious.inference.layers import log_power
 from spurious.inference.posterior import NetworkPosterior
 from spurious.inference.presets import power_spectrum
 from spurious.maps import MapSet, Standardiser
-from spurious.perturbations.build import apply, build, build_initial_conditions, extras, some_maps
+from spurious.perturbations.build import apply, build, build_initial_conditions, extras
+from spurious.perturbations.entry import some_maps
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.minimum import MinimumNorm
 

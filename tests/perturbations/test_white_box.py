@@ -103,7 +103,10 @@ def test_entries_build_what_they_say(linear_posterior, data, entry, expected):
             {"kind": "fgsm", "epsilon": STD, "objective": {"kind": "mse"}},
             "must be one of 'nll', 'kl'.*or a section of kind 'toward', 'shift_s8'",
         ),
-        ({"kind": "fgsm", "epsilon": STD, "objective": PLANCK | {"omega_m": 1.2}}, "less than 1"),
+        (
+            {"kind": "fgsm", "epsilon": STD, "objective": PLANCK | {"omega_m": 1.2}},
+            "must be above 0 and below 1, not 1.2",
+        ),
         (
             {"kind": "fgsm", "epsilon": STD, "objective": {"kind": "shift_s8", "sigmas": 0}},
             "sigmas = 0 must not be 0",

@@ -169,7 +169,7 @@ def _check(parameter: Moved) -> Any:
     def check(given: Bounds | float) -> Bounds | float:
         ends = (given.low, given.high) if isinstance(given, Bounds) else (given,)
         for value in ends:
-            if not parameter.limits.low <= value <= parameter.limits.high:
+            if not parameter.limits.allows(value):
                 raise ValueError(f"must be {parameter.limits}, not {value:g}")
         if parameter.scale == "log" and isinstance(given, Bounds) and given.low <= 0:
             raise ValueError(f"{parameter.key}.low = {given.low} must be greater than 0")

@@ -79,7 +79,7 @@ class Described:
     def meaning(self) -> str:
         """What it is, in words."""
         doc = self.mark(Doc)
-        return doc.documentation if doc else ""
+        return doc.text if doc else ""
 
 
 def filled(one: Any) -> list[str]:

@@ -16,17 +16,16 @@ import numpy as np
 from spurious.config import Background, Simulation
 from spurious.description.fields import described, filled
 from spurious.description.quantities import Density, Quantity
-from spurious.description.section import Entry, parts
+from spurious.description.section import Entry
 from spurious.errors import UserError
 from spurious.inference.posterior import Posterior
 from spurious.lazy import tf
 from spurious.maps import MapSet
 from spurious.perturbations.base import Perturbation
 from spurious.perturbations.effect import Effect
-from spurious.perturbations.entry import Matching, OnPosterior, PerturbationEntry
+from spurious.perturbations.entry import Matching, PerturbationEntry
 from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.perturbations.matching import matched
-from spurious.splitting import evenly_spaced
 
 Others = Callable[[str], Posterior]
 
@@ -206,25 +205,6 @@ def parameters(perturbation: Any) -> dict[str, float]:
 def extras(perturbation: Any) -> dict[str, np.ndarray]:
     """What a perturbation found besides the maps, after it was called; see `HasExtras`."""
     return perturbation.extras() if hasattr(perturbation, "extras") else {}
-
-
-def some_maps(settings: Entry, test: MapSet) -> MapSet:
-    """The maps that an entry is made on: `maps` of them, if it or one it builds on says so."""
-    limits = [limit for one in parts(settings) if (limit := getattr(one, "maps", None))]
-    count = min([*limits, len(test)])
-    return test if count == len(test) else test.take(evenly_spaced(len(test), count))
-
-
-def follows_target(settings: Entry) -> bool:
-    """Whether an entry, or one that it builds on, is an attack on the target itself."""
-    attacks = (part for part in parts(settings) if isinstance(part, OnPosterior))
-    return any(attack.on is None for attack in attacks)
-
-
-def needs_training(settings: Entry) -> bool:
-    """Whether an entry, or one that it builds on, is made on the training maps."""
-    classes = [part.CLASS for part in parts(settings) if isinstance(part, Entry)]
-    return any("training_maps" in filled(one) for one in classes)
 
 
 def _build(settings: Entry, context: Context) -> Any:

@@ -10,7 +10,9 @@ from spurious.description.fields import Described, filled
 from spurious.description.lookup import OneOf
 from spurious.description.names import PosteriorName
 from spurious.description.schema import Checked, section_of
-from spurious.description.section import Entry, Section
+from spurious.description.section import Entry, Section, parts
+from spurious.maps import MapSet
+from spurious.splitting import evenly_spaced
 
 
 class PerturbationEntry(Checked):
@@ -76,3 +78,22 @@ Matchable = Annotated[
 
 Perturbation = Annotated[Entry, ENTRY]
 """An entry of `attacks` in params.yaml."""
+
+
+def some_maps(settings: Entry, test: MapSet) -> MapSet:
+    """The maps that an entry is made on: `maps` of them, if it or one it builds on says so."""
+    limits = [limit for one in parts(settings) if (limit := getattr(one, "maps", None))]
+    count = min([*limits, len(test)])
+    return test if count == len(test) else test.take(evenly_spaced(len(test), count))
+
+
+def follows_target(settings: Entry) -> bool:
+    """Whether an entry, or one that it builds on, is an attack on the target itself."""
+    attacks = (part for part in parts(settings) if isinstance(part, OnPosterior))
+    return any(attack.on is None for attack in attacks)
+
+
+def needs_training(settings: Entry) -> bool:
+    """Whether an entry, or one that it builds on, is made on the training maps."""
+    classes = [part.CLASS for part in parts(settings) if isinstance(part, Entry)]
+    return any("training_maps" in filled(one) for one in classes)

@@ -18,9 +18,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
-from annotated_types import Gt, Le
 
-from spurious.description.marks import Doc, Within
+from spurious.description.marks import Doc, Inside, Within
 from spurious.description.quantities import Budget, Density
 from spurious.lazy import tf
 from spurious.perturbations.ascent import in_batches, value_and_gradient
@@ -75,8 +74,7 @@ class MinimumNorm:
     posterior: Posterior
     sigmas: Annotated[
         float,
-        Gt(0),
-        Le(100),
+        Inside(0, 101),
         Doc("how far, in standard deviations of the clean posterior (Mahalanobis)"),
     ]
     largest: Annotated[float, Budget, Doc("largest budget that is tried")]

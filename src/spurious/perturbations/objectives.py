@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
-from annotated_types import Gt, Lt
-
 from spurious.description.lookup import OneOf
-from spurious.description.marks import Doc, Within
+from spurious.description.marks import Doc, Inside, Within
 from spurious.lazy import tf
 from spurious.maps import NAMES
 
@@ -112,8 +110,8 @@ class TowardUniverse:
 
     FILLED: ClassVar[tuple[str, ...]] = ("names",)
 
-    omega_m: Annotated[float, Gt(0), Lt(1), Doc("of that universe")]
-    sigma_8: Annotated[float, Gt(0), Doc("of that universe")]
+    omega_m: Annotated[float, Inside(0, 1), Doc("of that universe")]
+    sigma_8: Annotated[float, Inside(0), Doc("of that universe")]
     names: tuple[str, ...] = NAMES
     needs_truth = False
     flat_at_clean = False

@@ -30,6 +30,7 @@ from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.perturbations import build as builder
+from spurious.perturbations.entry import follows_target, needs_training, some_maps
 from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
@@ -277,7 +278,7 @@ def perturb(scene: Scene, settings: cfg.Perturbation) -> list[Made]:
         For each training of the target; the same object for all where the target does not matter.
     """
     trainings = range(1, len(scene.targets) + 1)
-    if not builder.follows_target(settings):
+    if not follows_target(settings):
         return [_made(scene, settings, 1)] * len(trainings)
     return [_made(scene, settings, number) for number in trainings]
 
@@ -290,7 +291,7 @@ def distinct(made: Sequence[Made]) -> Sequence[Made]:
 def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
     """One perturbation on one training; those after the first have a share of the maps."""
     config, target = scene.config, scene.targets[number - 1]
-    test = builder.some_maps(settings, scene.test)
+    test = some_maps(settings, scene.test)
     if number > 1:
         test = test.take(evenly_spaced(len(test), config.damage.count(len(test))))
     if issubclass(settings.CLASS, InitialConditions):
@@ -299,7 +300,7 @@ def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
         )
         universes = adversary.perturb(test.seeds, test.labels, test.axis)
         return Made(test, replace(test, maps=universes.maps), builder.parameters(adversary), {})
-    training = scene.training if builder.needs_training(settings) else None
+    training = scene.training if needs_training(settings) else None
     perturbation = builder.build(
         settings, target, test, config.seed, training, scene.posterior, scene.memory[number]
     )

@@ -24,7 +24,7 @@ from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
 from spurious.outputs import replaced_together
-from spurious.perturbations.build import follows_target
+from spurious.perturbations.entry import follows_target
 from spurious.processes import side_by_side
 from spurious.stages.inputs import (
     BATCH,

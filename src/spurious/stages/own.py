@@ -22,8 +22,8 @@ from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
 from spurious.maps import MapSet, read_maps, write_maps
 from spurious.outputs import Outputs, replaced_together
-from spurious.perturbations.build import apply, build, parameters, some_maps
-from spurious.perturbations.entry import OnPosterior
+from spurious.perturbations.build import apply, build, parameters
+from spurious.perturbations.entry import OnPosterior, some_maps
 from spurious.stages import audit as stage
 from spurious.stages.attack import chosen, series
 from spurious.stages.layout import Layout
