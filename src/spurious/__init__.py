@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
+    from spurious.description.marks import Doc as Doc
+    from spurious.description.marks import Held as Held
+    from spurious.description.marks import Searched as Searched
     from spurious.description.marks import Within as Within
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
@@ -37,14 +40,17 @@ __version__ = "0.2.0"
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
     "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "Doc": ("spurious.description.marks", "Doc"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
+    "Held": ("spurious.description.marks", "Held"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
     "PGD": ("spurious.perturbations.gradient", "PGD"),
     "Posterior": ("spurious.inference.posterior", "Posterior"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.inference.scaling", "Scaling"),
+    "Searched": ("spurious.description.marks", "Searched"),
     "Standardiser": ("spurious.maps", "Standardiser"),
     "Within": ("spurious.description.marks", "Within"),
     "measure": ("spurious.damage", "measure"),

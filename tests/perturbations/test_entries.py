@@ -284,7 +284,7 @@ def test_what_attacks_lack_is_one_line_for_the_user(test_maps, linear_posterior)
         ({"kind": "universal", "epsilon": STD, "constraints": []}, "unknown key"),
         (
             {"kind": "minimum_norm", "sigmas": 0, "largest": STD},
-            "must be above 0 and below 101, not 0",
+            "above 0, not 0",
         ),
         ({"kind": "minimum_norm", "sigmas": 1}, "Field required"),
         ({"kind": "initial_conditions", "epsilon": STD}, "'noise_norm'"),

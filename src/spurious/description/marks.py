@@ -58,9 +58,8 @@ class Inside(Within):
         return self.low < value < self.high
 
     def __str__(self) -> str:
-        return f"above {self.low:g}" + (
-            "" if math.isinf(self.high) else f" and below {self.high:g}"
-        )
+        below = "" if math.isinf(self.high) else f" and below {self.high:g}"
+        return f"above {self.low:g}{below}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Searched:
         name: of a parameter that is searched in place of the field, which `Effect.from_search`
             computes; of a vector, of its elements.
         unit: of that parameter; by default that of the field.
-        doc: of that parameter.
+        why: of all ranges this one.
         elements: of a vector, its length, given the other fields of a family.
     """
 
@@ -90,7 +89,7 @@ class Searched:
     scale: Scale = "linear"
     name: str = ""
     unit: str = ""
-    doc: str = ""
+    why: str = ""
     elements: Callable[[Mapping[str, Any]], int] | None = None
 
 

@@ -35,7 +35,7 @@ class GainDrift(Effect):
         Any,
         Angle,
         Within(-360, 360),
-        Searched(0.0, 180.0),  # half a turn and both signs are all directions
+        Searched(0.0, 180.0, why="half a turn and both signs are all directions"),
         Doc("of the drift, from a map's first axis towards its second"),
     ] = 0.0
     order: Annotated[

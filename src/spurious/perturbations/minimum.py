@@ -74,7 +74,8 @@ class MinimumNorm:
     posterior: Posterior
     sigmas: Annotated[
         float,
-        Inside(0, 101),
+        Within(0, 100),
+        Inside(0),
         Doc("how far, in standard deviations of the clean posterior (Mahalanobis)"),
     ]
     largest: Annotated[float, Budget, Doc("largest budget that is tried")]

@@ -33,29 +33,25 @@ class Logistic(Effect):
     a: Annotated[
         Any,
         InverseDensity,
-        # From more than the mean density of 64, where it is nearly a gain, to half a particle.
-        Searched(0.01, 2.0, "log"),
+        Searched(0.01, 2.0, "log", why="1/a: from more than the mean density to half a particle"),
         Doc("slope; 1/a is the width of the switch"),
     ]
     b: Annotated[
         Any,
         Searched(
-            # From below the emptiest pixel of the pilot to where one in a thousand lies above.
             5.0,
             400.0,
             "log",
             name="transition",
             unit="count",
-            doc="-b/a, the density at which it switches",
+            why="-b/a: from below the emptiest pixel to where one in a thousand lies above",
         ),
         Doc("offset"),
     ]
     beta: Annotated[
         Any,
         Density,
-        # Half the mean density, ten times the paper's: a larger one empties or doubles whole
-        # ranges of density, which nobody overlooks.
-        Searched(-30.0, 30.0, "asinh"),
+        Searched(-30.0, 30.0, "asinh", why="half the mean density, ten times the paper's"),
         Doc("what is added below the transition"),
     ]
 
@@ -96,22 +92,22 @@ class Saturation(Effect):
     strength: Annotated[
         Any,
         Within(0, 1),
-        # From what changes the brightest pixel by half a per cent to a detector that is full.
-        Searched(0.001, 1.0, "log"),
+        Searched(
+            0.001, 1.0, "log", why="from half a per cent of the brightest pixel to a full detector"
+        ),
         Doc("slope lost well above the threshold; at 1 nothing more is recorded"),
     ]
     threshold: Annotated[
         Any,
         Density,
         Within(1, 1e5),
-        # From below the emptiest pixel of the pilot, where all are bent, to the brightest.
-        Searched(10.0, 2000.0, "log"),
+        Searched(10.0, 2000.0, "log", why="from below the emptiest pixel to the brightest"),
         Doc("density at which it sets in"),
     ]
     sharpness: Annotated[
         Any,
         Within(0.5, 20),
-        Searched(0.5, 20.0, "log"),  # a bend over two decades of density, to an edge
+        Searched(0.5, 20.0, "log", why="from a bend over two decades of density to an edge"),
         Doc("p; the transition spans about a factor exp(4 / p) in density"),
     ] = 4.0
 
@@ -157,8 +153,13 @@ class Calibration(Effect):
     ]
     log_slopes: Annotated[
         tuple[Annotated[float, Within(-1, 1)], ...],
-        # 0.3 is a slope off by a third, more than instruments that are calibrated at all.
-        Searched(-1.0, 1.0, name="log_slope", elements=lambda given: len(given["knots"]) - 1),
+        Searched(
+            -1.0,
+            1.0,
+            name="log_slope",
+            why="what is plausible at most; 0.3 is a slope off by a third",
+            elements=lambda given: len(given["knots"]) - 1,
+        ),
         Doc("ln of the mean slope between neighbouring knots"),
     ]
 
