@@ -1,18 +1,19 @@
 """Write the reference tables of the docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, one of its kinds, or `families`. A test compares the pages with what this makes.
+`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares the pages with what this makes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from spurious.description import tables
 from spurious.description.lookup import class_of
 from spurious.kinds import GROUPS
+from spurious.search.fences import FENCES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -20,18 +21,17 @@ PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DO
 
 def table(name: str) -> str:
     """The table of a name; of several kinds, one table of all."""
-    if name == "families":
-        return families()
-    group = next((group for group in GROUPS if group == name), None)
-    kinds = list(GROUPS[group]) if group else name.split()
-    return fields(kinds)
+    if name in ("families", "fences"):
+        return families() if name == "families" else fences()
+    if name in GROUPS:
+        return fields({kind: class_of(name, kind) for kind in GROUPS[name]})
+    return fields({kind: class_of("perturbation", kind) for kind in name.split()})
 
 
-def fields(kinds: Iterable[str]) -> str:
+def fields(kinds: Mapping[str, type]) -> str:
     """A row for each kind and one for each of its fields; an amplitude is bold."""
     body: list[list[str]] = []
-    for kind in kinds:
-        one = tables.find(kind)
+    for kind, one in kinds.items():
         body.append([f"`{kind}`", "", "", "", "", tables.summary(one)])
         amplitude = getattr(one, "AMPLITUDE", None)
         for row in tables.rows(one):
@@ -49,6 +49,16 @@ def families() -> str:
             body.append([first, one.name, one.values, one.unit, one.scale, one.why])
             first = ""
     head = ["kind", "parameter", "range or value", "unit", "searched in its", "why"]
+    return tables.markdown(head, body)
+
+
+def fences() -> str:
+    """A row for each fence of the search."""
+    body = [
+        [f"`{name}`", one.height, str(one.within), one.blind, f"{one.tolerance:g}"]
+        for name, one in FENCES.items()
+    ]
+    head = ["fence", "height", "limit", "blind to", "float32 knows it to"]
     return tables.markdown(head, body)
 
 

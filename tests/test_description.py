@@ -109,8 +109,10 @@ def test_the_pages_have_the_tables_that_the_classes_make(page):
 
 def test_every_kind_is_in_a_table():
     pages = "".join(page.read_text() for page in reference.DOCS.glob("*.md"))
-    made = "".join(found[3] for found in reference.PLACE.finditer(pages))
-    assert [kind for _, kind in KINDS if f"| `{kind}` |" not in made] == []
+    places = list(reference.PLACE.finditer(pages))
+    made = {group: "".join(p[3] for p in places if (p[2] == group)) for group in GROUPS}
+    made["perturbation"] = "".join(p[3] for p in places if p[2] not in GROUPS)
+    assert [one for one in KINDS if f"| `{one[1]}` |" not in made[one[0]]] == []
 
 
 def test_a_planted_difference_is_noticed():
@@ -124,6 +126,11 @@ def test_the_kinds_are_listed(capsys):
     for group, kind in KINDS:
         assert re.search(rf"^  {kind} +{re.escape(tables.summary(class_of(group, kind)))}$", shown,
                          re.MULTILINE)  # fmt: skip
+    main(["list", "kl"], standalone_mode=False)
+    assert re.findall(r"^(objective|goal) kl: ", capsys.readouterr().out, re.MULTILINE) == [
+        "objective",
+        "goal",
+    ]
     main(["list", "saturation"], standalone_mode=False)
     shown = capsys.readouterr().out
     assert re.search(r"threshold +between 1 and 100000 +count", shown)

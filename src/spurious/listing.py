@@ -24,11 +24,15 @@ def kind(name: str) -> str:
         UserError: there is no such kind.
     """
     try:
-        one = tables.find(name)
-        rows, ranges = tables.rows(one), tables.ranges(one)
+        found = tables.find(name).items()
+        return "\n\n".join(_described(f"{group} {name}", one) for group, one in found)
     except ValueError as error:
         raise UserError(f"kind = {name}: {error}") from error
-    parts = [f"{name}: {tables.summary(one)}"]
+
+
+def _described(title: str, one: type) -> str:
+    rows, ranges = tables.rows(one), tables.ranges(one)
+    parts = [f"{title}: {tables.summary(one)}"]
     if rows:
         head = ("field", "allowed", "unit", "default", "what it is")
         parts.append(_indented(tables.aligned([head, *rows])))

@@ -144,7 +144,7 @@ def test_its_last_example_runs(data, capsys):
 def test_its_fields_are_listed(capsys):
     assert main(["list", "my_effects.Vignetting"], standalone_mode=False) is None
     shown = capsys.readouterr().out
-    assert "Vignetting: Light lost towards the edge of the field" in shown
+    assert "perturbation my_effects.Vignetting: Light lost towards the edge of the field" in shown
     assert re.search(r"width +between 0 and 50 +Mpc/h +how far in it reaches", shown)
     assert re.search(r"amplitude +0.001 to 0.5 +logarithm", shown)
 

@@ -75,19 +75,19 @@ def families() -> list[str]:
     return [kind for kind in GROUPS["perturbation"] if is_family(kind)]
 
 
-def find(kind: str) -> type:
-    """The class of a kind of any group, or of an import path.
+def find(kind: str) -> dict[str, type]:
+    """Group -> class of a kind, which several groups may have; of an import path, a perturbation.
 
     Raises:
         ValueError: there is none.
     """
     if "." in kind:
-        return own_class(kind)
-    for group, kinds in GROUPS.items():
-        if kind in kinds:
-            return class_of(group, kind)
-    known = ", ".join(name for kinds in GROUPS.values() for name in kinds)
-    raise ValueError(f"must be one of {known}, or the import path of a class of your own")
+        return {"perturbation": own_class(kind)}
+    found = {group: class_of(group, kind) for group, kinds in GROUPS.items() if kind in kinds}
+    if not found:
+        known = ", ".join(dict.fromkeys(name for kinds in GROUPS.values() for name in kinds))
+        raise ValueError(f"must be one of {known}, or the import path of a class of your own")
+    return found
 
 
 def allowed(field: Described) -> str:
@@ -101,6 +101,8 @@ def allowed(field: Described) -> str:
         return " or ".join(map(written, get_args(field.plain)))
     if field.plain is bool:
         return "true or false"
+    if get_origin(field.plain) is dict:
+        return "a mapping"
     if field.quantity is not None:
         return _of_quantity(field.quantity)
     return _of_elements(field) or "any number"

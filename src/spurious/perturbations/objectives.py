@@ -71,7 +71,7 @@ class Divergence:
 
     def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
         """See `Objective`."""
-        return _kl(perturbed, clean)
+        return kl(perturbed, clean)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ReverseDivergence(Divergence):
 
     def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
         """See `Objective`."""
-        return _kl(clean, perturbed)
+        return kl(clean, perturbed)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,8 @@ def named(objective: str | Objective) -> Objective:
     return OBJECTIVES[objective]
 
 
-def _kl(one: Any, other: Any) -> tf.Tensor:
-    from spurious.inference.distributions import kl  # which imports TensorFlow Probability
+def kl(one: Any, other: Any) -> tf.Tensor:
+    """See `spurious.inference.distributions.kl`, which imports TensorFlow Probability."""
+    from spurious.inference.distributions import kl as divergence
 
-    return kl(one, other)
+    return divergence(one, other)
