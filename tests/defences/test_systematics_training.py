@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from pydantic import TypeAdapter
 from scipy import stats
 
 from spurious import config
-from spurious.config import search as families
 from spurious.defences.build import PATTERNS, build
 from spurious.defences.systematics_training import SystematicsTraining
+from spurious.description.families import AnyFamily
 from spurious.search.families import build_family
 
 PAIR = tf.constant([3, 5])
@@ -25,8 +26,8 @@ FAMILIES = {
 
 def member(entry):
     """A family of params.yaml as an object."""
-    kind = {"logistic": families.Logistic, "gain_drift": families.GainDrift}[entry["kind"]]
-    return (build_family("one", kind.model_validate(entry), 64.0, 0),)
+    settings = TypeAdapter(AnyFamily).validate_python(entry)
+    return (build_family("one", settings, 64.0, 0),)
 
 
 def defence(names=FAMILIES, clean=0.2, **options):

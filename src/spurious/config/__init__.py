@@ -24,20 +24,7 @@ from spurious.config.inference import (
     Training,
     Tune,
 )
-from spurious.config.names import AttackName, Name, PosteriorName, ScaleName
-from spurious.config.perturbations import BIM, FGSM, Logistic, Match, Perturbation, RandomSign
-from spurious.config.quantities import (
-    UNKNOWN_KEY,
-    Axis,
-    Budget,
-    Density,
-    InverseDensity,
-    Length,
-    Range,
-    Section,
-    parts,
-)
-from spurious.config.search import Bounds, Search
+from spurious.config.search import Search
 from spurious.config.simulation import (
     Background,
     Dask,
@@ -53,10 +40,20 @@ from spurious.config.simulation import (
     Stages,
     Verify,
 )
+from spurious.description.families import Bounds
+from spurious.description.names import AttackName, Name, PosteriorName, ScaleName
+from spurious.description.quantities import (
+    Axis,
+    Budget,
+    Density,
+    InverseDensity,
+    Length,
+    Range,
+)
+from spurious.description.section import UNKNOWN_KEY, Section, parts
+from spurious.perturbations.entry import Perturbation
 
 __all__ = [
-    "BIM",
-    "FGSM",
     "UNKNOWN_KEY",
     "Audit",
     "Axis",
@@ -81,13 +78,10 @@ __all__ = [
     "Likelihood",
     "Listed",
     "Local",
-    "Logistic",
-    "Match",
     "MixtureHead",
     "Network",
     "Perturbation",
     "Posterior",
-    "RandomSign",
     "Range",
     "Report",
     "Run",

@@ -79,11 +79,9 @@ def _written(one: type, field: Described, write: Writer) -> tuple[Any, Any]:
 
     Without either default of the class there is none, and the field must be given.
     """
-    hint = field.hint
-    if field.quantity in field.marks:
-        rest = tuple(mark for mark in field.marks if mark is not field.quantity)
-        hint = Annotated[(field.quantity, *rest)] if rest else field.quantity
-    hint = write(one, field, hint)
+    rest = tuple(mark for mark in field.marks if mark is not field.quantity)
+    hint: Any = field.quantity or field.plain
+    hint = write(one, field, Annotated[(hint, *rest)] if rest else hint)
     if field.default is MISSING:
         return hint, ...
     if field.quantity is not None and not isinstance(field.default, Quantity):
