@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
+    from spurious.description.marks import Doc as Doc
+    from spurious.description.marks import Held as Held
+    from spurious.description.marks import Searched as Searched
     from spurious.description.marks import Within as Within
-    from spurious.entries.api import perturb as perturb
     from spurious.inference.defence import Defence as Defence
     from spurious.inference.defended import Defended as Defended
     from spurious.inference.posterior import Posterior as Posterior
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from spurious.perturbations.gradient import FGSM as FGSM
     from spurious.perturbations.gradient import PGD as PGD
     from spurious.perturbations.noise import RandomSign as RandomSign
+    from spurious.perturbations.perturb import perturb as perturb
     from spurious.perturbations.systematics import Logistic as Logistic
     from spurious.simulation import simulate as simulate
     from spurious.splitting import split as split
@@ -41,20 +44,23 @@ _HOME = {
     "Cosmology": ("spurious.cosmology", "Cosmology"),
     "Defence": ("spurious.inference.defence", "Defence"),
     "Defended": ("spurious.inference.defended", "Defended"),
+    "Doc": ("spurious.description.marks", "Doc"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
+    "Held": ("spurious.description.marks", "Held"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
     "PGD": ("spurious.perturbations.gradient", "PGD"),
     "Posterior": ("spurious.inference.posterior", "Posterior"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.inference.scaling", "Scaling"),
+    "Searched": ("spurious.description.marks", "Searched"),
     "Standardiser": ("spurious.maps", "Standardiser"),
     "Within": ("spurious.description.marks", "Within"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),
-    "perturb": ("spurious.entries.api", "perturb"),
+    "perturb": ("spurious.perturbations.perturb", "perturb"),
     "read_camels": ("spurious.camels", "read_camels"),
     "read_maps": ("spurious.maps", "read_maps"),
     "simulate": ("spurious.simulation", "simulate"),

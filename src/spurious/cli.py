@@ -49,7 +49,7 @@ def main() -> None:
 
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
     audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` stand
-    beside it.
+    beside it; `list` says what params.yaml may name.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
@@ -118,6 +118,19 @@ def check(config: Config) -> None:
     simulations = config.simulation.simulations
     cosmologies = len(nodes(config.design, simulations, config.seed, config.background))
     click.echo(f"valid; {config.scale}: {simulations} simulations, {cosmologies} cosmologies")
+
+
+@main.command("list")
+@click.argument("kind", required=False)
+def list_kinds(kind: str | None) -> None:
+    """Print the kinds of attacks, objectives and constraints, or the fields of KIND.
+
+    KIND may be the import path of a class of your own, such as my_effects.Vignetting.
+    """
+    with _explained():
+        from spurious import listing
+
+        click.echo(listing.kinds() if kind is None else listing.kind(kind))
 
 
 @stage(scaled=False)

@@ -51,6 +51,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "gradient_penalty": f"{_DEFENCES}.gradient_penalty.GradientPenalty",
         "fisher_penalty": f"{_DEFENCES}.fisher_penalty.FisherPenalty",
     },
+    "goal": {
+        "kl": "spurious.search.goals.MeanKL",
+        "kl_symmetrised": "spurious.search.goals.SymmetrisedKL",
+        "shift_s8": "spurious.search.goals.MeanShiftS8",
+        "shift": "spurious.search.goals.MeanShift",
+        "fraction_moved": "spurious.search.goals.FractionMoved",
+    },
 }
 """Group -> kind -> import path of the class, in the order in which messages and tables name them.
 

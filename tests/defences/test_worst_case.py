@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from spurious import spectra
 from spurious.defences.adversarial_training import AdversarialTraining
-from spurious.defences.ascent import start
 from spurious.defences.trades import Trades
+from spurious.defences.worst_case import start
 from spurious.perturbations.spectral import Bounded
 
 PAIR = tf.constant([3, 5])

@@ -26,20 +26,7 @@ from spurious.config.inference import (
     Training,
     Tune,
 )
-from spurious.config.names import AttackName, Name, PosteriorName, ScaleName
-from spurious.config.perturbations import BIM, FGSM, Logistic, Match, Perturbation, RandomSign
-from spurious.config.quantities import (
-    UNKNOWN_KEY,
-    Axis,
-    Budget,
-    Density,
-    InverseDensity,
-    Length,
-    Range,
-    Section,
-    parts,
-)
-from spurious.config.search import Bounds, Search
+from spurious.config.search import Search
 from spurious.config.simulation import (
     Background,
     Dask,
@@ -56,10 +43,20 @@ from spurious.config.simulation import (
     Verify,
 )
 from spurious.config.wrapped import Abstaining, Smoothed, Wrapped
+from spurious.description.families import Bounds
+from spurious.description.names import AttackName, Name, PosteriorName, ScaleName
+from spurious.description.quantities import (
+    Axis,
+    Budget,
+    Density,
+    InverseDensity,
+    Length,
+    Range,
+)
+from spurious.description.section import UNKNOWN_KEY, Section, parts
+from spurious.perturbations.entry import Perturbation
 
 __all__ = [
-    "BIM",
-    "FGSM",
     "UNKNOWN_KEY",
     "Abstaining",
     "Audit",
@@ -86,13 +83,10 @@ __all__ = [
     "Likelihood",
     "Listed",
     "Local",
-    "Logistic",
-    "Match",
     "MixtureHead",
     "Network",
     "Perturbation",
     "Posterior",
-    "RandomSign",
     "Range",
     "Report",
     "Run",
@@ -198,6 +192,10 @@ class Config(Section):
     search: Search
     defend: Defend = Defend()
     report: Report = Report()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process, in which no module has the classes of sections that others make."""
+        return Config.model_validate, (self.model_dump(exclude_unset=True),)
 
     @model_validator(mode="after")
     def _universes(self) -> Config:

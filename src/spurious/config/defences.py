@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from inspect import isclass
 from typing import Annotated, Any
 
-from spurious.description.lookup import OneOf, imported
+from spurious.description.lookup import OneOf, found
 from spurious.description.section import Entry
 from spurious.inference.defence import Defence as Described
 
@@ -22,7 +22,7 @@ class _OneDefence(OneOf):
     def _class(self, kind: Any) -> type:
         if not (isinstance(kind, str) and "." in kind):
             return super()._class(kind)
-        one: Any = imported(kind)
+        one: Any = found(kind)
         if not (isclass(one) and issubclass(one, Described) and is_dataclass(one)):
             name = kind.rpartition(".")[2]
             raise ValueError(f"{name} must be a dataclass that extends spurious.Defence")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from spurious.config.audit import Budgets
-from spurious.config.names import Name
-from spurious.config.quantities import Budget, Section
+from spurious.description.names import Name
+from spurious.description.quantities import Budget
+from spurious.description.section import Section
 
 
 class Defend(Section):

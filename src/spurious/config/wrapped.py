@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from spurious.config.names import AttackName, PosteriorName
-from spurious.config.perturbations import Perturbation
-from spurious.config.quantities import Budget, Section
+from spurious.description.names import AttackName, PosteriorName
+from spurious.description.quantities import Budget
+from spurious.description.section import Section
+from spurious.perturbations.entry import Perturbation
 
 
 class Angles(Section):

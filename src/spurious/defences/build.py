@@ -11,16 +11,7 @@ import numpy as np
 
 from spurious import seeds
 from spurious.config.inference import Network
-from spurious.config.search import Family as FamilyEntry
-
-# Entries name these by their kind; the import makes a stage depend on them.
-from spurious.defences import (  # noqa: F401
-    adversarial_training,
-    fisher_penalty,
-    gradient_penalty,
-    systematics_training,
-    trades,
-)
+from spurious.description.families import Family as FamilyEntry
 from spurious.description.fields import filled
 from spurious.description.quantities import Budget
 from spurious.description.schema import chosen, plain
@@ -28,7 +19,6 @@ from spurious.description.section import Entry
 from spurious.errors import UserError, shown
 from spurious.inference.defence import Defence
 from spurious.maps import MapSet, Standardiser
-from spurious.perturbations import spectral  # noqa: F401, likewise
 from spurious.search.families import Family, build_family
 from spurious.splitting import evenly_spaced
 

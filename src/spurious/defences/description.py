@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from spurious.config.names import Name
-from spurious.config.search import AnyFamily
+from spurious.description.families import AnyFamily
+from spurious.description.names import Name
 from spurious.description.quantities import Budget
 
 

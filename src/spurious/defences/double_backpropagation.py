@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
+from spurious.lazy import tf
 
 PIXELS = (-2, -1)
 

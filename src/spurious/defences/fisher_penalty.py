@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from spurious.defences.double_backpropagation import information
 from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Defence, Network
 
@@ -26,7 +27,5 @@ class FisherPenalty(Defence):
 
     def loss(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """See `Defence`."""
-        from spurious.defences.double_backpropagation import information
-
         found, trace = information(network, maps, network.standardiser.std)
         return -found.log_prob(truth) + self.weight * trace

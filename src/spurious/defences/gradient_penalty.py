@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from spurious.defences.double_backpropagation import squared_gradient
 from spurious.description.marks import Doc, Within
 from spurious.inference.defence import Defence, Network
 
@@ -25,7 +26,6 @@ class GradientPenalty(Defence):
 
     def loss(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """See `Defence`."""
-        from spurious.defences.double_backpropagation import squared_gradient
 
         def log_prob(at: Any) -> Any:
             return network(at).log_prob(truth)

@@ -7,15 +7,21 @@ and what a survey does with the nuisance parameters of its calibration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
-from spurious.config.names import Name
 from spurious.defences.description import FAMILIES
+from spurious.description.families import is_family
 from spurious.description.marks import Doc, Within
+from spurious.description.names import Name
 from spurious.inference.defence import Defence, Network
 from spurious.kinds import GROUPS
+from spurious.lazy import tf
+
+if TYPE_CHECKING:
+    from spurious.search.families import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +62,10 @@ class SystematicsTraining(Defence):
         """
         if not values["families"]:
             raise ValueError("families = {}: must have at least one")
+        known = [kind for kind in GROUPS["perturbation"] if is_family(kind)]
         for kind in values["left_out"]:
-            if kind not in GROUPS["perturbation"]:
-                allowed = ", ".join(GROUPS["perturbation"])
-                raise ValueError(f"left_out: {kind!r} must be among {allowed}")
+            if kind not in known:
+                raise ValueError(f"left_out: {kind!r} must be among {', '.join(known)}")
         for name, family in values["families"].items():
             if {name, family.kind} & set(values["left_out"]):
                 raise ValueError(
@@ -69,6 +75,54 @@ class SystematicsTraining(Defence):
 
     def shown(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """Each map through a random systematic; see `Defence`."""
-        from spurious.defences.draws import drawn
-
         return drawn(tuple(self.families.values()), self.clean, maps, seed)
+
+
+def drawn(
+    families: Sequence[Sequence[Family]], clean: float, maps: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    """Each map as it is, or through a member of a family at a random point of its ranges.
+
+    Args:
+        families: the members of each, which differ in the patterns that they have drawn.
+        clean: chance that a map stays as it is.
+        maps: (batch, N, N), counts.
+        seed: pair of stateless random operations.
+
+    Returns:
+        (batch, N, N), counts; no gradient flows through it.
+    """
+    count, most = tf.shape(maps)[0], max(family[0].dimension for family in families)
+    draws = tf.random.stateless_uniform((count, 3 + most), seed)
+    members = [member for family in families for member in family]
+    choice = tf.where(draws[:, 0] < clean, 0, 1 + _chosen(families, draws[:, 1], draws[:, 2]))
+    branches = [_unchanged, *map(_through, members)]
+
+    def one(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        index, point, density = row
+        return tf.switch_case(index, [partial(branch, point, density) for branch in branches])
+
+    rows = (choice, draws[:, 3:], maps)
+    return tf.stop_gradient(tf.map_fn(one, rows, fn_output_signature=maps.dtype))
+
+
+def _chosen(families: Sequence[Sequence[Family]], first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Number of the member for two uniform draws a map: of the family, and within it."""
+    sizes = tf.constant([len(family) for family in families])
+    number = tf.cast(first * len(families), tf.int32)
+    size = tf.gather(sizes, number)
+    within = tf.cast(second * tf.cast(size, second.dtype), tf.int32)
+    return tf.gather(tf.cumsum(sizes, exclusive=True), number) + within
+
+
+def _unchanged(point: tf.Tensor, density: tf.Tensor) -> tf.Tensor:
+    return density
+
+
+def _through(family: Family) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """One map (N, N) through the family's systematic at the first coordinates of a point."""
+
+    def changed(point: tf.Tensor, density: tf.Tensor) -> tf.Tensor:
+        return family.effect(point[: family.dimension])(density[None])[0]
+
+    return changed

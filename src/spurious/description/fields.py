@@ -36,8 +36,9 @@ class Described:
 
     @cached_property
     def plain(self) -> Any:
-        """The type without its marks."""
-        return get_args(self.hint)[0] if get_origin(self.hint) is Annotated else self.hint
+        """The type without its marks; a number, where they say so of what may be a tensor too."""
+        plain = get_args(self.hint)[0] if get_origin(self.hint) is Annotated else self.hint
+        return float if plain is Any and (self.limits or self.searched or self.held) else plain
 
     @cached_property
     def marks(self) -> tuple[Any, ...]:
@@ -78,7 +79,7 @@ class Described:
     def meaning(self) -> str:
         """What it is, in words."""
         doc = self.mark(Doc)
-        return doc.documentation if doc else ""
+        return doc.text if doc else ""
 
 
 def filled(one: Any) -> list[str]:

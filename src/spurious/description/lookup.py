@@ -31,8 +31,7 @@ def class_of(group: str, kind: Any) -> type:
     kinds = GROUPS[group]
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"must be one of {_listed(kinds)}")
-    module, _, name = kinds[kind].rpartition(".")
-    return cast(type, getattr(import_module(module), name))
+    return cast(type, imported(kinds[kind]))
 
 
 def own_class(kind: str) -> type:
@@ -41,7 +40,7 @@ def own_class(kind: str) -> type:
     Raises:
         ValueError: there is none, or it is no perturbation.
     """
-    one, name = imported(kind), kind.rpartition(".")[2]
+    one, name = found(kind), kind.rpartition(".")[2]
     called = isclass(one) and any("__call__" in vars(parent) for parent in one.__mro__)
     if not (called and is_dataclass(one)):
         raise ValueError(
@@ -56,7 +55,7 @@ def own_class(kind: str) -> type:
     return cast(type, one)
 
 
-def imported(path: str) -> Any:
+def found(path: str) -> Any:
     """What an import path names, looked up among what is installed, then in the current folder.
 
     Raises:
@@ -156,6 +155,34 @@ class OneOf:
         return f"must be one of {_listed(alone)}" + (
             f", or a section of kind {others}" if others else ""
         )
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """Beside a field's type: its section is made by a function, imported when it is needed.
+
+    Attributes:
+        maker: import path of a function without arguments that gives the section's class.
+    """
+
+    maker: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Whatever the type, which is what all such sections have in common."""
+        section = Annotated[SerializeAsAny[source], BeforeValidator(self._section)]
+        return handler.generate_schema(section)
+
+    def _section(self, given: Any) -> Any:
+        made = imported(self.maker)()
+        return given if isinstance(given, made) else made.model_validate(given)
+
+
+def imported(path: str) -> Any:
+    """What an import path of this package names."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _listed(kinds: Any) -> str:

@@ -1,6 +1,6 @@
 """Marks beside a field's type in `Annotated`: what the field may be, and where a search moves it.
 
-The meaning is a `typing_extensions.Doc`, a unit a class of `spurious.description.quantities`.
+A unit is a class of `spurious.description.quantities`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from typing import Any, Literal, get_args
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
-from typing_extensions import Doc
-
-__all__ = ["Doc", "Held", "Scale", "Searched", "Unless", "Within"]
 
 Scale = Literal["linear", "log", "asinh"]
 
@@ -38,14 +35,38 @@ class Within:
         value = getattr(given, "value", given)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"must be a number {self}")
-        if not self.low <= value <= self.high:
+        if not self.allows(value):
             raise ValueError(f"must be {self}, not {value:g}")
         return given
+
+    def allows(self, value: float) -> bool:
+        """Whether a number is within."""
+        return self.low <= value <= self.high
 
     def __str__(self) -> str:
         if math.isinf(self.high):
             return f"at least {self.low:g}"
         return f"between {self.low:g} and {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Inside(Within):
+    """Limits of a number or of a quantity's value, both excluded."""
+
+    def allows(self, value: float) -> bool:
+        """Whether a number is inside."""
+        return self.low < value < self.high
+
+    def __str__(self) -> str:
+        below = "" if math.isinf(self.high) else f" and below {self.high:g}"
+        return f"above {self.low:g}{below}"
+
+
+@dataclass(frozen=True)
+class Doc:
+    """What a field means, in words."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,7 @@ class Searched:
         name: of a parameter that is searched in place of the field, which `Effect.from_search`
             computes; of a vector, of its elements.
         unit: of that parameter; by default that of the field.
-        doc: of that parameter.
+        why: of all ranges this one.
         elements: of a vector, its length, given the other fields of a family.
     """
 
@@ -68,7 +89,7 @@ class Searched:
     scale: Scale = "linear"
     name: str = ""
     unit: str = ""
-    doc: str = ""
+    why: str = ""
     elements: Callable[[Mapping[str, Any]], int] | None = None
 
 

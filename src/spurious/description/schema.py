@@ -29,21 +29,12 @@ class Checked(Entry):
     numbers (budgets in std as if it were 1), and raises a ValueError.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Made again in another process, where there is no class of this name to be found."""
-        return _again, (self.MADE, dict(self), self.model_fields_set)
-
     @model_validator(mode="after")
     def _consistent(self) -> Checked:
         refuse = getattr(self.CLASS, "consistent", None)
         if refuse is not None:
             refuse({name: plain(getattr(self, name)) for name in fields_of(self)})
         return self
-
-
-def _again(made: tuple[Any, ...], values: dict[str, Any], given: set[str]) -> Entry:
-    """An entry that was pickled."""
-    return _section(*made).model_construct(given, **values)
 
 
 def fields_of(entry: Entry) -> list[str]:
@@ -56,6 +47,7 @@ def plain(value: Any, std: float = 1.0) -> Any:
     return value.number(std) if isinstance(value, Quantity) else value
 
 
+@lru_cache(maxsize=256)
 def section_of(
     one: type, kind: str, base: type[Entry] = Checked, write: Writer = as_it_is
 ) -> type[Entry]:
@@ -70,11 +62,6 @@ def section_of(
     Raises:
         ValueError: a field's type says nothing that can be checked.
     """
-    return _section(one, kind, base, write)
-
-
-@lru_cache(maxsize=256)
-def _section(one: type, kind: str, base: type[Entry], write: Writer) -> type[Entry]:
     try:
         written: dict[str, Any] = {"kind": (Literal[kind], ...)}
         for field in described(one):
@@ -83,7 +70,7 @@ def _section(one: type, kind: str, base: type[Entry], write: Writer) -> type[Ent
     except (PydanticUserError, NameError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{one.__name__} has a field that cannot be checked: {reason}") from error
-    section.CLASS, section.MADE = one, (one, kind, base, write)
+    section.CLASS = one
     return cast(type[Entry], section)
 
 
@@ -92,11 +79,9 @@ def _written(one: type, field: Described, write: Writer) -> tuple[Any, Any]:
 
     Without either default of the class there is none, and the field must be given.
     """
-    hint = field.hint
-    if field.quantity in field.marks:
-        rest = tuple(mark for mark in field.marks if mark is not field.quantity)
-        hint = Annotated[(field.quantity, *rest)] if rest else field.quantity
-    hint = write(one, field, hint)
+    rest = tuple(mark for mark in field.marks if mark is not field.quantity)
+    hint: Any = field.quantity or field.plain
+    hint = write(one, field, Annotated[(hint, *rest)] if rest else hint)
     if field.default is MISSING:
         return hint, ...
     if field.quantity is not None and not isinstance(field.default, Quantity):

@@ -43,11 +43,9 @@ class Entry(Section):
 
     Attributes:
         CLASS: the class, of which `spurious.description.schema` made the section.
-        MADE: with what it was made.
     """
 
     CLASS: ClassVar[type]
-    MADE: ClassVar[tuple[Any, ...]]
 
     kind: str
 

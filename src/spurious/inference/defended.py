@@ -175,7 +175,9 @@ def maps_shown(
         (n, N, N), counts.
     """
     pair, network = tf.constant(seeds.stateless(seed, FIXED)), Finished(posterior)
-    one = tf.function(lambda maps, truth: defence.shown(network, maps, truth, pair))
+    one = tf.function(
+        lambda maps, truth: defence.shown(network, maps, truth, pair), autograph=False
+    )
     rows = [slice(first, first + batch_size) for first in range(0, len(maps), batch_size)]
     parts = [one(tf.constant(maps[r]), tf.constant(truth[r], maps.dtype)) for r in rows]
     return np.concatenate([part.numpy() for part in parts])

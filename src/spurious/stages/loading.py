@@ -9,10 +9,10 @@ import numpy as np
 from spurious.config import Abstaining, Config, Smoothed
 from spurious.config.wrapped import Noise
 from spurious.defences import abstaining, smoothing
-from spurious.entries.api import perturb
 from spurious.errors import UserError
 from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import read_maps
+from spurious.perturbations.perturb import perturb
 from spurious.seeds import integer
 from spurious.splitting import evenly_spaced
 from spurious.stages import identity
