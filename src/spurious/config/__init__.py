@@ -332,6 +332,15 @@ class Config(Section):
             found |= getattr(getattr(self.posteriors[one], "defence", None), "families", {})
         return found
 
+    def seen(self, name: str) -> set[str]:
+        """Kinds of perturbations that a posterior, or what it is made of, was shown before."""
+        found = {family.kind for family in self.trained_over(name).values()}
+        for one in {name, *self._below(name)}:
+            entry = self.posteriors.get(one)
+            if isinstance(entry, Abstaining):
+                found |= {other.kind for other in entry.against.values()}
+        return found
+
     def undeclared(self, name: str) -> str:
         """What is wrong with a training over systematics that leaves open what is a fair test.
 

@@ -169,10 +169,10 @@ def _measured(
     """One posterior as a run of its own."""
     with log.child(f"defence {name}", {"defence": name}) as own:
         row, mine = evaluate(posterior(config, name), scene(config, names), reference)
-        trained = {one.kind for one in config.trained_over(name).values()}
+        seen = config.seen(name)
         for family, found in row["families"].items():
             found["kind"] = config.search.families[family].kind
-            found["seen"] = found["kind"] in trained
+            found["seen"] = found["kind"] in seen
         row["kind"] = _kind(config, name)
         own.params({"defence": name, "kind": row["kind"], "made_of": config.members(name)})
         own.metrics(line(row))
