@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from spurious import config
 from spurious.perturbations.systematics import Calibration, Logistic
-from spurious.search.families import PAPER, Coordinate, build_families
+from spurious.search.families import Coordinate, build_families
+
+PAPER = Logistic.KNOWN[0]
 
 KINDS = (
     "logistic",
@@ -192,15 +194,18 @@ def test_one_family_twice_under_two_names():
     [
         ({"kind": "logistic", "a": {"low": 0.0, "high": 1.0}}, r"a\.low = 0\.0 must be greater"),
         ({"kind": "logistic", "beta": {"low": 3, "high": -3}}, "low = 3.0 must be less"),
-        ({"kind": "logistic", "beta": 3.0}, "dictionary"),
+        ({"kind": "logistic", "a": 0.2, "transition": 60, "beta": 3}, "no parameter is free"),
+        ({"kind": "logistic", "b": -15.0}, "unknown key, must be one of kind, a, transition, beta"),
         ({"kind": "saturation", "strength": {"low": 0.5, "high": 1.5}}, "between 0 and 1"),
         ({"kind": "saturation", "strength": 0.1, "threshold": 50, "sharpness": 4}, "no parameter"),
         ({"kind": "calibration", "log_slopes": {"low": -3, "high": 1}}, "between -1 and 1"),
         ({"kind": "calibration", "knots": [0, 50, 20]}, "must increase from 0"),
-        ({"kind": "masked", "fraction": 0.9}, "fraction: 0.9 must be between 0 and 0.5"),
+        ({"kind": "masked", "fraction": 0.9}, "must be between 0 and 0.5, not 0.9"),
         ({"kind": "correlated_noise", "rms": {"low": -1, "high": 1}}, "at least 0"),
         ({"kind": "beam", "width": 3}, "unknown key"),
-        ({"kind": "weather"}, "does not match any of the expected tags"),
+        ({"kind": "weather"}, "must be one of 'logistic', 'calibration'.*, or the import path"),
+        ({"kind": "bim"}, "BIM is no family: it must be an Effect with a field that is Searched"),
+        ({"kind": "shuffled_pixels"}, "ShuffledPixels is no family"),
     ],
 )
 def test_families_that_cannot_be_are_refused(family, message):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import tensorflow as tf
+
+from spurious.lazy import tf
 
 
 class Perturbation(Protocol):
@@ -52,9 +54,9 @@ def require(low: float, high: float, **values: Any) -> None:
         ValueError: names the number and what is allowed.
     """
     for name, value in values.items():
-        if value is None or tf.is_tensor(value) or isinstance(value, tf.Variable):
+        if not isinstance(value, Real):  # None, a tensor, a variable
             continue
-        if not low <= value <= high:
+        if not low <= float(value) <= high:
             raise ValueError(f"{name} = {value} must be between {low:g} and {high:g}")
 
 

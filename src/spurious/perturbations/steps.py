@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-import tensorflow as tf
-
 from spurious import seeds
+from spurious.lazy import tf
 
 Norm = Literal["linf", "l2"]
 Decay = Literal["constant", "linear"]

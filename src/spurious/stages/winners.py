@@ -26,13 +26,13 @@ from spurious.maps import MapSet, read_maps, write_maps
 from spurious.outputs import Outputs
 from spurious.perturbations.base import Perturbation, possible
 from spurious.perturbations.systematics import Logistic
-from spurious.search.families import PAPER
 from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import MeanKL, build_goal
 from spurious.stages import examples
 from spurious.stages.attack import OF_TRAINING
-from spurious.stages.inputs import BATCH, Posteriors, bystanders, split_of, test_set
+from spurious.stages.inputs import BATCH, bystanders, split_of, test_set
 from spurious.stages.layout import Layout
+from spurious.stages.loading import Posteriors
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
 LEAST_MAPS = 32  # of fewer, that scatter is not known
@@ -191,7 +191,7 @@ def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
 def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     """Damage to posteriors that the search did not see, on maps that it did not see, by name."""
     config, rows = witnesses.config, {}
-    for name in [*config.run.posteriors, *config.run.ensembles]:
+    for name in config.run.present:
         if name == config.run.target:
             continue
         if name in bystanders(config):
@@ -236,7 +236,7 @@ def write_winners(out: Outputs, witnesses: Witnesses, winners: Mapping[str, Trie
 
 def papers(witnesses: Witnesses) -> tuple[dict[str, Any], dict[str, float]]:
     """The paper's systematic on the maps of the search: its row of damage and all heights."""
-    tried = Tried(witnesses, Logistic(**PAPER))
+    tried = Tried(witnesses, Logistic(**Logistic.KNOWN[0]))
     rows = tried.rows(witnesses.searched)
     row = damaged(tried.damages, witnesses.test, witnesses.config.seed, rows)
     return row, heights(witnesses.searched, tried.perturbed.maps[rows])
