@@ -1,7 +1,7 @@
 """Write the reference tables of the docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares the pages with what this makes.
+`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares.
 """
 
 from __future__ import annotations
