@@ -13,11 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from spurious.defences.description import FAMILIES
-from spurious.description.families import is_family
 from spurious.description.marks import Doc, Within
 from spurious.description.names import Name
 from spurious.inference.defence import Defence, Network
-from spurious.kinds import GROUPS
+from spurious.kinds import SYSTEMATICS
 from spurious.lazy import tf
 
 if TYPE_CHECKING:
@@ -62,10 +61,10 @@ class SystematicsTraining(Defence):
         """
         if not values["families"]:
             raise ValueError("families = {}: must have at least one")
-        known = [kind for kind in GROUPS["perturbation"] if is_family(kind)]
         for kind in values["left_out"]:
-            if kind not in known:
-                raise ValueError(f"left_out: {kind!r} must be among {', '.join(known)}")
+            if kind not in SYSTEMATICS:
+                allowed = ", ".join(SYSTEMATICS)
+                raise ValueError(f"left_out: {kind!r} must be among {allowed}")
         for name, family in values["families"].items():
             if {name, family.kind} & set(values["left_out"]):
                 raise ValueError(
