@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import MISSING
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -143,21 +142,3 @@ def written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(written, value))}]"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
-def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
-    """A table of Markdown."""
-    lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def aligned(body: Iterable[Iterable[str]]) -> str:
-    """Columns for a terminal."""
-    lines = [list(cells) for cells in body]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = [zip(cells, widths, strict=True) for cells in lines]
-    return "\n".join("  ".join(c.ljust(w) for c, w in cells).rstrip() for cells in padded)
