@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from spurious.defences.description import FAMILIES
+from spurious.defences.description import FAMILIES, KINDS
 from spurious.description.marks import Doc, Within
-from spurious.description.names import Name
 from spurious.inference.defence import Defence, Network
 from spurious.kinds import SYSTEMATICS
 from spurious.lazy import tf
@@ -41,11 +40,13 @@ class SystematicsTraining(Defence):
     families: Annotated[
         Mapping[str, Sequence[Any]],
         FAMILIES,
-        Doc("name -> a family with its ranges, as in the section `search.families`"),
+        Doc("what is drawn from, with ranges, as in the section `search.families`"),
     ]
     clean: Annotated[float, Within(0, 1), Doc("share of the maps that stay as they are")] = 0.2
     left_out: Annotated[
-        tuple[Name, ...], Doc("kinds kept for the test: `spurious defend` calls them unseen")
+        tuple[str, ...],
+        KINDS,
+        Doc("what is kept for the test: `spurious defend` calls it unseen"),
     ] = ()
 
     def __post_init__(self) -> None:
