@@ -11,7 +11,8 @@ import numpy as np
 from spurious.design import spread
 from spurious.errors import UserError
 from spurious.simulation.suite import Suite
-from spurious.simulation.workers import Outcome, Processes, Task
+from spurious.simulation.tasks import Outcome, Task
+from spurious.simulation.workers import Processes
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from spurious.files import replacing
 from spurious.maps import NAMES, ROWS, MapSet, join_maps, read_maps, write_maps
 from spurious.simulation.engine import cosmology_at
 from spurious.simulation.summary import Summary, Tally
-from spurious.simulation.workers import Outcome, Place, Task, open_workers, versions
+from spurious.simulation.tasks import Outcome, Task, versions
+from spurious.simulation.workers import Place, open_workers
 
 logger = logging.getLogger(__name__)
 

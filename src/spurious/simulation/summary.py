@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spurious.simulation.workers import Outcome
+from spurious.simulation.tasks import Outcome
 
 
 @dataclass(frozen=True)

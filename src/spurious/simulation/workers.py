@@ -11,100 +11,28 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from spurious import config
-from spurious.cosmology import Cosmology
 from spurious.errors import UserError
-from spurious.simulation.engine import Engine, make_engine, project, white_noise
+from spurious.simulation.engine import Engine, make_engine
+from spurious.simulation.tasks import ENVIRONMENT, Outcome, Task, Workers, simulate
 
 logger = logging.getLogger(__name__)
 
 Place: TypeAlias = config.Local | config.Dask | config.Slurm
 
-# What a worker process is started with. TensorFlow reads the thread counts when it is imported,
-# glibc its own tunables when the process starts: this is the place for both.
-ENVIRONMENT: Mapping[str, str] = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 MOST_WORKERS = 16  # when their number is left to us
 DEATHS = 3  # of workers, in one simulation, before it is given up
 AHEAD = 2  # tasks a worker holds, so that it need not wait while a shard is written
-
-
-@dataclass(frozen=True)
-class Task:
-    """One simulation: its number in the suite, its cosmology, the seed of its white noise."""
-
-    index: int
-    cosmology: Cosmology
-    seed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task.
-
-    Attributes:
-        index: number of the simulation.
-        worker: name of who did it.
-        seconds: how long that took.
-        maps: (lines of sight, n, n) float32 counts; None if the density is not finite.
-        field: (n, n, n) float32 density in units of the mean, if it is to be kept.
-        problem: why there are no maps.
-    """
-
-    index: int
-    worker: str
-    seconds: float
-    maps: np.ndarray | None = None
-    field: np.ndarray | None = None
-    problem: str | None = None
-
-
-class Workers(Protocol):
-    """Simulates many tasks."""
-
-    def outcomes(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
-        """The outcome of each task, as they come; no more tasks are drawn than are soon begun.
-
-        Closing the generator ends all work in progress.
-
-        Raises:
-            UserError: the work cannot go on; what to do about it.
-        """
-        ...
-
-
-def simulate(engine: Engine, task: Task, worker: str) -> Outcome:
-    """Do one task. A density that is not finite is an outcome, because it would be so again."""
-    began = time.perf_counter()
-    settings, cosmology = engine.settings, task.cosmology
-    density = engine.density(cosmology, white_noise(task.seed, settings.n_cells))
-    maps = np.stack([project(density, axis) for axis in settings.axes])
-    seconds = time.perf_counter() - began
-    if not np.isfinite(maps).all():
-        problem = (
-            f"simulation {task.index}: the density is not finite at omega_m = "
-            f"{cosmology.omega_m}, sigma_8 = {cosmology.sigma_8}, seed = {task.seed}"
-        )
-        return Outcome(task.index, worker, seconds, problem=problem)
-    return Outcome(task.index, worker, seconds, maps, density if settings.fields else None)
 
 
 @contextmanager
@@ -132,14 +60,6 @@ def open_workers(place: Place, settings: config.Simulation, folder: Path) -> Ite
         ) from error
     with cluster.open_cluster(place, settings, folder) as workers:
         yield workers
-
-
-def versions(settings: config.Simulation) -> dict[str, str]:
-    """Versions of the packages that decide what maps are."""
-    packages = ["spurious", "tensorflow", "camb", "numpy"]
-    if settings.engine == "flowpm":
-        packages.append("flowpm")
-    return {package: metadata.version(package) for package in packages}
 
 
 def local_count(place: config.Local) -> int:
