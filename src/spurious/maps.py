@@ -63,7 +63,7 @@ SHA256 = "sha256"  # attribute of each array of a file
 def write_maps(path: Path, data: MapSet) -> None:
     """Write a data set as HDF5, whole or not at all. The same data give the same bytes."""
     arrays = {name: getattr(data, name) for name in array_names(data.fields is not None)}
-    shapes = {name: values.shape for name, values in arrays.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
     with _created(path, Kind.of(data), shapes, data.provenance) as file:
         for name, whole in arrays.items():
             _fill(file[name], [whole])
