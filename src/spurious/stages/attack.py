@@ -11,7 +11,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,21 +27,13 @@ from spurious.config.quantities import parts
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
 from spurious.files import write_json
-from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
 from spurious.stages import examples
-from spurious.stages.inputs import (
-    BATCH,
-    Posteriors,
-    bystanders,
-    check_models,
-    files,
-    test_set,
-    training_set,
-)
+from spurious.stages.experiment import Experiment
+from spurious.stages.inputs import BATCH, bystanders, check_models, files, test_set
 from spurious.stages.layout import Layout
 from spurious.stages.schemas import Summary, check, read
 
@@ -80,29 +71,13 @@ class Made:
         return self.clean.maps, self.perturbed.maps
 
 
-class Scene:
-    """What all attacks of one process share, each loaded when it is first needed."""
+class Scene(Experiment):
+    """What all attacks of one process share."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.posterior = Posteriors(config)
+        super().__init__(config)
         # For each training: what several entries build on is made once.
         self.memory: defaultdict[int, dict[bytes, np.ndarray]] = defaultdict(dict)
-
-    @cached_property
-    def test(self) -> MapSet:
-        """The maps that are attacked."""
-        return test_set(self.config)
-
-    @cached_property
-    def training(self) -> MapSet:
-        """The maps on which the target was trained."""
-        return training_set(self.config)
-
-    @cached_property
-    def targets(self) -> list[Posterior]:
-        """What is attacked: all trainings of the target."""
-        return self.posterior.trainings(self.config.run.target)
 
 
 def run(config: Config, names: Sequence[str]) -> None:
@@ -184,7 +159,7 @@ def some_outputs(config: Config, layout: Layout, group: str, names: Sequence[str
     numbers = range(1, config.trainings(config.run.target) + 1)
     return [
         layout.result(f"attacks/{group}.json"),
-        *(layout.result(f"attacks/{group}/{name}.json") for name in names),
+        *(layout.row(group, name) for name in names),
         *(layout.attacked(group, name, number) for name in names for number in numbers),
     ]
 
@@ -230,21 +205,33 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs
     row["trainings"] = [
         _of_training(damage, one, config.seed) for damage, one in zip(damages, made, strict=True)
     ]
-    row["others"] = {other: _seen_by(scene, other, made) for other in bystanders(config)}
+    row["others"] = {other: _seen_by(scene, other, made) for other in scene.bystanders}
     if len(distinct(made)) > 1:
         row["retrained"] = _retrained(scene, made)
-    for number, one in enumerate(distinct(made), start=1):
-        write_maps(out.new(layout.attacked(group, name, number)), one.perturbed)
-    result = layout.result(f"attacks/{group}/{name}.json")
-    write_json(out.new(result), {"run_id": log.id, **row})
-    log.metrics(tracking.numbers(row))
+    keep(row, [one.perturbed for one in distinct(made)], layout, group, name, out, log)
     for other, change in row["others"].items():
         log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
     for number, one in enumerate(row["trainings"], start=1):
         log.metrics({f"training_{number}.{k}": v for k, v in tracking.numbers(one).items()})
-    log.series(series(row))
     keep_extremes(log, scene, name, made[0], damages[0], out.scratch)
     return row
+
+
+def keep(
+    row: Mapping[str, Any],
+    perturbed: Sequence[MapSet],
+    layout: Layout,
+    group: str,
+    name: str,
+    out: Outputs,
+    log: tracking.Run,
+) -> None:
+    """Write one attack's row and its maps, one set for each training; log the row's numbers."""
+    for number, maps in enumerate(perturbed, start=1):
+        write_maps(out.new(layout.attacked(group, name, number)), maps)
+    write_json(out.new(layout.row(group, name)), {"run_id": log.id, **row})
+    log.metrics(tracking.numbers(row))
+    log.series(series(row))
 
 
 def _of_training(damage: Damage, made: Made, seed: int) -> dict[str, Any]:

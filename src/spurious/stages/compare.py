@@ -25,15 +25,8 @@ from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
 from spurious.outputs import replaced_together
 from spurious.processes import side_by_side
-from spurious.stages.inputs import (
-    BATCH,
-    Posteriors,
-    attack_rows,
-    files,
-    test_set,
-    training_set,
-    winner_rows,
-)
+from spurious.stages.experiment import Experiment
+from spurious.stages.inputs import BATCH, attack_rows, files, winner_rows
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
@@ -42,16 +35,16 @@ from spurious.stages.table import drawn, told, write_table
 def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
     layout, groups = Layout(config.scale), config.attacked
-    test, targets = test_set(config), Posteriors(config).trainings(config.run.target)
+    experiment = Experiment(config)
     rows, winners = attack_rows(config), winner_rows(config)
     attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
     families = {winner(family): family for family in config.search.families}
     attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
-    noticed = detection(config, test, attacked)
+    noticed = detection(experiment, attacked)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
-        {name: every_training(config, name) for name in first}, targets, config.seed
+        {name: every_training(config, name) for name in first}, experiment.targets, config.seed
     )
     inputs = [
         layout.maps,
@@ -127,17 +120,16 @@ def every_training(config: Config, name: str) -> list[MapSet]:
     return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 
-def detection(
-    config: Config, test: MapSet, attacked: Mapping[str, MapSet]
-) -> dict[str, dict[str, Any]]:
+def detection(experiment: Experiment, attacked: Mapping[str, MapSet]) -> dict[str, dict[str, Any]]:
     """How well detectors tell the maps of each perturbation from clean ones, and the judgement.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
     """
+    config = experiment.config
     processes = config.execution.processes or os.cpu_count() or 1
     shares = [list(attacked)[first::processes] for first in range(min(processes, len(attacked)))]
-    training = training_set(config)
+    training, test = experiment.training, experiment.test
     tasks = [
         (training, test, {name: attacked[name] for name in share}, config.seed, config.detection)
         for share in shares

@@ -138,10 +138,7 @@ def training_set(config: Config) -> MapSet:
 def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
     """The row of damage of each attack that is run, in that order."""
     layout = Layout(config.scale)
-    return {
-        name: read(layout.result(f"attacks/{group}/{name}.json"), Row)
-        for name, group in config.attacked.items()
-    }
+    return {name: read(layout.row(group, name), Row) for name, group in config.attacked.items()}
 
 
 def winner_rows(config: Config) -> dict[str, dict[str, Any]]:

@@ -46,6 +46,10 @@ class Layout:
         name = attack if training == 1 else f"{attack}.{training}"
         return inside(self._folder("data"), f"attacks/{group}/{name}.h5")
 
+    def row(self, group: str, attack: str) -> Path:
+        """The damage that one perturbation did, as one row."""
+        return self.result(f"attacks/{group}/{attack}.json")
+
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""
         return inside(self._folder("results"), name)

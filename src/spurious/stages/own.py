@@ -18,14 +18,14 @@ from spurious.config.quantities import parts
 from spurious.damage import Damage, measure
 from spurious.entries import apply, build, parameters, some_maps
 from spurious.errors import UserError
-from spurious.files import inside, md5, write_json
+from spurious.files import inside, md5
 from spurious.inference.external import KerasPosterior, has_head
 from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
-from spurious.maps import MapSet, read_maps, write_maps
+from spurious.maps import MapSet, read_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.stages import audit as stage
-from spurious.stages.attack import chosen, series
+from spurious.stages.attack import chosen, keep
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.scaling_file import read_scaling
@@ -41,6 +41,10 @@ class Own(Layout):
     def attacked(self, group: str, attack: str, training: int = 1) -> Path:
         """The maps as one perturbation left them, whatever its group: a model is one training."""
         return inside(self.folder, f"attacks/{attack}.h5")
+
+    def row(self, group: str, attack: str) -> Path:
+        """The damage that one perturbation did, whatever its group."""
+        return self.result(f"attacks/{attack}.json")
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""
@@ -98,7 +102,7 @@ def run(
 def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
     """What an attack writes; what other attacks wrote stays."""
     tables = [layout.result(name) for name in ("attacks.csv", "spectra.png", "damage.png")]
-    rows = [layout.result(f"attacks/{name}.json") for name in names]
+    rows = [layout.row("", name) for name in names]
     return [*tables, *rows, *(layout.attacked("", name) for name in names)]
 
 
@@ -216,10 +220,7 @@ def _attacked(
     damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
     _check_finite(damage, name, layout.scale)
     row = damage.row(seed, test.index) | {"parameters": parameters(perturbation)}
-    write_maps(out.new(layout.attacked("", name)), perturbed)
-    write_json(out.new(layout.result(f"attacks/{name}.json")), {"run_id": log.id, **row})
-    log.metrics(tracking.numbers(row))
-    log.series(series(row))
+    keep(row, [perturbed], layout, "", name, out, log)
     return row
 
 

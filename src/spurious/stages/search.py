@@ -396,10 +396,7 @@ def _history(result: Result) -> Figure:
 def _attacks(config: Config) -> dict[str, Any]:
     """Rows of damage of the attacks that have been made."""
     layout = Layout(config.scale)
-    paths = {
-        name: layout.result(f"attacks/{group}/{name}.json")
-        for name, group in config.attacked.items()
-    }
+    paths = {name: layout.row(group, name) for name, group in config.attacked.items()}
     return {name: read(path, Row) for name, path in paths.items() if path.exists()}
 
 

@@ -21,7 +21,6 @@ from spurious.damage import (
     pooled_row,
     posterior_change,
 )
-from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps, write_maps
 from spurious.outputs import Outputs
 from spurious.perturbations.base import Perturbation, possible
@@ -31,7 +30,8 @@ from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import MeanKL, build_goal
 from spurious.stages import examples
 from spurious.stages.attack import OF_TRAINING
-from spurious.stages.inputs import BATCH, Posteriors, bystanders, split_of, test_set
+from spurious.stages.experiment import Experiment
+from spurious.stages.inputs import BATCH, split_of, test_set
 from spurious.stages.layout import Layout
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
@@ -39,25 +39,18 @@ LEAST_MAPS = 32  # of fewer, that scatter is not known
 STRONGEST = "strongest"  # group of the attacks beside which the front is drawn
 
 
-class Witnesses:
-    """The two halves of the test maps, and all posteriors, each loaded when it is first needed."""
+class Witnesses(Experiment):
+    """Who judges what a search found: all posteriors, on either half of the test maps.
+
+    Attributes:
+        searched: the test maps that the search sees.
+        confirming: the others.
+    """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.test = test_set(config)
+        super().__init__(config)
         self.searched, self.confirming = halves(config, self.test)
-        self.posterior = Posteriors(config)
         self._own: dict[str, MapSet] = {}
-
-    @cached_property
-    def targets(self) -> list[Posterior]:
-        """What is fooled: every training of the target."""
-        return self.posterior.trainings(self.config.run.target)
-
-    @property
-    def target(self) -> Posterior:
-        """The first of them, which is drawn."""
-        return self.targets[0]
 
     def maps_for(self, name: str) -> MapSet:
         """Maps that neither the search nor that posterior has seen.
@@ -65,7 +58,7 @@ class Witnesses:
         For those of the target's split, the maps that confirm; for others their own test maps, less
         those of the simulations that the search saw.
         """
-        if name in bystanders(self.config) or name == self.config.run.target:
+        if name in self.bystanders or name == self.config.run.target:
             return self.confirming
         if name not in self._own:
             self._own[name] = unseen(test_set(self.config, name), self.searched)
@@ -194,7 +187,7 @@ def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     for name in [*config.run.posteriors, *config.run.ensembles]:
         if name == config.run.target:
             continue
-        if name in bystanders(config):
+        if name in witnesses.bystanders:
             places = tried.rows(witnesses.confirming)
             row = damaged([tried.change(name)], witnesses.test, config.seed, places)
         else:
@@ -217,7 +210,7 @@ def attack_row(
         {key: one[key] for key in OF_TRAINING} | {"parameters": dict(parameters)} for one in alone
     ]
     row["others"] = {
-        name: damaged([tried.change(name)], test, config.seed) for name in bystanders(config)
+        name: damaged([tried.change(name)], test, config.seed) for name in witnesses.bystanders
     }
     return row | {
         "parameters": dict(parameters),
