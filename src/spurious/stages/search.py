@@ -62,11 +62,11 @@ class Searched:
 
     @property
     def point(self) -> np.ndarray | None:
-        """Where in the cube `told` is, (d,)."""
-        return None if self.told is None else self.family.point(self.told.parameters)
+        """Where in the cube the answer is, (d,)."""
+        return None if self.answer is None else self.family.point(self.answer.parameters)
 
     @property
-    def told(self) -> Found | None:
+    def answer(self) -> Found | None:
         """The winner, or else what is nearest to the fences."""
         return self.result.best or self.result.closest
 
@@ -234,7 +234,7 @@ def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> di
     It `holds` if it keeps within every limit on maps that the search did not see, where its height
     is that of these maps, without a margin.
     """
-    result, one = searched.result, searched.told
+    result, one = searched.result, searched.answer
     row: dict[str, Any] = {
         "study": result.study,
         "feasible": result.best is not None,
@@ -351,7 +351,7 @@ def _illustrate(
     witnesses: Witnesses, searched: Searched, tried: Tried, storage: str | Path
 ) -> None:
     """Figures of the winner, for optuna-dashboard."""
-    one = searched.told
+    one = searched.answer
     if one is None:
         return
     shown = pictures(witnesses, searched.family.name, tried)
