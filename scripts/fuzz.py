@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from fuzzing import broken_params, damaged, hostile, stages
 from fuzzing.guarded import OUTSIDE, SECRET, SECRET_H5, WORDS, Worker
-from fuzzing.outcomes import FAILED, Case, Result, Table, select_cases, judged
+from fuzzing.outcomes import FAILED, Case, Result, Table, judged, select_cases
 
 NEEDED = ("params.yaml", "data/pilot", "models/pilot", "results/pilot", "results/verify.json")
 DATABASES = (damaged.STORE, stages.TRACKED)

@@ -98,7 +98,7 @@ def read_maps(path: Path, fields: bool = False) -> MapSet:
 
 
 def fingerprint(path: Path) -> str:
-    """Name of the maps, labels and seeds of a file: a few bytes to read, if it was written here.
+    """Hash of the maps, labels and seeds of a file, read from its checksums if it has them.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -153,7 +153,7 @@ def _created(
 
 
 def _fill(target: h5py.Dataset, blocks: Iterable[np.ndarray]) -> None:
-    """Write all rows of an array, and what its bytes are known by."""
+    """Write all rows of an array, and the checksum of its bytes."""
     digest, end = hashlib.sha256(), 0
     for block in blocks:
         start, end = end, end + len(block)
@@ -188,7 +188,7 @@ def _check(path: Path, data: MapSet) -> None:
 
 
 def _check_digest(path: Path, stored: h5py.Dataset, found: np.ndarray) -> None:
-    """Refuse values that are possible, but not those that were written; other writers say none."""
+    """Refuse valid values that differ from those written, if the file has a checksum."""
     if (expected := stored.attrs.get(SHA256)) not in (None, _digest([found])):
         name = stored.name.strip("/")
         raise UserError(
@@ -206,7 +206,7 @@ def _require_space(path: Path, size: int) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """A file of this schema, for reading; what HDF5 says of damaged bytes becomes one line."""
+    """A file of this schema, for reading; errors of HDF5 become one line."""
     if not Path(path).is_file():
         raise UserError(f"{path} is missing: make it with `spurious simulate`")
     try:
@@ -223,7 +223,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
-    """The rows of one array of a file, as many at a time as memory is meant to hold."""
+    """The rows of one array of a file, in blocks of limited size."""
     with _opened(path) as file:
         source = file[name]
         step = max(1, BLOCK // max(1, source.dtype.itemsize * math.prod(source.shape[1:])))

@@ -30,7 +30,7 @@ LINE_OF_SIGHT = "box axis along which the map was projected; -1 if unknown"
 
 @dataclass(frozen=True)
 class MapSet:
-    """Maps and what is known of each.
+    """Maps, and what is known about each.
 
     Attributes:
         maps: (n, N, N); the maps of one simulation follow each other.

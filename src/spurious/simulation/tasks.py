@@ -1,6 +1,6 @@
-"""One simulation as a task: what goes to whoever does it, and what comes back.
+"""One simulation as a task, and its outcome.
 
-An outcome depends on its task alone, so no map shows who made it.
+An outcome depends only on its task, so maps do not depend on the worker.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """The result of a task.
 
     Attributes:
         index: number of the simulation.
-        worker: name of who did it.
-        seconds: how long that took.
+        worker: name of the worker.
+        seconds: time that it took.
         maps: (lines of sight, n, n) float32 counts; None if the density is not finite.
-        field: (n, n, n) float32 density in units of the mean, if it is to be kept.
+        field: (n, n, n) float32 density in units of the mean, if `fields` are kept.
         problem: why there are no maps.
     """
 
@@ -61,18 +61,18 @@ class Workers(Protocol):
     """Simulates many tasks."""
 
     def outcomes(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
-        """The outcome of each task, as they come; no more tasks are drawn than are soon begun.
+        """Yield the outcome of each task in any order; takes tasks only shortly before they begin.
 
         Closing the generator ends all work in progress.
 
         Raises:
-            UserError: the work cannot go on; what to do about it.
+            UserError: the work cannot go on; the message says what to do.
         """
         ...
 
 
 def simulate(engine: Engine, task: Task, worker: str) -> Outcome:
-    """Do one task. A density that is not finite is an outcome, because it would be so again."""
+    """Do one task. A density that is not finite is an outcome: a retry would give it again."""
     began = time.perf_counter()
     settings, cosmology = engine.settings, task.cosmology
     density = engine.density(cosmology, white_noise(task.seed, settings.n_cells))
@@ -88,7 +88,7 @@ def simulate(engine: Engine, task: Task, worker: str) -> Outcome:
 
 
 def versions(settings: config.Simulation) -> dict[str, str]:
-    """Versions of the packages that decide what maps are."""
+    """Versions of the packages that determine maps."""
     packages = ["spurious", "tensorflow", "camb", "numpy"]
     if settings.engine == "flowpm":
         packages.append("flowpm")

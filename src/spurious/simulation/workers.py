@@ -1,7 +1,6 @@
-"""Who simulates: this process, spawned processes on this machine, or a cluster.
+"""Workers that simulate: this process, spawned processes on this machine, or a cluster.
 
-All of them are `Workers`: simulations go in, outcomes come out in any order. An outcome depends
-on its task alone, so no map shows who made it.
+All of them are `Workers`: they take tasks and yield outcomes in any order.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def local_count(place: config.Local) -> int:
 
 
 def expected_count(place: Place) -> int | None:
-    """How many workers there will be; None if only the cluster knows."""
+    """The number of workers; None if only the cluster knows."""
     if isinstance(place, config.Local):
         return local_count(place)
     return place.jobs * place.workers_per_job if isinstance(place, config.Slurm) else None
@@ -79,7 +78,7 @@ def expected_count(place: Place) -> int | None:
 
 @dataclass(frozen=True)
 class ThisProcess:
-    """Does the work itself, one simulation after the other."""
+    """Simulates in this process, one simulation after another."""
 
     settings: config.Simulation
 
@@ -93,7 +92,7 @@ class ThisProcess:
 
 @dataclass(frozen=True)
 class Processes:
-    """Spawned processes of one thread each; one that dies is replaced and its work done again."""
+    """Spawned processes of one thread each; one that dies is replaced and its work repeated."""
 
     settings: config.Simulation
     count: int
@@ -121,7 +120,7 @@ class Processes:
                 process.join()
 
     def _deal(self, waiting: _Queue, processes: list[_Process]) -> bool:
-        """Fill every process's hands, those of the idlest first; False if nothing is to be done."""
+        """Give tasks to processes, the idlest first; False if nothing is left to do."""
         while True:
             free = min(processes, key=lambda process: len(process.tasks), default=None)
             start = len(processes) < self.count and (free is None or bool(free.tasks))
@@ -138,7 +137,7 @@ class Processes:
             free.give(task)
 
     def _died(self, process: _Process, deaths: Counter[int]) -> None:
-        """Warn of a dead worker, or give up when one simulation has cost too many."""
+        """Warn of a dead worker, or give up if one simulation killed too many."""
         how = process.join()
         if not process.tasks:  # idle: nobody's fault, and nothing to be done again
             return
@@ -174,7 +173,7 @@ class _Queue:
 
 @dataclass
 class _Process:
-    """A spawned worker, its end of the line to it, and the tasks that it holds."""
+    """A spawned worker, our end of its pipe, and the tasks that it holds."""
 
     number: int
     process: BaseProcess
@@ -214,7 +213,7 @@ class _Process:
         return answer
 
     def join(self) -> str:
-        """Wait for the end of a process that is ending, not for long; how it ended."""
+        """Wait a while for an ending process, then kill it; return how it ended."""
         self.connection.close()
         self.process.join(10)
         self.process.kill()
@@ -239,7 +238,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(settings: config.Simulation, name: str, line: Connection) -> None:
-    """A worker process: do what comes down the line until that ends."""
+    """The loop of a worker process: do what comes down the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

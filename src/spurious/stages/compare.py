@@ -1,4 +1,4 @@
-"""Stage `compare`: the attacks side by side, and what would notice them."""
+"""Stage `compare`: the attacks side by side, and which detectors notice them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def against(config: Config, file: Path) -> None:
 
 
 def every_training(config: Config, name: str) -> list[MapSet]:
-    """An attack's maps for each training of the target, or once where that does not matter."""
+    """An attack's maps for each training of the target; one set if the target does not matter."""
     layout, group = Layout(config.scale), config.attacked[name]
     count = (
         config.trainings(config.run.target) if entries.follows_target(config.entries[name]) else 1
@@ -121,7 +121,7 @@ def every_training(config: Config, name: str) -> list[MapSet]:
 
 
 def detection(experiment: Experiment, attacked: Mapping[str, MapSet]) -> dict[str, dict[str, Any]]:
-    """How well detectors tell the maps of each perturbation from clean ones, and the judgement.
+    """How well detectors distinguish each perturbation's maps from clean ones, and the verdict.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
@@ -164,7 +164,7 @@ def detect(
 
 
 def same_maps(test: MapSet, data: MapSet) -> MapSet:
-    """The clean maps of which `data` are the perturbed ones."""
+    """The clean maps that belong to the perturbed ones in `data`."""
     rows = {key: row for row, key in enumerate(zip(test.index, test.axis, strict=True))}
     return test.take(np.array([rows[key] for key in zip(data.index, data.axis, strict=True)]))
 
@@ -175,7 +175,7 @@ def disagreements(
     """Mean symmetrised KL, with its interval, between the posteriors of each pair of attacks.
 
     Args:
-        attacked: of each attack, its maps for each training of the target, or once for all.
+        attacked: for each attack, its maps for each training of the target, or one set for all.
         targets: all trainings of the target.
         seed: draws the resamples.
 
@@ -215,7 +215,7 @@ def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
 
 
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a perturbation and detector."""
+    """One line per perturbation and detector."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         header = ["auroc", "auroc.low", "auroc.high", "kind", "auroc_known", "auroc_anomaly"]

@@ -44,5 +44,5 @@ class Experiment:
 
     @cached_property
     def bystanders(self) -> list[str]:
-        """The other posteriors that know nothing of the target's test maps."""
+        """The other posteriors that were not trained on the target's test maps."""
         return bystanders(self.config)

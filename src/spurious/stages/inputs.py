@@ -21,7 +21,7 @@ BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of
 
 
 def parts(config: Config, data: MapSet, kind: str) -> Split:
-    """The split of the data set, `random` or `held_out`; the same in every stage."""
+    """The split of the data set, `random` or `held_out`, the same in every stage."""
     fractions = config.training.test_fraction, config.training.validation_fraction
     group = data.index if kind == "random" else splitting.cosmologies(data.labels)
     return splitting.split(group, *fractions, config.seed)
@@ -34,10 +34,10 @@ def ranges(data: MapSet) -> dict[str, tuple[float, float]]:
 
 
 def box(data: MapSet) -> dict[str, tuple[float, float]]:
-    """The prior's box for an estimator that is zero outside of it: each range, a little wider.
+    """The prior's box for an estimator that is zero outside it: each range, slightly wider.
 
     Equal weights on n equally spaced values stand for a flat prior that reaches half a spacing
-    beyond the outermost; for random designs, whose values all differ, that is next to nothing.
+    beyond the outermost; for random designs, whose values all differ, this is negligible.
     """
     widened = {}
     for name, values in zip(data.names, data.labels.T, strict=True):
@@ -75,7 +75,7 @@ def posterior(config: Config, name: str) -> Posterior:
 
 
 class Posteriors:
-    """Trained posteriors by name, each loaded when it is first needed and asked once a batch."""
+    """Trained posteriors by name, loaded when first needed and evaluated once per batch."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -102,7 +102,7 @@ class Posteriors:
 
 
 def check_models(config: Config, names: Iterable[str]) -> None:
-    """Refuse files that are not the trainings of these posteriors, before any work is done.
+    """Refuse files that are not the trainings of these posteriors, before any work begins.
 
     Raises:
         UserError: one is missing, damaged, or something else.
@@ -117,7 +117,7 @@ def target(config: Config) -> Posterior:
 
 
 def bystanders(config: Config) -> list[str]:
-    """The other posteriors that know nothing of the target's test maps."""
+    """The other posteriors that were not trained on the target's test maps."""
     run, kind = config.run, split_of(config, config.run.target)
     names = [*run.posteriors, *run.ensembles]
     return [name for name in names if name != run.target and split_of(config, name) == kind]

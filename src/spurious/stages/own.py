@@ -1,4 +1,4 @@
-"""Attacks on a model of one's own, over maps of one's own, and their audit: not in dvc.yaml."""
+"""Attacks on a user's own model and maps, and their audit; not part of dvc.yaml."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Own(Layout):
     folder: Path
 
     def attacked(self, group: str, attack: str, training: int = 1) -> Path:
-        """The maps as one perturbation left them, whatever its group: a model is one training."""
+        """The maps as changed by one perturbation, whatever its group; a model is one training."""
         return inside(self.folder, f"attacks/{attack}.h5")
 
     def row(self, group: str, attack: str) -> Path:
@@ -63,14 +63,14 @@ def run(
 
     Args:
         config: has the attacks and the seed.
-        model: a `.keras` file, of this package or of one's own.
-        maps: what is attacked, all of it; a file of `spurious.maps`.
-        scaling: of a model of one's own.
+        model: a `.keras` file, of this package or any other.
+        maps: a file of `spurious.maps`; all its maps are attacked.
+        scaling: units of the model; for models that are not of this package.
         out: by default results/own/<name of the model>.
         names: attacks or groups of them; by default the first group of `run.attacks`.
 
     Raises:
-        UserError: anything of this does not fit together.
+        UserError: model, maps, scaling and attacks do not fit together.
     """
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -100,7 +100,7 @@ def run(
 
 
 def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
-    """What an attack writes; what other attacks wrote stays."""
+    """What these attacks write; results of other attacks stay."""
     tables = [layout.result(name) for name in ("attacks.csv", "spectra.png", "damage.png")]
     rows = [layout.row("", name) for name in names]
     return [*tables, *rows, *(layout.attacked("", name) for name in names)]
@@ -127,10 +127,10 @@ def audit(
 
 
 def opened(model: Path, scaling: Path | None) -> Posterior:
-    """The posterior of a `.keras` file; one of this package knows its own units.
+    """The posterior of a `.keras` file; a file of this package includes its units.
 
     Raises:
-        UserError: it cannot be read; or its scaling is missing, or is one too many.
+        UserError: it cannot be read; or its scaling is missing, or given although not needed.
     """
     network = read_model(model)
     if has_head(network):
@@ -146,7 +146,7 @@ def opened(model: Path, scaling: Path | None) -> Posterior:
 
 
 def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
-    """The maps with the labels that the posterior is about, in its order.
+    """The maps with the labels of the posterior's parameters, in its order.
 
     Raises:
         UserError: there are no maps, a label is missing, or the maps have another size.
@@ -168,7 +168,7 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
 
 
 def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
-    """How far the posteriors are from the truth before any attack: wrong units show here.
+    """Errors of the posteriors before any attack, in units of their widths: shows wrong units.
 
     Raises:
         UserError: a posterior has no mean or width.
@@ -187,7 +187,7 @@ def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
 def _check(
     settings: Mapping[str, Perturbation], posterior: Posterior, test: MapSet, seed: int
 ) -> None:
-    """Refuse attacks that these parameters or maps do not allow, before the first one starts."""
+    """Refuse attacks that do not fit these parameters or maps, before the first starts."""
     for name, entry in settings.items():
         try:
             if isinstance(entry, InitialConditions):
@@ -234,7 +234,7 @@ def _check_finite(damage: Damage, name: str, model: str) -> None:
 
 
 def _inputs(model: Path, maps: Path) -> dict[str, str]:
-    """What a run was made of; paths of any kind may not be part of a tag's name."""
+    """Inputs of a run, as parameters: a tag's name must not contain a path."""
     return {
         "model": str(model),
         "model_md5": md5(model),

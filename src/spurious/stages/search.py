@@ -229,10 +229,9 @@ def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any]
 
 
 def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> dict[str, Any]:
-    """What is told of a family: the winner, or the closest, on both halves of the test maps.
+    """The results of a family: the winner, or the closest, on both halves of the test maps.
 
-    It `holds` if it keeps within every limit on maps that the search did not see, where its height
-    is that of these maps, without a margin.
+    It `holds` if it keeps within every limit on maps that the search did not see, without a margin.
     """
     result, one = searched.result, searched.answer
     row: dict[str, Any] = {
