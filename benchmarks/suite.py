@@ -50,10 +50,9 @@ def suite(n: int, count: int) -> tuple[Programs, Facts]:
     from tqdm import tqdm
 
     from spurious import params
-    from spurious.config.attacks import InitialConditions
     from spurious.damage import measure
-    from spurious.entries import apply, build
     from spurious.maps import MapSet
+    from spurious.perturbations.build import apply, build
 
     posterior, other = network(n), network(n)
     index = np.arange(count)
@@ -72,7 +71,7 @@ def suite(n: int, count: int) -> tuple[Programs, Facts]:
     seconds: dict[str, tuple[str, float]] = {}
     for name, group in tqdm(config.attacked.items(), "suite"):
         settings = config.entries[name]
-        if isinstance(settings, InitialConditions):
+        if settings.kind == "initial_conditions":
             continue
         began = time.perf_counter()
         perturbation = build(settings, posterior, data, 1, training, lambda _: other)

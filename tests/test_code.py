@@ -103,6 +103,8 @@ def test_a_stage_of_dvc_depends_on_its_own_list_and_on_no_module_beside(stage):
         ("inference/distributions.py", set(STAGES) - {"verify", "simulate"}),
         ("spectra.py", {"train", "assess", "attack", "audit", "compare", "search", "report"}),
         ("simulation/__init__.py", {"verify", "simulate", "attack"}),
+        ("perturbations/response.py", {"attack", "search"}),
+        ("perturbations/spectral.py", {"attack", "audit"}),
     ],
 )
 def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
@@ -119,6 +121,7 @@ def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
         ("simulation/verify.py", {"verify"}),
         ("stages/own.py", set()),  # models of one's own, of which DVC knows nothing
         ("camels.py", set()),
+        ("perturbations/controls.py", {"attack", "search"}),
         ("code.py", set()),
     ],
 )

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spurious.camels import read_camels as read_camels
-    from spurious.config.systematics import Within as Within
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
-    from spurious.entries.api import perturb as perturb
+    from spurious.description.marks import Doc as Doc
+    from spurious.description.marks import Held as Held
+    from spurious.description.marks import Searched as Searched
+    from spurious.description.marks import Within as Within
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.inference.scaling import Scaling as Scaling
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from spurious.perturbations.gradient import FGSM as FGSM
     from spurious.perturbations.gradient import PGD as PGD
     from spurious.perturbations.noise import RandomSign as RandomSign
+    from spurious.perturbations.perturb import perturb as perturb
     from spurious.perturbations.systematics import Logistic as Logistic
     from spurious.simulation import simulate as simulate
     from spurious.splitting import split as split
@@ -37,20 +40,23 @@ __version__ = "0.2.0"
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
     "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "Doc": ("spurious.description.marks", "Doc"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
+    "Held": ("spurious.description.marks", "Held"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.maps", "MapSet"),
     "PGD": ("spurious.perturbations.gradient", "PGD"),
     "Posterior": ("spurious.inference.posterior", "Posterior"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.inference.scaling", "Scaling"),
+    "Searched": ("spurious.description.marks", "Searched"),
     "Standardiser": ("spurious.maps", "Standardiser"),
-    "Within": ("spurious.config.systematics", "Within"),
+    "Within": ("spurious.description.marks", "Within"),
     "measure": ("spurious.damage", "measure"),
     "load_posterior": ("spurious.inference.posterior", "load"),
     "join_maps": ("spurious.maps", "join_maps"),
-    "perturb": ("spurious.entries.api", "perturb"),
+    "perturb": ("spurious.perturbations.perturb", "perturb"),
     "read_camels": ("spurious.camels", "read_camels"),
     "read_maps": ("spurious.maps", "read_maps"),
     "simulate": ("spurious.simulation", "simulate"),

@@ -48,7 +48,8 @@ def main() -> None:
     folder. `dvc repro` runs them all, in this order:
 
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
-    audit, compare, search, report. `tune`, `attack --model` and `audit --model` are not part of it.
+    audit, compare, search, report. `tune`, `attack --model` and `audit --model` are not part of it;
+    `list` says what params.yaml may name.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
@@ -117,6 +118,19 @@ def check(config: Config) -> None:
     simulations = config.simulation.simulations
     cosmologies = len(nodes(config.design, simulations, config.seed, config.background))
     click.echo(f"valid; {config.scale}: {simulations} simulations, {cosmologies} cosmologies")
+
+
+@main.command("list")
+@click.argument("kind", required=False)
+def list_kinds(kind: str | None) -> None:
+    """Print the kinds of attacks, objectives and constraints, or the fields of KIND.
+
+    KIND may be the import path of a class of your own, such as my_effects.Vignetting.
+    """
+    with _explained():
+        from spurious import listing
+
+        click.echo(listing.kinds() if kind is None else listing.kind(kind))
 
 
 @stage(scaled=False)

@@ -12,7 +12,9 @@ on its own: an edit reruns the stages whose list it changes, and no other.
 - Libraries that compute stand at the end, with the versions installed.
 
 Imports are read, not followed at run time, so a module must be imported by its name: the names that
-`spurious/__init__.py` lends its users (`from spurious import read_maps`) are not looked up.
+`spurious/__init__.py` lends its users (`from spurious import read_maps`) are not looked up. Classes
+that params.yaml names by their `kind` (`spurious.kinds`) count as imported by what makes objects of
+them; a stage that only checks the file does not depend on what they do.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from spurious.files import replacing
+from spurious.kinds import GROUPS
 from spurious.outputs import replaced_together
 
 FOLDER = Path("data/code")
@@ -41,6 +44,12 @@ LIBRARIES = (
     "tensorflow_probability",
 )
 """Import names of the libraries whose version may change a result."""
+
+MAKERS = {
+    "spurious.perturbations.build": ("perturbation", "objective", "constraint"),
+    "spurious.search.families": ("perturbation",),
+}
+"""Modules that make objects of the classes of `spurious.kinds`, and of which groups."""
 
 _CLI = "spurious.cli"
 _STAGES = "spurious.stages"
@@ -76,6 +85,8 @@ class Module:
             elif isinstance(node, ast.ImportFrom):
                 module = resolve_name("." * node.level + (node.module or ""), package)
                 yield from (f"{module}.{alias.name}" for alias in node.names)
+        for group in MAKERS.get(self.name, ()):
+            yield from GROUPS[group].values()
 
 
 class Package:

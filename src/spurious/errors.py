@@ -1,4 +1,10 @@
-"""The exceptions that end a stage with one line instead of a traceback."""
+"""The exceptions that end a stage with one line instead of a traceback, and how it shows values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN = 60  # characters of a value that a message repeats
 
 
 class UserError(Exception):
@@ -14,3 +20,13 @@ class UserError(Exception):
 
 class CheckFailed(Exception):
     """The project's own check failed: what comes after it must not be believed."""
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: on one line, and only its beginning if it is long."""
+    return cut(repr(value), SHOWN)
+
+
+def cut(text: str, longest: int) -> str:
+    """The beginning of a text, marked as such if it is longer."""
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -11,23 +11,8 @@ from markupsafe import Markup
 
 from spurious.figures import pretty
 from spurious.findings import PAPER_KL, Rows, detectors, number, percent
+from spurious.search.fences import FENCES
 
-# Without "mean_", a fence is on single maps: the root mean square over maps.
-FENCES = {
-    "power": "the relative change of a bin of single maps’ P(k) of the contrast (RMS over maps)",
-    "cosmic": "the same in units of one map’s cosmic variance",
-    "chi2": "χ² of single maps’ change of P(k) against one map’s cosmic variance",
-    "raw_power": "the relative change of a bin of single maps’ raw P(k)",
-    "mean_shift": "the relative change of single maps’ mean density (RMS over maps)",
-    "rms": "the RMS change in counts",
-    "pdf": "the detectability d′ of single maps by their PDF",
-    "scattering": "the detectability d′ of single maps by their scattering coefficients",
-    "mean_power": "the relative change of a bin of the contrast’s mean P(k) over all maps",
-    "mean_cosmic": "the same in units of one map’s cosmic variance",
-    "mean_chi2": "χ² of the change of the mean P(k) against one map’s cosmic variance",
-    "mean_raw_power": "the relative change of a bin of the raw mean P(k), blind to the mean",
-    "mean_density": "the relative change of the mean density over all maps",
-}
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
 METRICS = {
     "rmse": "root mean square error",
@@ -67,7 +52,7 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         images=encoded,
         metric_labels=METRICS,
         paper_kl=PAPER_KL,
-        fences=FENCES,
+        fences={name: fence.meaning for name, fence in FENCES.items()},
     )
 
 

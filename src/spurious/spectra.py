@@ -15,7 +15,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+
+from spurious.lazy import tf
 
 
 class Bins(NamedTuple):

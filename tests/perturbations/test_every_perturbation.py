@@ -32,7 +32,7 @@ from spurious.perturbations.universal import Universal
 BOX = 64.0  # Mpc/h
 SIZE = 0.7  # counts; one for all tests, because each traces its graph anew
 SETTINGS = "epsilon|alpha|objective|momentum|restarts|norm|decay|steps"
-SMOOTH = BandLimited(0.0, 0.6, BOX)
+SMOOTH = BandLimited((0.0, 0.6), BOX)
 OTHERS = np.random.default_rng(5).gamma(4.0, 16.0, (12, 16, 16)).astype(np.float32)
 
 

@@ -54,7 +54,7 @@ CONSTRAINTS = {
     "bin_preserving": BinPreserving(),
     "bounded": Bounded(0.3),
     "bounded_above_one": Bounded(3.0),
-    "band_limited": BandLimited(LOW, HIGH, BOX),
+    "band_limited": BandLimited((LOW, HIGH), BOX),
 }
 
 
@@ -227,7 +227,7 @@ def test_bin_optimum_gives_each_bin_the_pattern_of_the_gradient(one_weight, far_
 
 def test_band_limited_optimum_in_l2_is_the_gradient_in_the_band(one_weight, far_maps):
     attack = PGD(
-        one_weight, 2.0, norm="l2", random_start=False, constraints=(BandLimited(LOW, HIGH, BOX),)
+        one_weight, 2.0, norm="l2", random_start=False, constraints=(BandLimited((LOW, HIGH), BOX),)
     )
     change = attack(far_maps, below(one_weight, far_maps)) - far_maps
     k = np.fft.fftfreq(16, 1 / 16) * 2 * np.pi / BOX
@@ -253,7 +253,7 @@ def test_conflict_with_ball_and_range_is_settled_for_these(linear_posterior, mak
 
 
 def test_constraints_can_be_combined(linear_posterior, far_maps):
-    both = (PhaseOnly(), BandLimited(LOW, HIGH, BOX))
+    both = (PhaseOnly(), BandLimited((LOW, HIGH), BOX))
     attack = BIM(linear_posterior, 1.0, constraints=both, epsilon=50.0)
     attacked = attack(far_maps, np.tile([0.3, 0.8], (4, 1))).numpy()
     for one in both:
@@ -266,8 +266,8 @@ def test_constraints_can_be_combined(linear_posterior, far_maps):
     [
         (lambda: Bounded(-0.1), "fraction"),
         (lambda: Bounded(float("nan")), "fraction"),
-        (lambda: BandLimited(0.5, 0.5, BOX), "low"),
-        (lambda: BandLimited(-0.1, 0.5, BOX), "low"),
+        (lambda: BandLimited((0.5, 0.5), BOX), "low"),
+        (lambda: BandLimited((-0.1, 0.5), BOX), "low"),
     ],
 )
 def test_impossible_constraints_are_refused(make_wrong, message):

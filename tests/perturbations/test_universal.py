@@ -115,13 +115,13 @@ def test_seeds(linear_posterior, training):
         {"steps": 0},
         {"norm": "l1"},
         {"batch_size": 0},
-        {"maps": np.zeros((0, 16, 16))},
+        {"training_maps": np.zeros((0, 16, 16))},
         {"objective": "nll"},
         {"objective": "mse"},
     ],
 )
 def test_impossible_settings_are_refused(linear_posterior, training, wrong):
-    settings = {"epsilon": 1.0, "maps": training, "objective": "kl"} | wrong
+    settings = {"epsilon": 1.0, "training_maps": training, "objective": "kl"} | wrong
     with pytest.raises(ValueError, match=r"epsilon|alpha|norm|maps|objective|steps"):
         Universal(linear_posterior, **settings)
 

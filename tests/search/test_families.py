@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from spurious import config
 from spurious.perturbations.systematics import Calibration, Logistic
-from spurious.search.families import PAPER, Coordinate, build_families
+from spurious.search.families import Coordinate, build_families
+
+PAPER = Logistic.KNOWN[0]
 
 KINDS = (
     "logistic",
@@ -192,15 +194,19 @@ def test_one_family_twice_under_two_names():
     [
         ({"kind": "logistic", "a": {"low": 0.0, "high": 1.0}}, r"a\.low = 0\.0 must be greater"),
         ({"kind": "logistic", "beta": {"low": 3, "high": -3}}, "low = 3.0 must be less"),
-        ({"kind": "logistic", "beta": 3.0}, "dictionary"),
+        ({"kind": "logistic", "a": 0.2, "transition": 60, "beta": 3}, "no parameter is free"),
+        ({"kind": "logistic", "b": -15.0}, "unknown key, must be one of kind, a, transition, beta"),
         ({"kind": "saturation", "strength": {"low": 0.5, "high": 1.5}}, "between 0 and 1"),
         ({"kind": "saturation", "strength": 0.1, "threshold": 50, "sharpness": 4}, "no parameter"),
         ({"kind": "calibration", "log_slopes": {"low": -3, "high": 1}}, "between -1 and 1"),
         ({"kind": "calibration", "knots": [0, 50, 20]}, "must increase from 0"),
-        ({"kind": "masked", "fraction": 0.9}, "fraction: 0.9 must be between 0 and 0.5"),
+        ({"kind": "masked", "fraction": 0.9}, "must be between 0 and 0.5, not 0.9"),
         ({"kind": "correlated_noise", "rms": {"low": -1, "high": 1}}, "at least 0"),
         ({"kind": "beam", "width": 3}, "unknown key"),
-        ({"kind": "weather"}, "does not match any of the expected tags"),
+        ({"kind": "weather"}, "must be one of 'logistic', 'calibration'.*, or the import path"),
+        ({"kind": "bim"}, "must be one of 'logistic', 'calibration'"),
+        ({"kind": ["bim"]}, "must be one of 'logistic', 'calibration'"),
+        ("logistic", "must be a mapping with a kind, which must be one of 'logistic'"),
     ],
 )
 def test_families_that_cannot_be_are_refused(family, message):
@@ -213,11 +219,11 @@ def test_families_that_cannot_be_are_refused(family, message):
     ("changes", "message"),
     [
         ({"fences": {}}, "at least one of power, cosmic, chi2"),
-        ({"fences": {"power": 0}}, "greater than or equal to 0.0001"),
+        ({"fences": {"power": 0}}, "must be between 0.0001 and 10, not 0"),
         ({"fences": {"entropy": 1}}, "unknown key, must be one of power"),
         ({"families": {}}, "at least 1 item"),
-        ({"goal": "nll"}, "'kl' or 'kl_symmetrised'"),
-        ({"goal": {"kind": "entropy"}}, "must be kl, kl_symmetrised, or a section"),
+        ({"goal": "nll"}, "must be one of 'kl', 'kl_symmetrised'.*, or a section of kind 'shift'"),
+        ({"goal": {"kind": "entropy"}}, "must be one of 'kl', 'kl_symmetrised'.*, or a section"),
         ({"goal": {"kind": "shift", "direction": {"omega_m": 0}}}, "component that is not 0"),
         ({"front": {"power": [0.1, 0.01]}}, r"power: \[0\.1, 0\.01\] must increase"),
     ],

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from pydantic import TypeAdapter
 
-from spurious.config.perturbations import Perturbation
+from spurious.config import Perturbation
 from spurious.inference.posterior import Posterior
 from spurious.maps import Standardiser, read_maps, write_maps
 from spurious.outputs import replaced_together

@@ -7,6 +7,7 @@ arguments; they never read a file themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -21,20 +22,7 @@ from spurious.config.inference import (
     Training,
     Tune,
 )
-from spurious.config.names import AttackName, Name, PosteriorName, ScaleName
-from spurious.config.perturbations import BIM, FGSM, Logistic, Match, Perturbation, RandomSign
-from spurious.config.quantities import (
-    UNKNOWN_KEY,
-    Axis,
-    Budget,
-    Density,
-    InverseDensity,
-    Length,
-    Range,
-    Section,
-    parts,
-)
-from spurious.config.search import Bounds, Search
+from spurious.config.search import Search
 from spurious.config.simulation import (
     Background,
     Dask,
@@ -50,10 +38,20 @@ from spurious.config.simulation import (
     Stages,
     Verify,
 )
+from spurious.description.families import Bounds
+from spurious.description.names import AttackName, Name, PosteriorName, ScaleName
+from spurious.description.quantities import (
+    Axis,
+    Budget,
+    Density,
+    InverseDensity,
+    Length,
+    Range,
+)
+from spurious.description.section import UNKNOWN_KEY, Section, parts
+from spurious.perturbations.entry import Perturbation
 
 __all__ = [
-    "BIM",
-    "FGSM",
     "UNKNOWN_KEY",
     "Audit",
     "Axis",
@@ -75,13 +73,10 @@ __all__ = [
     "Likelihood",
     "Listed",
     "Local",
-    "Logistic",
-    "Match",
     "MixtureHead",
     "Network",
     "Perturbation",
     "Posterior",
-    "RandomSign",
     "Range",
     "Report",
     "Run",
@@ -173,6 +168,10 @@ class Config(Section):
     detection: Detection = Detection()
     search: Search
     report: Report = Report()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process, in which no module has the classes of sections that others make."""
+        return Config.model_validate, (self.model_dump(exclude_unset=True),)
 
     @model_validator(mode="after")
     def _universes(self) -> Config:

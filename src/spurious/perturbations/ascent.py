@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
-from spurious.inference.posterior import Posterior
-from spurious.perturbations.base import like, refuse_above, require
-from spurious.perturbations.constraints import Ball, Constraint, satisfy
-from spurious.perturbations.objectives import Objective, named
-from spurious.perturbations.steps import Norm, draw_start, starts
+from spurious.description.marks import Doc, Unless, Within
+from spurious.description.quantities import Budget
+from spurious.lazy import tf
+from spurious.perturbations.base import BatchSize, Upper, like, refuse_above, require
+from spurious.perturbations.constraints import Ball, Constraints, satisfy
+from spurious.perturbations.objectives import AnyObjective, named
+from spurious.perturbations.steps import AnyNorm, Norm, draw_start, starts
+
+if TYPE_CHECKING:
+    from spurious.inference.posterior import Posterior
 
 START = 0.1  # size of the start of an objective that is flat at the clean map, in steps
 START_SEED = (0, 0)
@@ -36,51 +40,57 @@ class Ascent(ABC):
     ball or none, more in an L-infinity ball that the steps fill. The row of damage shows it as the
     change of the power spectrum.
 
-    Args:
-        posterior: what is attacked.
-        epsilon: radius of the ball, counts as `norm` measures them; None: no ball, which needs
-            `alpha` and constraints.
-        alpha: size of the first step, counts; None: the class's own choice.
-        steps: number of steps.
-        norm: "linf" (every pixel) or "l2" (root mean square over a map's pixels).
-        objective: what is increased, a name of `OBJECTIVES` or an `Objective`.
-        random_start: start anywhere in the ball (without one, within `alpha`), not at the clean
-            map. The draw is the same for every map.
-        restarts: number of random starts; the result with the largest objective is kept, map by
-            map.
-        constraints: what else must hold, projected onto in turn.
-        upper: largest density allowed, counts; clean maps must not exceed it.
-        seed: root of the random starts.
-        batch_size: maps attacked at a time, which sets the memory.
-
     Raises:
         ValueError: a value is out of its range; in a call, the truth is missing, a clean map
             exceeds `upper`, or the objective does not depend on the maps at all.
     """
 
     posterior: Posterior
-    epsilon: float | None
-    alpha: float | None = None
-    steps: int = 20
-    norm: Norm = "linf"
-    objective: str | Objective = "nll"
-    random_start: bool = True
-    restarts: int = 1
-    constraints: tuple[Constraint, ...] = ()
-    upper: float | None = None
+    epsilon: Annotated[
+        float | None,
+        Budget,
+        Unless(None),
+        Doc(
+            "radius of the ball: largest change of a pixel (linf) or RMS change (l2); none: no "
+            "ball, which needs alpha and constraints"
+        ),
+    ]
+    alpha: Annotated[
+        float | None, Budget, Doc("size of the first step; none: the attack's own choice")
+    ] = None
+    steps: Annotated[int, Within(1, 10_000), Doc("number of steps")] = 20
+    norm: AnyNorm = "linf"
+    objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
+    random_start: Annotated[
+        bool,
+        Doc(
+            "start anywhere in the ball (without one, within alpha), not at the clean map; the "
+            "draw is the same for every map"
+        ),
+    ] = True
+    restarts: Annotated[
+        int, Within(1, 1000), Doc("random starts, of which the best is kept map by map")
+    ] = 1
+    constraints: Annotated[Constraints, Doc("what else must hold, projected onto in turn")] = ()
+    upper: Upper = None
     seed: int = 0
-    batch_size: int = 128
+    batch_size: BatchSize = 128
 
     def __post_init__(self) -> None:
-        if self.epsilon is None and (self.alpha is None or not self.constraints):
-            raise ValueError("epsilon: without one, give alpha and constraints")
+        self.consistent(vars(self))
         require(0, np.inf, epsilon=self.epsilon, alpha=self.alpha)
         require(1, np.inf, steps=self.steps, restarts=self.restarts, batch_size=self.batch_size)
         if self.norm not in get_args(Norm):
             raise ValueError(f"norm = {self.norm!r} must be one of {get_args(Norm)}")
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError(f"restarts = {self.restarts} must be 1 without random_start")
         named(self.objective)
+
+    @staticmethod
+    def consistent(given: Mapping[str, Any]) -> None:
+        """Refuse steps without an end, and several starts from the clean map."""
+        if given["epsilon"] is None and (given["alpha"] is None or not given["constraints"]):
+            raise ValueError("epsilon: without one, give alpha and constraints")
+        if given["restarts"] > 1 and not given["random_start"]:
+            raise ValueError(f"restarts = {given['restarts']} must be 1 without random_start")
 
     def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:
         """See `Perturbation`; some objectives need the truth."""

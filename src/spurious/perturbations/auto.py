@@ -22,15 +22,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
+from spurious.lazy import tf
 from spurious.perturbations.ascent import Ascent
 from spurious.perturbations.base import like
 from spurious.perturbations.constraints import satisfy
 from spurious.perturbations.steps import Norm, direction
+
+if TYPE_CHECKING:
+    Evaluate = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 MOMENTUM = 0.75  # weight of the step, the rest is that of the one before: alpha of the paper
 RISING = 0.75  # steps that must go up between two checkpoints: rho
@@ -38,8 +41,6 @@ FIRST_STEP = 2.0  # in radii of the ball
 FIRST_STEP_WITHIN = {"linf": 0.25, "l2": 1.0}  # the same within constraints, as an RMS; measured
 FIRST_CHECKPOINT, LEAST_WINDOW, SHORTENING = 22, 6, 3  # in per cent of the steps
 ROUNDS = 5  # alternating projections before a map is evaluated
-
-Evaluate = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,9 @@ class AutoPGD(Ascent):
     `epsilon` may be a float64 variable of TensorFlow: then one trace serves every value that it is
     given between calls.
 
-    Args:
-        posterior, epsilon, steps, norm, objective, random_start, restarts, constraints, upper,
-            seed, batch_size: as for `Ascent`.
-        alpha: size of the first step, counts; by default 2 epsilon, as in the paper, or within
-            constraints epsilon / 4 in an L-infinity ball and epsilon in an L2 ball. It is an RMS if
-            steps are gradients, see `step_norm`.
+    Without alpha, the first step is 2 epsilon, as in the paper, or within constraints epsilon / 4
+    in an L-infinity ball and epsilon in an L2 ball. It is an RMS if steps are gradients, see
+    `step_norm`.
 
     Raises:
         ValueError: as for `Ascent`.

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from numbers import Real
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
-import tensorflow as tf
+
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import Density
+from spurious.lazy import tf
+
+Upper = Annotated[
+    float | None, Density, Doc("largest density allowed; clean maps must not exceed it")
+]
+BatchSize = Annotated[int, Within(1, 4096), Doc("maps attacked at a time, which sets the memory")]
+"""Types of the fields that attacks have in common."""
 
 
 class Perturbation(Protocol):
@@ -52,9 +62,9 @@ def require(low: float, high: float, **values: Any) -> None:
         ValueError: names the number and what is allowed.
     """
     for name, value in values.items():
-        if value is None or tf.is_tensor(value) or isinstance(value, tf.Variable):
+        if not isinstance(value, Real):  # None, a tensor, a variable
             continue
-        if not low <= value <= high:
+        if not low <= float(value) <= high:
             raise ValueError(f"{name} = {value} must be between {low:g} and {high:g}")
 
 

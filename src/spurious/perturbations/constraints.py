@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-import tensorflow as tf
-
+from spurious.description.lookup import OneOf
+from spurious.lazy import tf
 from spurious.perturbations.base import like, possible
 from spurious.perturbations.steps import Norm, rms
 
@@ -27,6 +27,10 @@ class Constraint(Protocol):
             clean: the maps that they were, (batch, N, N).
         """
         ...
+
+
+Constraints = tuple[Annotated[Constraint, OneOf("constraint")], ...]
+"""The type of an attack's field."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ original.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import tensorflow as tf
-
+from spurious.description.marks import Doc
+from spurious.lazy import tf
 from spurious.perturbations.base import Perturbation, possible
+from spurious.perturbations.entry import ENTRY
 from spurious.perturbations.noise import each, normals
 
 
@@ -21,14 +22,11 @@ class ShuffledPixels:
     """Another perturbation's change, map by map, with its pixels in random order.
 
     Keeps the distribution of the change (and so its RMS) and destroys where it sat. Where the
-    map has less to lose than a pixel's change takes, the density is set to zero.
-
-    Args:
-        of: the original.
-        seed: root of the draw; a map's order follows from the seed and the map itself.
+    map has less to lose than a pixel's change takes, the density is set to zero. A map's order
+    follows from the seed and the map itself.
     """
 
-    of: Perturbation
+    of: Annotated[Perturbation, ENTRY, Doc("the original")]
     seed: int
 
     def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:
@@ -39,7 +37,7 @@ class ShuffledPixels:
         def order(pair: tf.Tensor) -> tf.Tensor:
             return tf.argsort(tf.random.stateless_uniform([size], pair, alg="philox"), stable=True)
 
-        orders = each(order, maps, self.seed, "shuffled pixels", tf.int32)
+        orders = each(order, maps, self.seed, "shuffled pixels", "int32")
         change = tf.reshape(self.of(maps, truth) - maps, [-1, size])
         shuffled = tf.gather(change, orders, batch_dims=1)
         return possible(maps + tf.reshape(shuffled, tf.shape(maps)))
@@ -50,14 +48,11 @@ class ShuffledPhases:
     """Another perturbation's change with random phases: its power spectrum, nothing else.
 
     The amplitude of every mode of the change is kept, and its mean; the phases are those of white
-    Gaussian noise. Densities that would be negative are set to zero.
-
-    Args:
-        of: the original.
-        seed: root of the draw; a map's phases follow from the seed and the map itself.
+    Gaussian noise, which follows from the seed and the map itself. Densities that would be negative
+    are set to zero.
     """
 
-    of: Perturbation
+    of: Annotated[Perturbation, ENTRY, Doc("the original")]
     seed: int
 
     def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:

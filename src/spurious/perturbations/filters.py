@@ -7,11 +7,13 @@ functions of the density.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import tensorflow as tf
 
+from spurious.description.marks import Doc, Held, Searched, Within
+from spurious.description.quantities import Density, Length
+from spurious.lazy import tf
 from spurious.perturbations.base import like
 from spurious.perturbations.effect import Effect, require
 
@@ -26,15 +28,14 @@ class Beam(Effect):
     true width is fwhm (1 + mismatch), each mode is off by the factor
     exp(-k^2 fwhm^2 ((1 + mismatch)^2 - 1) / (16 ln 2)). The mean of a map is kept; a narrower beam
     (mismatch < 0) overshoots around peaks, and densities that would be negative are set to zero.
-
-    Args:
-        mismatch: relative error of the width.
-        fwhm: assumed full width at half maximum, Mpc/h.
-        box_size: side of a map, Mpc/h.
     """
 
-    mismatch: Any
-    fwhm: Any
+    mismatch: Annotated[
+        Any, Within(-0.5, 1), Searched(-0.5, 1.0), Doc("relative error of the width")
+    ]
+    fwhm: Annotated[
+        Any, Length, Within(0, 50), Held(4.0, "linear"), Doc("assumed full width at half maximum")
+    ]
     box_size: float
 
     AMPLITUDE: ClassVar[str] = "mismatch"
@@ -66,18 +67,25 @@ class Baryons(Effect):
     Laplacian are taken: then the profile is positive in every pixel, and so is the density, for
     amplitudes from 0 to 1. A negative amplitude sharpens peaks instead, as cooling does; what
     would become negative is set to zero.
-
-    Args:
-        amplitude: share of the matter that is moved.
-        scale: length of the profile, Mpc/h.
-        box_size: side of a map, Mpc/h.
-        threshold: density above which matter is moved, counts.
     """
 
-    amplitude: Any
-    scale: Any
+    amplitude: Annotated[
+        Any,
+        Within(-0.5, 0.5),
+        Searched(-0.5, 0.5),
+        Doc("share of the matter that is moved; negative: into peaks"),
+    ]
+    scale: Annotated[
+        Any, Length, Within(0, 20), Searched(0.0, 20.0), Doc("how far: length of the profile")
+    ]
     box_size: float
-    threshold: Any = 0.0
+    threshold: Annotated[
+        Any,
+        Density,
+        Within(0, 1e5),
+        Held(0.0, "asinh"),
+        Doc("density above which matter is moved"),
+    ] = 0.0
 
     LIMITS: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 

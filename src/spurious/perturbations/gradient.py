@@ -18,16 +18,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import tensorflow as tf
-
-from spurious.inference.posterior import Posterior
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import Budget
+from spurious.lazy import tf
 from spurious.perturbations.ascent import Ascent
-from spurious.perturbations.base import like, require
-from spurious.perturbations.constraints import Constraint
-from spurious.perturbations.objectives import Objective
+from spurious.perturbations.base import BatchSize, Upper, like, require
+from spurious.perturbations.constraints import Constraints
+from spurious.perturbations.objectives import AnyObjective
 from spurious.perturbations.steps import Decay, accumulate, direction, scheduled
+
+if TYPE_CHECKING:
+    from spurious.inference.posterior import Posterior
 
 REACH = 2.5  # sum of all steps by default, in radii of the ball
 
@@ -39,20 +42,19 @@ class PGD(Ascent):
     `epsilon`, `alpha` and `steps` may be float64, float64 and int32 variables of TensorFlow, all of
     them: then one trace serves every value that they are given between calls.
 
-    Args:
-        posterior, epsilon, steps, norm, objective, random_start, restarts, constraints, upper,
-            seed, batch_size: as for `Ascent`.
-        alpha: size of the first step, counts; by default such that all steps together cross the
-            ball with some to spare, 2.5 epsilon (Madry et al.).
-        decay: "constant" steps, or "linear" from alpha down to alpha / steps.
-        momentum: weight of the gradients before, from 0 (none) to 1 (all alike).
+    Without alpha, all steps together cross the ball with some to spare, 2.5 epsilon (Madry et al.).
+    With `momentum: 1.0` and `random_start: false` it is MI-FGSM.
 
     Raises:
         ValueError: as for `Ascent`.
     """
 
-    decay: Decay = "constant"
-    momentum: float = 0.0
+    decay: Annotated[Decay, Doc("constant steps, or linear: from alpha down to alpha / steps")] = (
+        "constant"
+    )
+    momentum: Annotated[
+        float, Within(0, 1), Doc("weight of the gradients before: 0 none, 1 as much as the last")
+    ] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,27 +91,19 @@ class PGD(Ascent):
 class BIM:
     """Basic iterative method: PGD along the sign, from the clean map, with constant steps.
 
-    Args:
-        posterior: what is attacked.
-        alpha: size of a step, counts.
-        steps: number of steps.
-        epsilon: largest change of a pixel, counts; by default what the steps can reach,
-            alpha x steps.
-        objective: what is increased: "nll" of the truth (the paper), another name of `OBJECTIVES`
-            or an `Objective`.
-        upper: largest density allowed, counts; clean maps must not exceed it.
-        batch_size: maps attacked at a time, which sets the memory.
-        constraints: as for `PGD`.
+    It is the paper's attack (Eq. 2; Kurakin, Goodfellow & Bengio 2017, arXiv:1607.02533).
     """
 
     posterior: Posterior
-    alpha: float
-    steps: int = 10
-    epsilon: float | None = None
-    objective: str | Objective = "nll"
-    upper: float | None = None
-    batch_size: int = 128
-    constraints: tuple[Constraint, ...] = ()
+    alpha: Annotated[float, Budget, Doc("size of a step")]
+    steps: Annotated[int, Within(1, 10_000), Doc("number of steps")] = 10
+    epsilon: Annotated[
+        float | None, Budget, Doc("largest change of a pixel; none: alpha x steps")
+    ] = None
+    objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
+    upper: Upper = None
+    batch_size: BatchSize = 128
+    constraints: Annotated[Constraints, Doc("what else must hold, projected onto in turn")] = ()
 
     def __post_init__(self) -> None:
         _ = self.pgd  # refuses what is impossible before work starts
@@ -136,13 +130,13 @@ class BIM:
 
 @dataclass(frozen=True)
 class FGSM:
-    """Fast gradient sign method: one step of size `epsilon` counts; arguments as for `BIM`."""
+    """Fast gradient sign method: one step of size epsilon (Goodfellow et al. 2015)."""
 
     posterior: Posterior
-    epsilon: float
-    objective: str | Objective = "nll"
-    upper: float | None = None
-    batch_size: int = 128
+    epsilon: Annotated[float, Budget, Doc("size of the step")]
+    objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
+    upper: Upper = None
+    batch_size: BatchSize = 128
 
     def __post_init__(self) -> None:
         _ = self.bim  # refuses what is impossible before work starts

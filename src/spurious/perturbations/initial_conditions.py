@@ -18,25 +18,27 @@ Omega_m and sigma_8 stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from spurious import config, seeds
-from spurious.cosmology import Cosmology
-from spurious.inference.posterior import Posterior
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import NoiseBudget
+from spurious.lazy import tf
 from spurious.perturbations.ascent import START
 from spurious.perturbations.base import like
 from spurious.perturbations.gradient import REACH
-from spurious.perturbations.objectives import Objective, named
-from spurious.simulation import project, white_noise
-from spurious.simulation.engine import cosmology_at
-from spurious.simulation.particle_mesh import Factors, ParticleMesh, evolve
+from spurious.perturbations.objectives import AnyObjective, named
+
+if TYPE_CHECKING:
+    from spurious.cosmology import Cosmology
+    from spurious.inference.posterior import Posterior
+    from spurious.simulation.particle_mesh import ParticleMesh
 
 HALVINGS = 30  # when phases are drawn back to the budget: 1e-9 of themselves
 
@@ -76,23 +78,25 @@ class InitialConditions:
 
     Args:
         posterior: what is attacked.
-        epsilon: largest |n' - n| / |n|, from 0 to 1.
         simulation: the box and its particle mesh, those that made the maps.
         background: what cosmologies share besides Omega_m and sigma_8.
-        steps: number of steps, whose sizes fall linearly and make 2.5 epsilon in all.
-        objective: what is increased, a name of `OBJECTIVES` or an `Objective`.
         seed: of the first step where the objective's gradient is zero at the clean map.
 
     Raises:
         ValueError: a value is out of its range, or the engine has no gradients.
     """
 
+    FILLED: ClassVar[tuple[str, ...]] = ("simulation", "background")
+    MAPS: ClassVar[int] = 16  # attacked unless an entry says otherwise: it is slow
+
     posterior: Posterior
-    epsilon: float
+    epsilon: Annotated[float, NoiseBudget, Doc("largest |n' - n| / |n|")]
     simulation: config.Simulation = field(default_factory=config.Simulation)
     background: config.Background = field(default_factory=config.Background)
-    steps: int = 20
-    objective: str | Objective = "nll"
+    steps: Annotated[
+        int, Within(1, 1000), Doc("each a simulation with its gradient; 2.5 epsilon in all")
+    ] = 20
+    objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -131,6 +135,9 @@ class InitialConditions:
         """Perturb one universe; arguments as for `perturb`, without the batch."""
         if axis not in (0, 1, 2):
             raise ValueError(f"axis = {axis} must be 0, 1 or 2")
+        from spurious.simulation import white_noise
+        from spurious.simulation.engine import cosmology_at
+
         clean = white_noise(seed, self.simulation.n_cells)
         universe = cosmology_at(label[0], label[1], self.background)
         truth = tf.constant(np.asarray(label)[None], tf.float32)
@@ -157,6 +164,8 @@ class InitialConditions:
         self, noise: np.ndarray, cosmology: Cosmology, truth: Any, axis: int, reference: Any
     ) -> tuple[np.ndarray, float, tf.Tensor]:
         """The map of a universe, its objective, and the gradient in the map."""
+        from spurious.simulation import project
+
         image = project(self.engine.density(cosmology, noise), axis)
         reference = self.posterior(image[None]) if reference is None else reference
         value, slope = self._of_map(image, reference, truth)
@@ -168,7 +177,7 @@ class InitialConditions:
         """Gradient in the white noise, given that in the map (N, N)."""
         # A map is the sum along the line of sight: its gradient is every cell's on the line.
         upstream = tf.broadcast_to(tf.expand_dims(slope, axis), noise.shape)
-        gradient: tf.Tensor = _pulled_back(
+        gradient: tf.Tensor = _pulled_back()(
             tf.constant(noise),
             self.engine.factors(cosmology),
             upstream,
@@ -179,6 +188,8 @@ class InitialConditions:
     @cached_property
     def engine(self) -> ParticleMesh:
         """The particle mesh; it compiles at its first use."""
+        from spurious.simulation.particle_mesh import ParticleMesh
+
         return ParticleMesh(self.simulation)
 
     def _states(
@@ -269,12 +280,17 @@ def _whole(modes: np.ndarray) -> np.ndarray:
     return weights
 
 
-@tf.function(jit_compile=True)
-def _pulled_back(
-    noise: tf.Tensor, factors: Factors, upstream: tf.Tensor, force_mesh: int
-) -> tf.Tensor:
+@cache
+def _pulled_back() -> Callable[..., tf.Tensor]:
     """Gradient in the white noise, given that in the density: one program for all posteriors."""
-    with tf.GradientTape() as tape:
-        tape.watch(noise)
-        total = tf.reduce_sum(upstream * evolve(noise, factors, force_mesh))
-    return tape.gradient(total, noise)
+    from spurious.simulation.particle_mesh import evolve
+
+    def pulled_back(
+        noise: tf.Tensor, factors: Any, upstream: tf.Tensor, force_mesh: int
+    ) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(noise)
+            total = tf.reduce_sum(upstream * evolve(noise, factors, force_mesh))
+        return tape.gradient(total, noise)
+
+    return tf.function(pulled_back, jit_compile=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import tensorflow as tf
 
 from spurious import seeds
+from spurious.description.marks import Doc, Held, Searched, Unless, Within
+from spurious.description.quantities import Angle, Budget, Length
+from spurious.lazy import tf
 from spurious.perturbations.base import like
 from spurious.perturbations.effect import Effect, require
 
@@ -21,16 +23,24 @@ class GainDrift(Effect):
     s is one sine wave (or `order` of them) across the field, 0 at its middle and continuous at
     its periodic edge; i is the pixel's place along a map's first axis, j along its second, t the
     angle. The mean gain is exactly 1, its RMS deviation amplitude / sqrt(2) at any angle.
-
-    Args:
-        amplitude: relative; the gain itself stays positive below 1 / sqrt(2).
-        angle: direction of the drift, degrees from the first axis towards the second.
-        order: waves across the field, a whole number below half the pixels of a side.
     """
 
-    amplitude: Any
-    angle: Any = 0.0
-    order: int = 1
+    amplitude: Annotated[
+        Any,
+        Within(-0.5, 0.5),
+        Searched(-0.5, 0.5),
+        Doc("relative; the gain itself stays positive below 1 / sqrt(2)"),
+    ]
+    angle: Annotated[
+        Any,
+        Angle,
+        Within(-360, 360),
+        Searched(0.0, 180.0, why="half a turn and both signs are all directions"),
+        Doc("of the drift, from a map's first axis towards its second"),
+    ] = 0.0
+    order: Annotated[
+        int, Within(1, 8), Doc("waves across the field; below half the pixels of a side")
+    ] = 1
 
     LIMITS: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
@@ -55,17 +65,20 @@ class Stripes(Effect):
 
     The offsets are Gaussian and, over the field, of mean 0 and RMS `amplitude`; they belong to the
     instrument, so every map has the same. Not differentiable in anything but the amplitude.
-
-    Args:
-        amplitude: RMS of the offsets, counts.
-        stripes: number of bands across the field, at least 2, at most the pixels of a side.
-        axis: axis of a map along which a stripe runs: 0, so that it is a band of columns, or 1.
-        seed: root of the draw.
     """
 
-    amplitude: Any
-    stripes: int
-    axis: int
+    amplitude: Annotated[Any, Budget, Searched(-10.0, 10.0), Doc("RMS of the offsets")]
+    stripes: Annotated[
+        int,
+        Within(2, 4096),
+        Unless(16),
+        Doc("bands across the field; at most the pixels of a side"),
+    ]
+    axis: Annotated[
+        Literal[0, 1],
+        Unless(0),
+        Doc("axis of a map along which a stripe runs; 0: it is a band of columns"),
+    ]
     seed: int
 
     def __post_init__(self) -> None:
@@ -99,18 +112,19 @@ class Masked(Effect):
     maps. A hole's pixels become means of the pixels outside the holes, weighted by a Gaussian of
     their distance with the standard deviation `radius` (normalised convolution; Knutsson & Westin
     1993, CVPR). Differentiable in the maps and in `blend`.
-
-    Args:
-        blend: from 0, the map as it was, to 1, the holes filled in.
-        fraction: share of the pixels in holes, a number from 0 to 0.9.
-        radius: of a hole, Mpc/h, a number; a hole holds one pixel at least.
-        box_size: side of a map, Mpc/h.
-        seed: root of the draw of the holes.
     """
 
-    blend: Any
-    fraction: float
-    radius: float
+    blend: Annotated[
+        Any,
+        Within(0, 1),
+        Unless(1.0),
+        Searched(0.0, 1.0),
+        Doc("from 0, the map as it was, to 1, the holes filled in"),
+    ]
+    fraction: Annotated[float, Within(0, 0.5), Held(0.05), Doc("share of the pixels in holes")]
+    radius: Annotated[
+        float, Length, Within(0, 50), Held(2.0), Doc("of a hole, which has one pixel at least")
+    ]
     box_size: float
     seed: int
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import tensorflow as tf
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from spurious.lazy import tf
 from spurious.perturbations.effect import Effect
 from spurious.perturbations.response import Logistic
 

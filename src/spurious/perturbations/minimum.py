@@ -15,17 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
-import tensorflow as tf
 
-from spurious.inference.posterior import Posterior
+from spurious.description.marks import Doc, Inside, Within
+from spurious.description.quantities import Budget
+from spurious.lazy import tf
 from spurious.perturbations.ascent import in_batches, value_and_gradient
 from spurious.perturbations.auto import FIRST_STEP, checkpoints, climb
-from spurious.perturbations.base import like, possible, refuse_above, require
+from spurious.perturbations.base import BatchSize, Upper, like, possible, refuse_above, require
 from spurious.perturbations.constraints import within
-from spurious.perturbations.steps import PIXELS, Norm, draw_start, rms, starts
+from spurious.perturbations.steps import PIXELS, AnyNorm, Norm, draw_start, rms, starts
+
+if TYPE_CHECKING:
+    from spurious.inference.posterior import Posterior
 
 DRAWS = 12  # halvings when a success is drawn back: 1 / 4096 of its size
 
@@ -63,34 +67,33 @@ class Displacement:
 class MinimumNorm:
     """The smallest change of each map that moves its posterior's mean by so many clean sigmas.
 
-    Args:
-        posterior: what is attacked.
-        sigmas: how far, in standard deviations of the clean posterior (Mahalanobis). Above 0.
-        largest: largest budget that is tried, counts as `norm` measures them.
-        norm: "linf" (every pixel) or "l2" (root mean square over a map's pixels).
-        steps: of each attack that tries a budget.
-        restarts: random starts of the first attack, with the largest budget. The others start
-            from what succeeded last.
-        bisections: budgets tried after that; the smallest is known to 2^-bisections of itself,
-            as far as the attack finds what there is.
-        upper: largest density allowed, counts; clean maps must not exceed it.
-        seed: root of the random starts.
-        batch_size: maps attacked at a time, which sets the memory.
-
     Raises:
         ValueError: a value is out of its range.
     """
 
     posterior: Posterior
-    sigmas: float
-    largest: float
-    norm: Norm = "l2"
-    steps: int = 20
-    restarts: int = 3
-    bisections: int = 7
-    upper: float | None = None
+    sigmas: Annotated[
+        float,
+        Within(0, 100),
+        Inside(0),
+        Doc("how far, in standard deviations of the clean posterior (Mahalanobis)"),
+    ]
+    largest: Annotated[float, Budget, Doc("largest budget that is tried")]
+    norm: AnyNorm = "l2"
+    steps: Annotated[int, Within(1, 10_000), Doc("of each attack that tries a budget")] = 20
+    restarts: Annotated[
+        int,
+        Within(1, 1000),
+        Doc("random starts at the largest budget; later attacks start from what succeeded last"),
+    ] = 3
+    bisections: Annotated[
+        int,
+        Within(0, 30),
+        Doc("budgets tried after that; the smallest is known to 2^-bisections of itself"),
+    ] = 7
+    upper: Upper = None
     seed: int = 0
-    batch_size: int = 128
+    batch_size: BatchSize = 128
     _last: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -6,12 +6,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import tensorflow as tf
 
 from spurious import seeds
+from spurious.description.marks import Doc, Searched, Within
+from spurious.description.quantities import Budget
+from spurious.lazy import tf
 from spurious.perturbations.base import like, possible
 from spurious.perturbations.effect import Effect
 from spurious.perturbations.filters import filtered
@@ -23,13 +25,9 @@ class RandomSign:
 
     The signs of a map follow from the seed and the map itself, so they do not depend on the
     batch it comes in. Not differentiable in the maps.
-
-    Args:
-        epsilon: size of the change, counts.
-        seed: root of the draw.
     """
 
-    epsilon: float
+    epsilon: Annotated[float, Budget, Doc("size of every pixel's change")]
     seed: int
 
     def __post_init__(self) -> None:
@@ -53,13 +51,15 @@ class GaussianNoise(Effect):
     """Control: white Gaussian noise.
 
     The noise of a map follows from the seed and the map itself, as for `CorrelatedNoise`.
-
-    Args:
-        rms: standard deviation, counts, before negative densities are set to zero.
-        seed: root of the draw.
     """
 
-    rms: Any
+    rms: Annotated[
+        Any,
+        Budget,
+        Within(0),
+        Searched(0.0, 20.0),
+        Doc("standard deviation, before negative densities are set to zero"),
+    ]
     seed: int
 
     AMPLITUDE: ClassVar[str] = "rms"
@@ -77,16 +77,21 @@ class CorrelatedNoise(Effect):
     The noise of a map follows from the seed and the map itself, so it does not depend on the batch
     and differs between maps. Differentiable in `rms` and `index`, and in the maps as if the noise
     did not depend on them.
-
-    Args:
-        rms: standard deviation expected of a pixel, counts, before negative densities are set to
-            zero.
-        index: slope of the power spectrum: 0 is white, -1 to -2 drifts slowly.
-        seed: root of the draw.
     """
 
-    rms: Any
-    index: Any
+    rms: Annotated[
+        Any,
+        Budget,
+        Within(0),
+        Searched(0.0, 20.0),
+        Doc("standard deviation expected of a pixel, before negative densities are set to zero"),
+    ]
+    index: Annotated[
+        Any,
+        Within(-4, 2),
+        Searched(-4.0, 2.0),
+        Doc("slope of the power spectrum: 0 is white, -1 to -2 drifts slowly"),
+    ]
     seed: int
 
     AMPLITUDE: ClassVar[str] = "rms"
@@ -119,7 +124,7 @@ def each(
     maps: tf.Tensor,
     seed: int,
     purpose: str,
-    dtype: tf.DType = tf.float32,
+    dtype: str = "float32",
 ) -> tf.Tensor:
     """`draw` called for each map with a seed pair that follows from the root and the map itself.
 
@@ -128,7 +133,7 @@ def each(
     first, second = seeds.stateless(seed, purpose)
     pairs = tf.stack([_digests(maps) ^ first, _digests(maps, second)], axis=1)
     # As a graph, because operation by operation a map would take 10 ms.
-    return tf.function(partial(tf.map_fn, draw, fn_output_signature=dtype))(pairs)
+    return tf.function(partial(tf.map_fn, draw, fn_output_signature=tf.as_dtype(dtype)))(pairs)
 
 
 def _digests(maps: tf.Tensor, salt: int = 0) -> tf.Tensor:

@@ -6,13 +6,13 @@ truth. Attacks always go uphill; what should become small enters with a minus si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
-import tensorflow as tf
-
-from spurious.inference.distributions import kl
+from spurious.description.lookup import OneOf
+from spurious.description.marks import Doc, Inside, Within
+from spurious.lazy import tf
 from spurious.maps import NAMES
 
 PIVOT = 0.3  # Omega_m at which S_8 equals sigma_8, as in weak-lensing surveys
@@ -43,6 +43,10 @@ class Objective(Protocol):
         ...
 
 
+AnyObjective = Annotated[str | Objective, OneOf("objective", names=True)]
+"""The type of an attack's field: a name of `OBJECTIVES`, or an `Objective`."""
+
+
 @dataclass(frozen=True)
 class NegativeLogLikelihood:
     """-log q(truth | perturbed map) in nats: the paper's J."""
@@ -57,18 +61,26 @@ class NegativeLogLikelihood:
 
 @dataclass(frozen=True)
 class Divergence:
-    """KL(q(. | perturbed map) || q(. | clean map)) in nats, or with `reverse` the other way.
+    """KL(q(. | perturbed map) || q(. | clean map)) in nats.
 
     It is least, with gradient zero, at the clean map.
     """
 
-    reverse: bool = False
     needs_truth = False
     flat_at_clean = True
 
     def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
         """See `Objective`."""
-        return kl(clean, perturbed) if self.reverse else kl(perturbed, clean)
+        return kl(perturbed, clean)
+
+
+@dataclass(frozen=True)
+class ReverseDivergence(Divergence):
+    """KL(q(. | clean map) || q(. | perturbed map)) in nats, the other direction."""
+
+    def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
+        """See `Objective`."""
+        return kl(clean, perturbed)
 
 
 @dataclass(frozen=True)
@@ -89,34 +101,64 @@ class Toward:
 
 
 @dataclass(frozen=True)
+class TowardUniverse:
+    """log q(Omega_m, sigma_8 | perturbed map): the posterior moves to a chosen universe.
+
+    Raises:
+        ValueError: the posterior has another parameter.
+    """
+
+    FILLED: ClassVar[tuple[str, ...]] = ("names",)
+
+    omega_m: Annotated[float, Inside(0, 1), Doc("of that universe")]
+    sigma_8: Annotated[float, Inside(0), Doc("of that universe")]
+    names: tuple[str, ...] = NAMES
+    needs_truth = False
+    flat_at_clean = False
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in NAMES:
+                raise ValueError(f"objective toward: the posterior's {name} is missing")
+
+    def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
+        """See `Objective`."""
+        universe = tuple(float(getattr(self, name)) for name in self.names)
+        return Toward(universe)(perturbed, clean, truth)
+
+
+@dataclass(frozen=True)
 class ShiftS8:
     """-(shift - sigmas)^2 / 2, where shift is that of S_8 = sigma_8 sqrt(Omega_m / 0.3).
 
     S_8 is taken at the posterior's mean; the shift, perturbed minus clean, is in standard
     deviations of S_8 under the clean posterior, which follow from its covariance to first order.
 
-    Args:
-        sigmas: the shift wanted, negative for less S_8. Not 0.
-        names: the posterior's parameters, "omega_m" and "sigma_8" among them.
-
     Raises:
         ValueError: `sigmas` is 0 or no number, or a parameter is missing.
     """
 
-    sigmas: float
+    FILLED: ClassVar[tuple[str, ...]] = ("names",)
+
+    sigmas: Annotated[float, Within(-100, 100), Doc("the shift wanted, not 0; negative: less S_8")]
     names: tuple[str, ...] = NAMES
     needs_truth = False
     flat_at_clean = False
 
     def __post_init__(self) -> None:
-        if not abs(self.sigmas) > 0:
-            raise ValueError(f"sigmas = {self.sigmas} of objective shift_s8 must not be 0")
+        self.consistent(vars(self))
         if not {"omega_m", "sigma_8"} <= set(self.names):
             raise ValueError(f"objective shift_s8 needs omega_m and sigma_8, not {self.names}")
 
     def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
         """See `Objective`."""
         return -0.5 * (self.shift(perturbed, clean) - self.sigmas) ** 2
+
+    @staticmethod
+    def consistent(given: Mapping[str, Any]) -> None:
+        """Refuse a shift by nothing."""
+        if not abs(given["sigmas"]) > 0:
+            raise ValueError(f"sigmas = {given['sigmas']:g} must not be 0")
 
     def shift(self, perturbed: Any, clean: Any) -> tf.Tensor:
         """S_8 of the mean, perturbed minus clean, in clean standard deviations: (batch,)."""
@@ -134,28 +176,36 @@ class ShiftS8:
 
 
 @dataclass(frozen=True)
-class LogVolume:
-    """sign x log det of the posterior's covariance.
+class Overconfident:
+    """-log det of the posterior's covariance; where its mean goes does not matter."""
 
-    -1 makes the posterior overconfident, +1 underconfident; where its mean goes does not matter.
-    """
-
-    sign: int
     needs_truth = False
     flat_at_clean = False
 
     def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
         """See `Objective`."""
-        return self.sign * tf.linalg.logdet(perturbed.covariance())
+        return -tf.linalg.logdet(perturbed.covariance())
+
+
+@dataclass(frozen=True)
+class Underconfident:
+    """log det of the posterior's covariance; where its mean goes does not matter."""
+
+    needs_truth = False
+    flat_at_clean = False
+
+    def __call__(self, perturbed: Any, clean: Any, truth: tf.Tensor) -> tf.Tensor:
+        """See `Objective`."""
+        return tf.linalg.logdet(perturbed.covariance())
 
 
 OBJECTIVES: dict[str, Objective] = {
     "nll": NegativeLogLikelihood(),
     "kl": Divergence(),
     "kl_perturbed_clean": Divergence(),
-    "kl_clean_perturbed": Divergence(reverse=True),
-    "overconfident": LogVolume(-1),
-    "underconfident": LogVolume(1),
+    "kl_clean_perturbed": ReverseDivergence(),
+    "overconfident": Overconfident(),
+    "underconfident": Underconfident(),
 }
 """Objectives that need no number, by name; "kl" is short for "kl_perturbed_clean"."""
 
@@ -173,13 +223,8 @@ def named(objective: str | Objective) -> Objective:
     return OBJECTIVES[objective]
 
 
-def target(cosmology: dict[str, float], names: Sequence[str]) -> Toward:
-    """The objective `Toward` for parameters given by name.
+def kl(one: Any, other: Any) -> tf.Tensor:
+    """See `spurious.inference.distributions.kl`, which imports TensorFlow Probability."""
+    from spurious.inference.distributions import kl as divergence
 
-    Raises:
-        ValueError: a parameter of the posterior is missing.
-    """
-    missing = [name for name in names if name not in cosmology]
-    if missing:
-        raise ValueError(f"objective toward: the posterior's {missing[0]} is missing")
-    return Toward(tuple(cosmology[name] for name in names))
+    return divergence(one, other)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from spurious.lazy import tf
 from spurious.perturbations.base import Perturbation
 from spurious.perturbations.steps import Norm
 

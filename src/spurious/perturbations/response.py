@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import tensorflow as tf
 
+from spurious.description.marks import Doc, Held, Searched, Unless, Within
+from spurious.description.quantities import Densities, Density, InverseDensity
+from spurious.lazy import tf
 from spurious.perturbations.base import like
 from spurious.perturbations.effect import Effect, require
 
@@ -23,21 +26,53 @@ class Logistic(Effect):
     `beta` takes counts away, never below zero. Differentiable in the maps and in the parameters,
     which may be numbers or scalar tensors.
 
-    Args:
-        a: slope, 1/counts.
-        b: offset.
-        beta: amplitude, counts.
+    A search moves the density -b / a at which it switches in place of b, so that the switch does
+    not move when the slope changes.
     """
 
-    a: Any
-    b: Any
-    beta: Any
+    a: Annotated[
+        Any,
+        InverseDensity,
+        Searched(0.01, 2.0, "log", why="1/a: from more than the mean density to half a particle"),
+        Doc("slope; 1/a is the width of the switch"),
+    ]
+    b: Annotated[
+        Any,
+        Searched(
+            5.0,
+            400.0,
+            "log",
+            name="transition",
+            unit="count",
+            why="-b/a: from below the emptiest pixel to where one in a thousand lies above",
+        ),
+        Doc("offset"),
+    ]
+    beta: Annotated[
+        Any,
+        Density,
+        Searched(-30.0, 30.0, "asinh", why="half the mean density, ten times the paper's"),
+        Doc("what is added below the transition"),
+    ]
 
     AMPLITUDE: ClassVar[str] = "beta"
     POINTWISE: ClassVar[bool] = True
+    KNOWN: ClassVar[tuple[dict[str, float], ...]] = ({"a": 0.25, "b": -15.0, "beta": 3.0},)
 
     def __post_init__(self) -> None:
         """Any number is a possible amplitude here; the paper's formula has no limits."""
+
+    @classmethod
+    def from_search(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Effect`: b of the transition."""
+        a, beta = values["a"], values["beta"]
+        return {"a": a, "b": -a * values["transition"], "beta": beta}
+
+    @classmethod
+    def to_search(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Effect`: the transition of b."""
+        a, beta = values["a"], values["beta"]
+        return {"a": a, "transition": -values["b"] / a, "beta": beta}
 
     def change(self, maps: tf.Tensor) -> tf.Tensor:
         """Eq. 3 less the map, where a negative `beta` can lead to negative densities."""
@@ -52,17 +87,29 @@ class Saturation(Effect):
     Well below the threshold nothing happens; well above, the recorded density grows as
     x^(1 - strength). The logarithmic slope d ln y / d ln x = 1 - strength u / (1 + u) with
     u = (x / threshold)^p is never negative: the order of densities is kept.
-
-    Args:
-        strength: by how much the slope falls in the end, 0 (linear) to 1 (nothing above the
-            threshold is recorded).
-        threshold: density at which it sets in, counts.
-        sharpness: p; the transition spans about a factor exp(4 / p) in density.
     """
 
-    strength: Any
-    threshold: Any
-    sharpness: Any = 4.0
+    strength: Annotated[
+        Any,
+        Within(0, 1),
+        Searched(
+            0.001, 1.0, "log", why="from half a per cent of the brightest pixel to a full detector"
+        ),
+        Doc("slope lost well above the threshold; at 1 nothing more is recorded"),
+    ]
+    threshold: Annotated[
+        Any,
+        Density,
+        Within(1, 1e5),
+        Searched(10.0, 2000.0, "log", why="from below the emptiest pixel to the brightest"),
+        Doc("density at which it sets in"),
+    ]
+    sharpness: Annotated[
+        Any,
+        Within(0.5, 20),
+        Searched(0.5, 20.0, "log", why="from a bend over two decades of density to an edge"),
+        Doc("p; the transition spans about a factor exp(4 / p) in density"),
+    ] = 4.0
 
     AMPLITUDE: ClassVar[str] = "strength"
     LIMITS: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -89,28 +136,49 @@ class Calibration(Effect):
     123): continuous with its first derivative, and monotone whatever the slopes, because they are
     given by their logarithms. Its slope at a knot is the geometric mean of the mean slopes on
     either side; beyond the last knot it goes on straight. Zero density stays zero.
-
-    Args:
-        amplitude: factor on all `log_slopes`; 0 is the perfect calibration.
-        knots: densities between which the curve bends, counts: numbers, increasing, the first 0.
-        log_slopes: ln of the curve's mean slope between neighbouring knots, one fewer than knots;
-            numbers or a tensor.
     """
 
-    amplitude: Any
-    knots: tuple[float, ...]
-    log_slopes: Any
+    amplitude: Annotated[
+        Any,
+        Within(-5, 5),
+        Unless(1.0),
+        Held(1.0),  # it only scales the slopes
+        Doc("factor on all log_slopes; 0 is the perfect calibration"),
+    ]
+    knots: Annotated[
+        tuple[float, ...],
+        Densities,
+        Held((0.0, 10.0, 25.0, 50.0, 75.0, 125.0, 250.0, 500.0)),
+        Doc("where the curve bends, from 0 on; straight beyond the last"),
+    ]
+    log_slopes: Annotated[
+        tuple[Annotated[float, Within(-1, 1)], ...],
+        Searched(
+            -1.0,
+            1.0,
+            name="log_slope",
+            why="what is plausible at most; 0.3 is a slope off by a third",
+            elements=lambda given: len(given["knots"]) - 1,
+        ),
+        Doc("ln of the mean slope between neighbouring knots"),
+    ]
 
     POINTWISE: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.knots) < 2 or self.knots[0] != 0 or not np.all(np.diff(self.knots) > 0):
-            raise ValueError(f"knots = {self.knots} must increase from 0")
-        given = int(np.shape(self.log_slopes)[0])  # `len` does not work for a graph's tensor
-        if given != len(self.knots) - 1:
+        self.consistent(vars(self))
+
+    @staticmethod
+    def consistent(given: Mapping[str, Any]) -> None:
+        """Refuse knots that do not increase from 0, and slopes that do not fit between them."""
+        knots, slopes = given["knots"], given.get("log_slopes")
+        if len(knots) < 2 or knots[0] != 0 or not np.all(np.diff(knots) > 0):
+            raise ValueError(f"knots = {list(knots)} must increase from 0")
+        # `len` does not work for a graph's tensor
+        if slopes is not None and (count := int(np.shape(slopes)[0])) != len(knots) - 1:
             raise ValueError(
-                f"log_slopes: {given} given, one fewer than the {len(self.knots)} knots are needed"
+                f"log_slopes: {count} given, one fewer than the {len(knots)} knots are needed"
             )
 
     def change(self, maps: tf.Tensor) -> tf.Tensor:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
-import tensorflow as tf
 
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import Wavenumbers
+from spurious.lazy import tf
 from spurious.perturbations.base import like
 from spurious.spectra import cosmic_variance
 
@@ -44,14 +47,11 @@ class BinPreserving:
 class Bounded:
     """|dP / P| of every annulus stays within a fraction of one map's cosmic variance.
 
-    P is the clean map's own power, its cosmic variance sqrt(2 / n_modes).
-
-    Args:
-        fraction: of the cosmic variance, at least 0; a float64 variable of TensorFlow lets one
-            trace of an attack serve all its values.
+    P is the clean map's own power, its cosmic variance sqrt(2 / n_modes). A float64 variable of
+    TensorFlow as fraction lets one trace of an attack serve all its values.
     """
 
-    fraction: float
+    fraction: Annotated[float, Within(0, 100), Doc("of the cosmic variance")]
 
     def __post_init__(self) -> None:
         if not self.fraction >= 0:
@@ -71,27 +71,21 @@ class Bounded:
 
 @dataclass(frozen=True)
 class BandLimited:
-    """Only modes with low <= |k| <= high may change.
+    """Only modes with low <= |k| <= high may change."""
 
-    Args:
-        low: h/Mpc; k = 0 never changes.
-        high: h/Mpc.
-        box_size: side of the map, Mpc/h.
-    """
-
-    low: float
-    high: float
+    k: Annotated[tuple[float, float], Wavenumbers, Doc("low and high; k = 0 never changes")]
     box_size: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high:
-            raise ValueError(f"low = {self.low} must be at least 0 and below high = {self.high}")
+        low, high = self.k
+        if not 0 <= low < high:
+            raise ValueError(f"low = {low} must be at least 0 and below high = {high}")
 
     def __call__(self, maps: tf.Tensor, clean: tf.Tensor) -> tf.Tensor:
         """See `Constraint`."""
         before, after = _fourier(clean), _fourier(maps)
         k = _modes(clean.shape[-1])[0] * 2 * np.pi / self.box_size
-        free = (k >= self.low) & (k <= self.high)
+        free = (k >= self.k[0]) & (k <= self.k[1])
         return _replaced(maps, before, after, tf.where(free, after, before))
 
 

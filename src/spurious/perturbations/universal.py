@@ -14,19 +14,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import numpy as np
-import tensorflow as tf
 
 from spurious import seeds
-from spurious.inference.posterior import Posterior
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import Budget
+from spurious.lazy import tf
 from spurious.perturbations.ascent import START, value_and_gradient
-from spurious.perturbations.base import like, possible, require
+from spurious.perturbations.base import Upper, like, possible, require
 from spurious.perturbations.constraints import within
 from spurious.perturbations.gradient import REACH
-from spurious.perturbations.objectives import Objective, named
-from spurious.perturbations.steps import Norm, accumulate, direction, scheduled
+from spurious.perturbations.objectives import AnyObjective, named
+from spurious.perturbations.steps import AnyNorm, Norm, accumulate, direction, scheduled
+
+if TYPE_CHECKING:
+    from spurious.inference.posterior import Posterior
 
 MOMENTUM = 0.9
 
@@ -63,44 +67,44 @@ class Universal:
 
     Args:
         posterior: what is attacked.
-        epsilon: size of the pattern, counts as `norm` measures it. Clipping leaves less.
-        maps: to train on, (n, N, N) in counts; not those that will be perturbed.
-        truth: their true parameters, (n, p), if the objective needs them.
-        alpha: size of the first step, counts; steps fall linearly. By default such that all
-            together make 2.5 epsilon.
-        steps: number of steps, each with the mean gradient of one batch.
-        norm: "linf" (every pixel) or "l2" (root mean square over the pixels).
-        objective: whose mean over the maps is increased.
-        upper: largest density allowed, counts.
+        training_maps: (n, N, N) in counts; not those that will be perturbed.
+        training_truth: their true parameters, (n, p), if the objective needs them.
         seed: root of the batches, of how their maps are rolled, and of the start.
-        batch_size: maps a step.
 
     Raises:
         ValueError: a value is out of its range, there are no maps, or the truth is missing.
     """
 
+    FILLED: ClassVar[tuple[str, ...]] = ("training_maps", "training_truth")
+
     posterior: Posterior
-    epsilon: float
-    maps: np.ndarray = field(repr=False)
-    truth: np.ndarray | None = field(default=None, repr=False)
-    alpha: float | None = None
-    steps: int = 100
-    norm: Norm = "linf"
-    objective: str | Objective = "nll"
-    upper: float | None = None
+    epsilon: Annotated[
+        float, Budget, Doc("size of the pattern: largest (linf) or RMS (l2); clipping leaves less")
+    ]
+    training_maps: np.ndarray = field(repr=False)
+    training_truth: np.ndarray | None = field(default=None, repr=False)
+    alpha: Annotated[
+        float | None,
+        Budget,
+        Doc("first step; steps fall linearly. None: all together make 2.5 epsilon"),
+    ] = None
+    steps: Annotated[int, Within(1, 100_000), Doc("each with the mean gradient of a batch")] = 100
+    norm: AnyNorm = "linf"
+    objective: Annotated[AnyObjective, Doc("whose mean over the maps is increased")] = "nll"
+    upper: Upper = None
     seed: int = 0
-    batch_size: int = 32
+    batch_size: Annotated[int, Within(1, 4096), Doc("maps a step")] = 32
 
     def __post_init__(self) -> None:
         require(0, np.inf, epsilon=self.epsilon, alpha=self.alpha)
         require(1, np.inf, steps=self.steps)
         if self.norm not in get_args(Norm):
             raise ValueError(f"norm = {self.norm!r} must be one of {get_args(Norm)}")
-        if len(self.maps) == 0 or self.batch_size < 1:
+        if len(self.training_maps) == 0 or self.batch_size < 1:
             raise ValueError(
-                f"{len(self.maps)} maps and batch_size = {self.batch_size}: at least 1"
+                f"{len(self.training_maps)} maps and batch_size = {self.batch_size}: at least 1"
             )
-        if self.truth is None and named(self.objective).needs_truth:
+        if self.training_truth is None and named(self.objective).needs_truth:
             raise ValueError(f"objective {self.objective!r} needs the truth")
 
     def __call__(self, maps: Any, truth: Any = None) -> tf.Tensor:
@@ -110,8 +114,9 @@ class Universal:
     @cached_property
     def pattern(self) -> np.ndarray:
         """What is added to every map before clipping, (N, N) in the type of the training maps."""
-        maps = tf.convert_to_tensor(self.maps)
-        truth = like(np.zeros((len(maps), 1)) if self.truth is None else self.truth, maps)
+        maps = tf.convert_to_tensor(self.training_maps)
+        known = self.training_truth is not None
+        truth = like(self.training_truth if known else np.zeros((len(maps), 1)), maps)
         batches = [tf.constant(part) for part in self._batches()]
         return tf.function(self._train)(maps, truth, *batches).numpy()
 
@@ -131,7 +136,7 @@ class Universal:
         change places, (steps, batch).
         """
         draw = seeds.generator(self.seed, "universal batches")
-        count, n = len(self.maps), self.maps.shape[-1]
+        count, n = len(self.training_maps), self.training_maps.shape[-1]
         shape = (self.steps, min(self.batch_size, count))
         passes = -(-shape[0] * shape[1] // count)
         chosen = np.concatenate([draw.permutation(count) for _ in range(passes)])

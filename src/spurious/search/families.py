@@ -1,53 +1,28 @@
 """Families of systematics: points of a cube [0, 1]^d stand for systematics of one kind.
 
 A coordinate of the cube maps linearly to a parameter, to its logarithm where it spans decades, or
-to its asinh where it also has a sign. The logistic has the coordinates (log a, log transition,
-asinh beta) with transition = -b / a, the density at which it switches, so that the switch does not
-move when the slope changes; it is reported as the paper's (a, b, beta).
+to its asinh where it also has a sign. Which parameters are searched, where and how is what the
+class of the systematic says of its fields (`spurious.description.marks.Searched`). One may be
+searched in place of the class's own: the logistic moves in (a, transition, beta) with transition =
+-b / a, the density at which it switches, and is reported as the paper's (a, b, beta).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
 
 from spurious import config
-from spurious.config import search as cfg
-from spurious.config import systematics as entries
+from spurious.description import families as cfg
+from spurious.description.fields import filled
+from spurious.description.marks import Scale
 from spurious.perturbations.effect import Effect
-from spurious.perturbations.systematics import (
-    Baryons,
-    Beam,
-    Calibration,
-    CorrelatedNoise,
-    GainDrift,
-    Logistic,
-    Masked,
-    Saturation,
-    Stripes,
-)
 
-PAPER = {"a": 0.25, "b": -15.0, "beta": 3.0}
-EFFECTS: dict[str, type[Effect]] = {
-    "baryons": Baryons,
-    "beam": Beam,
-    "calibration": Calibration,
-    "correlated_noise": CorrelatedNoise,
-    "gain_drift": GainDrift,
-    "masked": Masked,
-    "saturation": Saturation,
-    "stripes": Stripes,
-}
-UNITS = {"rms": "count", "radius": "Mpc/h"}
-SIGNED = ("threshold", "beta")  # of many sizes and perhaps 0 or below: searched in their asinh
 AT_BOUND = 1e-3  # of the cube's side: what ends that near to a bound was stopped by it
-
-Scale = Literal["linear", "log", "asinh"]
 
 
 class Coordinate(NamedTuple):
@@ -59,6 +34,7 @@ class Coordinate(NamedTuple):
         high: its value where the cube's coordinate is 1.
         scale: the function of the parameter that is linear in the cube's coordinate.
         unit: of the parameter; empty if it has none.
+        vector: the argument of the class whose element it is, if it is one.
     """
 
     name: str
@@ -66,6 +42,7 @@ class Coordinate(NamedTuple):
     high: float
     scale: Scale
     unit: str
+    vector: str = ""
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -97,18 +74,26 @@ class Coordinate(NamedTuple):
         return (self.scaled(value) - low) / (high - low)
 
 
-class Family(ABC):
+@dataclass(frozen=True)
+class Family:
     """Systematics of one kind as points (d,) of a cube.
 
     Attributes:
         name: of the family.
-        coordinates: the d parameters that are free.
-        known: parameters to try first.
+        kind: class of the systematics.
+        coordinates: the d parameters that are free; those of a vector have the same `vector`.
+        fixed: the other parameters.
     """
 
     name: str
+    kind: type[Effect]
     coordinates: tuple[Coordinate, ...]
-    known: tuple[dict[str, float], ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> tuple[dict[str, float], ...]:
+        """Parameters to try first."""
+        return self.kind.KNOWN
 
     @property
     def dimension(self) -> int:
@@ -137,9 +122,19 @@ class Family(ABC):
         ends = (places <= AT_BOUND) | (places >= 1 - AT_BOUND)
         return [one.name for one, end in zip(self.coordinates, ends, strict=True) if end]
 
-    @abstractmethod
     def of(self, values: Mapping[str, Any]) -> Effect:
         """The systematic with these values, numbers or tensors, of the coordinates."""
+        given = dict(self.fixed)
+        for one in self.coordinates:
+            if not one.vector:
+                given[one.name] = values[one.name]
+            elif one.vector not in given:
+                given[one.vector] = self._vector(one.vector, values)
+        return cast(Any, self.kind)(**self.kind.from_search(given))
+
+    def _vector(self, name: str, values: Mapping[str, Any]) -> Any:
+        elements = [values[one.name] for one in self.coordinates if one.vector == name]
+        return tf.stack(elements) if tf.is_tensor(elements[0]) else tuple(elements)
 
     def coordinate_values(self, point: Any) -> dict[str, float]:
         """The value of each coordinate's parameter at a point."""
@@ -151,12 +146,14 @@ class Family(ABC):
         return np.array([one.place(values[one.name]) for one in self.coordinates])
 
     def parameters(self, point: Any) -> dict[str, float]:
-        """The parameters as they are reported; by default the coordinates' values."""
-        return self.coordinate_values(point)
+        """The class's own parameters as they are reported: without those that are fixed."""
+        values = self.kind.from_search({**self.fixed, **self.coordinate_values(point)})
+        return {name: value for name, value in values.items() if name not in self.fixed}
 
     def point(self, parameters: Mapping[str, float]) -> np.ndarray:
         """The inverse of `parameters`; may lie outside the cube."""
-        return self.from_coordinates(parameters)
+        values = self.kind.to_search({**self.fixed, **parameters})
+        return self.from_coordinates(values)
 
     @property
     def widths(self) -> np.ndarray:
@@ -165,68 +162,6 @@ class Family(ABC):
         A gradient by the cube's coordinates, divided by it, is by the parameters in their scales.
         """
         return np.array([high - low for low, high in (one.ends for one in self.coordinates)])
-
-
-class LogisticFamily(Family):
-    """The paper's systematic; reported as (a, b, beta), searched in (a, transition, beta)."""
-
-    def __init__(self, name: str, settings: cfg.Logistic) -> None:
-        self.name = name
-        bounds = settings.free
-        self.coordinates = (
-            Coordinate("a", bounds["a"].low, bounds["a"].high, "log", "1/count"),
-            Coordinate(
-                "transition", bounds["transition"].low, bounds["transition"].high, "log", "count"
-            ),
-            Coordinate("beta", bounds["beta"].low, bounds["beta"].high, "asinh", "count"),
-        )
-        self.known = (PAPER,)
-
-    def of(self, values: Mapping[str, Any]) -> Logistic:
-        """See `Family`."""
-        return Logistic(values["a"], -values["a"] * values["transition"], values["beta"])
-
-    def parameters(self, point: Any) -> dict[str, float]:
-        """The paper's a, b and beta."""
-        values = self.coordinate_values(point)
-        return {
-            "a": values["a"],
-            "b": -values["a"] * values["transition"],
-            "beta": values["beta"],
-        }
-
-    def point(self, parameters: Mapping[str, float]) -> np.ndarray:
-        """See `Family`."""
-        a, b, beta = (parameters[name] for name in ("a", "b", "beta"))
-        return self.from_coordinates({"a": a, "transition": -b / a, "beta": beta})
-
-
-@dataclass(frozen=True)
-class EffectFamily(Family):
-    """Any other `Effect`, with some parameters free and the others fixed.
-
-    Args:
-        name: of the family.
-        kind: class of the systematics.
-        coordinates: free parameters; those of a vector are called `<name>_1`, `<name>_2` and so on.
-        fixed: the other arguments of the class.
-        vector: name of the argument that is made of several coordinates, if there is one.
-    """
-
-    name: str
-    kind: type[Effect]
-    coordinates: tuple[Coordinate, ...]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    vector: str | None = None
-    known: tuple[dict[str, float], ...] = ()
-
-    def of(self, values: Mapping[str, Any]) -> Effect:
-        """See `Family`."""
-        if self.vector is None:
-            return self.kind(**values, **self.fixed)
-        elements = [values[one.name] for one in self.coordinates]
-        vector = tf.stack(elements) if tf.is_tensor(elements[0]) else tuple(elements)
-        return self.kind(**{self.vector: vector}, **self.fixed)
 
 
 def build_families(
@@ -247,33 +182,22 @@ def build_families(
 
 def build_family(name: str, settings: cfg.Family, box_size: float, seed: int) -> Family:
     """One family; arguments as of `build_families`."""
-    if isinstance(settings, cfg.Logistic):
-        return LogisticFamily(name, settings)
-    given = {key: getattr(settings, key) for key in type(settings).model_fields}
-    kind = EFFECTS[given.pop("kind")]
-    surroundings = {"box_size": box_size, "seed": seed}
-    given |= {key: value for key, value in surroundings.items() if key in kind.__annotations__}
-    fixed = {key: value for key, value in given.items() if key not in settings.free}
-    if isinstance(settings, cfg.Calibration):
-        slopes = _numbered("log_slope", settings.log_slopes, len(settings.knots) - 1)
-        return EffectFamily(name, kind, slopes, fixed, "log_slopes")
-    free = (_coordinate(settings, key, bounds) for key, bounds in settings.free.items())
-    return EffectFamily(name, kind, tuple(free), fixed)
+    kind, fixed = cast(type[Effect], settings.CLASS), settings.fixed()
+    filling = {"box_size": box_size, "seed": seed}
+    fixed |= {key: filling[key] for key in filled(kind)}
+    coordinates: list[Coordinate] = []
+    for one in settings.MOVED:
+        if one.key in settings.free:
+            coordinates += _coordinates(one, settings.free[one.key], fixed)
+    return Family(name, kind, tuple(coordinates), fixed)
 
 
-def _coordinate(settings: cfg.Family, name: str, bounds: cfg.Bounds) -> Coordinate:
-    scale: Scale = "asinh" if name in SIGNED else "linear"
-    if name in settings.LOGARITHMIC:
-        scale = "log"
-    unit = _unit(settings, name)
-    return Coordinate(name, bounds.low, bounds.high, scale, unit)
-
-
-def _unit(settings: cfg.Family, name: str) -> str:
-    plausible = entries.ranges(settings.ENTRY) if settings.ENTRY else {}
-    return plausible[name][2] if name in plausible else UNITS.get(name, "")
-
-
-def _numbered(name: str, bounds: cfg.Bounds, count: int) -> tuple[Coordinate, ...]:
-    numbers: Sequence[int] = range(1, count + 1)
-    return tuple(Coordinate(f"{name}_{i}", bounds.low, bounds.high, "linear", "") for i in numbers)
+def _coordinates(one: cfg.Moved, free: cfg.Bounds, fixed: Mapping[str, Any]) -> list[Coordinate]:
+    """Those of a parameter: one, or of a vector one for each element."""
+    searched = one.field.searched
+    if searched is None or searched.elements is None:
+        return [Coordinate(one.key, free.low, free.high, one.scale, one.unit)]
+    return [
+        Coordinate(f"{searched.name}_{i + 1}", free.low, free.high, one.scale, one.unit, one.key)
+        for i in range(searched.elements(fixed))
+    ]

@@ -4,27 +4,9 @@ Every fence compares the perturbed maps, clipped at zero, with the clean ones. P
 of map i, x_i = P_i' / P_i - 1 its change in a bin, c = sqrt(2 / n_modes) the relative cosmic
 variance of one map's bin, m_i the mean of map i; <> is the mean over maps, RMS its root of squares.
 
-=================  ============================================  =========  =======================
-fence              height                                        tolerance  blind to
-=================  ============================================  =========  =======================
-*change per map, with a margin*
-`power`            max over bins of RMS(x), contrast             1e-5       gains, one for each map
-`cosmic`           max over bins of RMS(x / c), contrast         1e-4       the same
-`chi2`             < sum over bins of (x / c)^2 >, contrast      1e-4 (1)   the same
-`raw_power`        max over bins of RMS(x), counts               1e-5       shifts of the mean
-`mean_shift`       RMS(m' / m - 1)                               1e-6       what keeps each mean
-`rms`              RMS over pixels and maps of the change        1e-4       nothing
-`pdf`              RMS of the detectability d' of the PDF        1e-3       places; gains
-`scattering`       the same of the scattering transform          1e-2       gains; absolute phases
-*change of the mean over maps, where opposite changes cancel; without a margin*
-`mean_power`       max over bins of |<P'> / <P> - 1|, contrast   1e-5       what cancels; gains
-`mean_cosmic`      the same, each bin in units of c              1e-4       the same
-`mean_chi2`        sum over bins of ((<P'> / <P> - 1) / c)^2     1e-4 (1)   the same
-`mean_raw_power`   max over bins of |<P'> / <P> - 1|, counts     1e-5       what cancels; shifts
-`mean_density`     |<m'> / <m> - 1|                              1e-6       what cancels
-=================  ============================================  =========  =======================
+`FENCES` says what each is, in whose words, to what it is blind and how well float32 knows it.
 
-(1) relative to 1 + chi2.
+Tolerances of chi2 are relative to 1 + chi2.
 
 The contrast is each map over its own mean, minus 1: a constant offset changes every mode of it,
 and no bin of the raw spectrum, which is the paper's reading of "the power spectrum". Both kinds of
@@ -60,15 +42,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cache, cached_property
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-from scipy import stats
+from pydantic import create_model
 
 from spurious import spectra
-from spurious.detection.scattering import scattering
+from spurious.config.search import Fences, Heights
+from spurious.description.marks import Within
+from spurious.lazy import tf
 from spurious.perturbations.base import like
 
 FLOOR = 1e-14  # squared heights, keeps the RMS differentiable where nothing is changed
@@ -148,6 +131,8 @@ class Observed:
     @cached_property
     def scattering(self) -> tf.Tensor:
         """Logarithms of the scattering coefficients, (batch, d)."""
+        from spurious.detection.scattering import scattering
+
         return scattering(self.maps)
 
     @cached_property
@@ -172,20 +157,28 @@ class Fence:
 
     Attributes:
         name: of the fence.
-        unit: of its values; empty if they are relative.
-        tolerance: what float32 may change in the height; see the top of the module.
         change: perturbed, clean -> squares of each map's change, (batch, m); or, for a fence on
             means over maps, the signed values themselves, (m,).
-        per_map: which of the two.
+        within: limits that make sense: lower ones would drown in the rounding of float32.
+        tolerance: what float32 may change in the height; see the top of the module.
+        height: what is limited, as a formula.
+        meaning: the same in words.
+        blind: what it does not see.
+        per_map: which of the two `change` is.
         root: whether the height is the root of the mean square, not that itself.
+        along: whether a Pareto front may be asked for along it.
     """
 
     name: str
-    unit: str
-    tolerance: float
     change: Callable[[Observed, Observed], tf.Tensor]
+    within: Within
+    tolerance: float
+    height: str
+    meaning: str
+    blind: str
     per_map: bool = True
     root: bool = True
+    along: bool = False
 
     def values(
         self, after: Observed, before: Observed, confidence: float | None = None
@@ -234,6 +227,8 @@ def quantile(confidence: float, simulations: int, values: int) -> float:
     """
     if simulations < 2:
         raise ValueError("a fence held with a confidence needs at least two simulations")
+    from scipy import stats  # takes half a second, and reading params.yaml does not need it
+
     return float(stats.t.isf((1 - confidence) / values, simulations - 1))
 
 
@@ -347,30 +342,97 @@ def _ratio(after: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(after, axis=0) / tf.reduce_mean(before, axis=0) - 1
 
 
-def _of_means(
-    name: str, unit: str, tolerance: float, change: Callable[[Any, Any], tf.Tensor]
-) -> Fence:
-    return Fence(name, unit, tolerance, change, per_map=False)
-
+_GAINS = "a gain of each map"
+_CANCELS = "what cancels between maps"
 
 FENCES: dict[str, Fence] = {
     fence.name: fence
     for fence in (
-        Fence("power", "", 1e-5, _squared_power),
-        Fence("cosmic", "cosmic variances", 1e-4, _squared_cosmic),
-        Fence("chi2", "", 1e-4, _chi2, root=False),
-        Fence("raw_power", "", 1e-5, _squared_raw_power),
-        Fence("mean_shift", "", 1e-6, _squared_shift),
-        Fence("rms", "count", 1e-4, _squared_pixels),
-        Fence("pdf", "d'", 1e-3, _squared_pdf),
-        Fence("scattering", "d'", 1e-2, _squared_scattering),
-        _of_means("mean_power", "", 1e-5, _mean_power),
-        _of_means("mean_cosmic", "cosmic variances", 1e-4, _mean_cosmic),
-        _of_means("mean_chi2", "", 1e-4, _mean_chi2),
-        _of_means("mean_raw_power", "", 1e-5, _mean_raw_power),
-        _of_means("mean_density", "", 1e-6, _mean_density),
+        Fence(
+            "power", _squared_power, Within(1e-4, 10), 1e-5, "max over bins of RMS(x), contrast",
+            "the relative change of a bin of single maps’ P(k) of the contrast (RMS over maps)",
+            _GAINS, along=True,
+        ),
+        Fence(
+            "cosmic", _squared_cosmic, Within(1e-3, 100), 1e-4, "max over bins of RMS(x / c)",
+            "the same in units of one map’s cosmic variance", _GAINS, along=True,
+        ),
+        Fence(
+            "chi2", _chi2, Within(1e-4, 1e4), 1e-4, "⟨sum over bins of (x / c)²⟩",
+            "χ² of single maps’ change of P(k) against one map’s cosmic variance", _GAINS,
+            root=False,
+        ),
+        Fence(
+            "raw_power", _squared_raw_power, Within(1e-4, 10), 1e-5,
+            "max over bins of RMS(x), counts",
+            "the relative change of a bin of single maps’ raw P(k)", "a shift of each mean",
+        ),
+        Fence(
+            "mean_shift", _squared_shift, Within(1e-5, 1), 1e-6, "RMS(m' / m − 1)",
+            "the relative change of single maps’ mean density (RMS over maps)",
+            "what keeps each mean", along=True,
+        ),
+        Fence(
+            "rms", _squared_pixels, Within(1e-3, 1e4), 1e-4, "RMS over pixels and maps",
+            "the RMS change in counts", "nothing",
+        ),
+        Fence(
+            "pdf", _squared_pdf, Within(0.01, 100), 1e-3, "RMS of d' of the PDF",
+            "the detectability d′ of single maps by their PDF", "where things are; gains",
+            along=True,
+        ),
+        Fence(
+            "scattering", _squared_scattering, Within(0.01, 100), 1e-2,
+            "RMS of d' of the scattering transform",
+            "the detectability d′ of single maps by their scattering coefficients",
+            "gains; absolute phases",
+        ),
+        Fence(
+            "mean_power", _mean_power, Within(1e-4, 1), 1e-5, "max over bins of |⟨P'⟩/⟨P⟩ − 1|",
+            "the relative change of a bin of the contrast’s mean P(k) over all maps",
+            f"{_CANCELS}; gains", per_map=False, along=True,
+        ),
+        Fence(
+            "mean_cosmic", _mean_cosmic, Within(1e-3, 100), 1e-4, "the same, each bin over c",
+            "the same in units of one map’s cosmic variance", f"{_CANCELS}; gains",
+            per_map=False, along=True,
+        ),
+        Fence(
+            "mean_chi2", _mean_chi2, Within(1e-4, 1e4), 1e-4, "sum over bins of its square",
+            "χ² of the change of the mean P(k) against one map’s cosmic variance",
+            f"{_CANCELS}; gains", per_map=False,
+        ),
+        Fence(
+            "mean_raw_power", _mean_raw_power, Within(1e-4, 1), 1e-5, "mean_power of the counts",
+            "the relative change of a bin of the raw mean P(k), blind to the mean",
+            f"{_CANCELS}; shifts", per_map=False,
+        ),
+        Fence(
+            "mean_density", _mean_density, Within(1e-5, 1), 1e-6, "|⟨m'⟩/⟨m⟩ − 1|",
+            "the relative change of the mean density over all maps", _CANCELS, per_map=False,
+        ),
     )
-}
+}  # fmt: skip
+
+
+@cache
+def limits() -> type[Fences]:
+    """The section `search.fences`: of each fence its limit, or none."""
+    fields: dict[str, Any] = {
+        name: (Annotated[float | None, fence.within], None) for name, fence in FENCES.items()
+    }
+    return create_model("Fences", __base__=Fences, __doc__=Fences.__doc__, **fields)
+
+
+@cache
+def heights() -> type[Heights]:
+    """The section `search.front`: heights of the fences that a front may be along."""
+    fields: dict[str, Any] = {
+        name: (tuple[Annotated[float, fence.within], ...], ())
+        for name, fence in FENCES.items()
+        if fence.along
+    }
+    return create_model("Heights", __base__=Heights, __doc__=Heights.__doc__, **fields)
 
 
 def build_fences(names: Sequence[str]) -> tuple[Fence, ...]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-import tensorflow as tf
-
-from spurious.config import search as cfg
-from spurious.inference.distributions import kl
-from spurious.perturbations.objectives import ShiftS8
+from spurious.description.fields import filled
+from spurious.description.lookup import class_of
+from spurious.description.marks import Doc, Inside, Within
+from spurious.description.names import Name
+from spurious.description.schema import chosen
+from spurious.description.section import Entry
+from spurious.lazy import tf
+from spurious.maps import NAMES
+from spurious.perturbations.objectives import ShiftS8, kl
 
 SMOOTHING = 0.5  # sigmas over which the step of `FractionMoved` is spread for the optimiser
 FLOOR = 1e-12  # squared sigmas, keeps the root differentiable where a posterior did not move
@@ -45,34 +49,40 @@ class Goal(ABC):
 
 @dataclass(frozen=True)
 class MeanKL(Goal):
-    """Mean KL(q(. | perturbed) || q(. | clean)); symmetrised, half the sum of both directions."""
+    """Mean KL(q(. | perturbed) || q(. | clean)): the paper's number."""
 
-    symmetrised: bool = False
     quadratic = True
     unit = "nat"
 
     def __call__(self, perturbed: Any, clean: Any) -> tf.Tensor:
         """See `Goal`."""
-        forward = tf.reduce_mean(kl(perturbed, clean))
-        if not self.symmetrised:
-            return forward
-        return (forward + tf.reduce_mean(kl(clean, perturbed))) / 2
+        return tf.reduce_mean(kl(perturbed, clean))
+
+
+@dataclass(frozen=True)
+class SymmetrisedKL(Goal):
+    """Half the sum of the mean KL in both directions."""
+
+    quadratic = True
+    unit = "nat"
+
+    def __call__(self, perturbed: Any, clean: Any) -> tf.Tensor:
+        """See `Goal`."""
+        return (tf.reduce_mean(kl(perturbed, clean)) + tf.reduce_mean(kl(clean, perturbed))) / 2
 
 
 @dataclass(frozen=True)
 class MeanShiftS8(Goal):
-    """Mean shift of S_8, in clean standard deviations of S_8, towards more (or less) of it.
-
-    Args:
-        sign: +1 or -1.
-        names: the posterior's parameters.
+    """Mean shift of S_8 = sigma_8 sqrt(Omega_m / 0.3), in clean standard deviations of it.
 
     Raises:
-        ValueError: omega_m or sigma_8 is missing.
+        ValueError: the posterior lacks omega_m or sigma_8.
     """
 
-    sign: int
-    names: tuple[str, ...]
+    FILLED: ClassVar[tuple[str, ...]] = ("names",)
+
+    sign: Annotated[Literal[-1, 1], Doc("+1: towards more S_8")] = 1
+    names: tuple[str, ...] = NAMES
 
     def __post_init__(self) -> None:
         ShiftS8(float(self.sign), self.names)
@@ -89,16 +99,35 @@ class MeanShift(Goal):
 
     C is the clean posterior's covariance.
 
-    Args:
-        direction: d, in the order of the posterior's parameters.
+    Raises:
+        ValueError: the posterior lacks a parameter.
     """
 
-    direction: tuple[float, ...]
+    FILLED: ClassVar[tuple[str, ...]] = ("names",)
+
+    direction: Annotated[dict[Name, float], Doc("d: parameter -> component; others are 0")]
+    names: tuple[str, ...] = NAMES
+
+    def __post_init__(self) -> None:
+        self.consistent(vars(self))
+        for name in self.direction:
+            if name not in self.names:
+                allowed = ", ".join(self.names)
+                raise ValueError(f"goal shift: direction.{name} must be one of {allowed}")
+
+    @staticmethod
+    def consistent(given: Mapping[str, Any]) -> None:
+        """Refuse a direction that leads nowhere."""
+        if not any(given["direction"].values()):
+            raise ValueError(
+                f"direction = {given['direction']} must have a component that is not 0"
+            )
 
     def __call__(self, perturbed: Any, clean: Any) -> tf.Tensor:
         """See `Goal`."""
         mean = clean.mean()
-        direction = tf.constant(self.direction, mean.dtype)
+        components = [self.direction.get(name, 0.0) for name in self.names]
+        direction = tf.constant(components, mean.dtype)
         shift = tf.linalg.matvec(perturbed.mean() - mean, direction)
         variance = tf.einsum("i,bij,j->b", direction, clean.covariance(), direction)
         return tf.reduce_mean(shift / tf.sqrt(variance))
@@ -110,12 +139,11 @@ class FractionMoved(Goal):
 
     The optimiser climbs the mean of sigmoid((r - sigmas) / SMOOTHING), because the fraction itself
     is flat almost everywhere; what is reported is the fraction.
-
-    Args:
-        sigmas: how far a map must move to count.
     """
 
-    sigmas: float
+    sigmas: Annotated[float, Within(0, 100), Inside(0), Doc("how far a map must move to count")] = (
+        2.0
+    )
     unit = ""
 
     def __call__(self, perturbed: Any, clean: Any) -> tf.Tensor:
@@ -137,23 +165,16 @@ def _distance(perturbed: Any, clean: Any) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(white**2, axis=-1) + FLOOR)
 
 
-def build_goal(settings: Any, names: Sequence[str]) -> Goal:
+def build_goal(settings: str | Entry, names: Sequence[str]) -> Goal:
     """The goal that `search.goal` describes.
 
     Args:
-        settings: a name or a section, see `spurious.config.search.Goal`.
+        settings: a name or a section.
         names: the posterior's parameters.
 
     Raises:
         ValueError: it needs a parameter that the posterior does not have.
     """
-    if isinstance(settings, str):
-        return {"kl": MeanKL(), "kl_symmetrised": MeanKL(symmetrised=True)}[settings]
-    if isinstance(settings, cfg.ShiftS8):
-        return MeanShiftS8(settings.sign, tuple(names))
-    if isinstance(settings, cfg.FractionMoved):
-        return FractionMoved(settings.sigmas)
-    for name in settings.direction:
-        if name not in names:
-            raise ValueError(f"goal shift: direction.{name} must be one of {', '.join(names)}")
-    return MeanShift(tuple(settings.direction.get(name, 0.0) for name in names))
+    make: Any = class_of("goal", settings) if isinstance(settings, str) else settings.CLASS
+    given = {} if isinstance(settings, str) else chosen(settings)
+    return cast(Goal, make(**given, **{name: tuple(names) for name in filled(make)}))

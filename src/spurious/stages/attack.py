@@ -19,16 +19,17 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious import config as cfg
-from spurious import entries, tracking
+from spurious import tracking
 from spurious.config import Config
-from spurious.config.attacks import InitialConditions, Universal
 from spurious.config.names import shown
-from spurious.config.quantities import parts
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
 from spurious.files import write_json
 from spurious.maps import MapSet, write_maps
 from spurious.outputs import Outputs, replaced_together
+from spurious.perturbations import build as builder
+from spurious.perturbations.entry import follows_target, needs_training, some_maps
+from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
 from spurious.stages import examples
@@ -264,7 +265,7 @@ def perturb(scene: Scene, settings: cfg.Perturbation) -> list[Made]:
         One for each training of the target; the same object for all if the target does not matter.
     """
     trainings = range(1, len(scene.targets) + 1)
-    if not entries.follows_target(settings):
+    if not follows_target(settings):
         return [_made(scene, settings, 1)] * len(trainings)
     return [_made(scene, settings, number) for number in trainings]
 
@@ -277,22 +278,21 @@ def distinct(made: Sequence[Made]) -> Sequence[Made]:
 def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
     """One perturbation on one training; those after the first have a share of the maps."""
     config, target = scene.config, scene.targets[number - 1]
-    test = entries.some_maps(settings, scene.test)
+    test = some_maps(settings, scene.test)
     if number > 1:
         test = test.take(evenly_spaced(len(test), config.damage.count(len(test))))
-    if isinstance(settings, InitialConditions):
-        adversary = entries.build_initial_conditions(
+    if issubclass(settings.CLASS, InitialConditions):
+        adversary = builder.build_initial_conditions(
             settings, target, config.simulation, config.background, config.seed, scene.posterior
         )
         universes = adversary.perturb(test.seeds, test.labels, test.axis)
-        return Made(test, replace(test, maps=universes.maps), entries.parameters(adversary), {})
-    needs = any(isinstance(part, Universal) for part in parts(settings))
-    training, memory = scene.training if needs else None, scene.memory[number]
-    perturbation = entries.build(
-        settings, target, test, config.seed, training, scene.posterior, memory
+        return Made(test, replace(test, maps=universes.maps), builder.parameters(adversary), {})
+    training = scene.training if needs_training(settings) else None
+    perturbation = builder.build(
+        settings, target, test, config.seed, training, scene.posterior, scene.memory[number]
     )
-    perturbed = entries.apply(perturbation, test)
-    return Made(test, perturbed, entries.parameters(perturbation), entries.extras(perturbation))
+    perturbed = builder.apply(perturbation, test)
+    return Made(test, perturbed, builder.parameters(perturbation), builder.extras(perturbation))
 
 
 def keep_extremes(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spurious import entries, figures, findings, report, tracking
+from spurious import figures, findings, report, tracking
 from spurious.agreement import agreement, read_table
 from spurious.bootstrap import Hierarchy
 from spurious.config import Config, winner
@@ -24,6 +24,7 @@ from spurious.files import replacing, write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps
 from spurious.outputs import replaced_together
+from spurious.perturbations.entry import follows_target
 from spurious.processes import side_by_side
 from spurious.stages.experiment import Experiment
 from spurious.stages.inputs import BATCH, attack_rows, files, winner_rows
@@ -114,9 +115,7 @@ def against(config: Config, file: Path) -> None:
 def every_training(config: Config, name: str) -> list[MapSet]:
     """An attack's maps for each training of the target; one set if the target does not matter."""
     layout, group = Layout(config.scale), config.attacked[name]
-    count = (
-        config.trainings(config.run.target) if entries.follows_target(config.entries[name]) else 1
-    )
+    count = config.trainings(config.run.target) if follows_target(config.entries[name]) else 1
     return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 

@@ -13,10 +13,8 @@ from tqdm import tqdm
 
 from spurious import tracking
 from spurious.config import Config, Perturbation
-from spurious.config.attacks import InitialConditions, WhiteBox
-from spurious.config.quantities import parts
 from spurious.damage import Damage, measure
-from spurious.entries import apply, build, parameters, some_maps
+from spurious.description.section import parts
 from spurious.errors import UserError
 from spurious.files import inside, md5
 from spurious.inference.external import KerasPosterior, has_head
@@ -24,6 +22,8 @@ from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
 from spurious.maps import MapSet, read_maps
 from spurious.outputs import Outputs, replaced_together
+from spurious.perturbations.build import apply, build, parameters
+from spurious.perturbations.entry import OnPosterior, some_maps
 from spurious.stages import audit as stage
 from spurious.stages.attack import chosen, keep
 from spurious.stages.layout import Layout
@@ -190,10 +190,8 @@ def _check(
     """Refuse attacks that do not fit these parameters or maps, before the first starts."""
     for name, entry in settings.items():
         try:
-            if isinstance(entry, InitialConditions):
-                raise UserError("kind initial_conditions acts on simulations, not on any maps")
             for part in parts(entry):
-                if isinstance(part, WhiteBox):
+                if isinstance(part, OnPosterior):
                     build(part, posterior, test, seed)
         except UserError as error:
             raise UserError(f"attacks.{name}: {error}") from error

@@ -25,7 +25,6 @@ from spurious.maps import MapSet, read_maps, write_maps
 from spurious.outputs import Outputs
 from spurious.perturbations.base import Perturbation, possible
 from spurious.perturbations.systematics import Logistic
-from spurious.search.families import PAPER
 from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import MeanKL, build_goal
 from spurious.stages import examples
@@ -229,7 +228,7 @@ def write_winners(out: Outputs, witnesses: Witnesses, winners: Mapping[str, Trie
 
 def papers(witnesses: Witnesses) -> tuple[dict[str, Any], dict[str, float]]:
     """The paper's systematic on the maps of the search: its row of damage and all heights."""
-    tried = Tried(witnesses, Logistic(**PAPER))
+    tried = Tried(witnesses, Logistic(**Logistic.KNOWN[0]))
     rows = tried.rows(witnesses.searched)
     row = damaged(tried.damages, witnesses.test, witnesses.config.seed, rows)
     return row, heights(witnesses.searched, tried.perturbed.maps[rows])

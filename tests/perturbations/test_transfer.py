@@ -8,7 +8,6 @@ from pydantic import TypeAdapter
 
 from spurious import config
 from spurious.config import Perturbation
-from spurious.entries import apply, build, build_initial_conditions, extras, some_maps
 from spurious.errors import UserError
 from spurious.inference import likelihood
 from spurious.inference.distributions import kl
@@ -17,6 +16,8 @@ from spurious.inference.layers import log_power
 from spurious.inference.posterior import NetworkPosterior
 from spurious.inference.presets import power_spectrum
 from spurious.maps import MapSet, Standardiser
+from spurious.perturbations.build import apply, build, build_initial_conditions, extras
+from spurious.perturbations.entry import some_maps
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.minimum import MinimumNorm
 

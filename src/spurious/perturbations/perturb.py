@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from spurious.config import Perturbation
-from spurious.config.attacks import InitialConditions, Universal
-from spurious.config.quantities import parts
-from spurious.entries.build import build
-from spurious.entries.context import Others
+from spurious.description.fields import filled
+from spurious.description.section import Entry, parts
 from spurious.errors import UserError
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 from spurious.params import one_line
+from spurious.perturbations.build import Others, build
+from spurious.perturbations.entry import Perturbation
 from spurious.perturbations.objectives import OBJECTIVES
 
 QUANTITY = re.compile(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+(\S+)\s*")
@@ -162,13 +161,13 @@ def _labels(truth: Any, n: int, p: int) -> np.ndarray:
 
 
 def _check_objectives(settings: Any, has_truth: bool) -> None:
-    """Refuse what needs universes, and what needs the truth where there is none."""
+    """Refuse what needs the truth where there is none."""
     for one in parts(settings):
-        if isinstance(one, InitialConditions):
-            raise UserError(f"kind {one.kind} acts on simulations, not on any maps")
         objective = getattr(one, "objective", None)
-        if has_truth or isinstance(one, Universal) or not isinstance(objective, str):
-            continue  # kind universal is trained on maps whose truth is known
+        if has_truth or not isinstance(objective, str):
+            continue
+        if isinstance(one, Entry) and {"training_truth", "simulation"} & {*filled(one.CLASS)}:
+            continue  # made on other maps or on simulations, whose truth is known
         if OBJECTIVES[objective].needs_truth:
             allowed = [name for name, other in OBJECTIVES.items() if not other.needs_truth]
             raise UserError(

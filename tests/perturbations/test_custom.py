@@ -9,21 +9,28 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from spurious import config
+from spurious.cli import main
 from spurious.config import Perturbation
-from spurious.config.systematics import ranges
-from spurious.entries import build, class_of, parameters
 from spurious.errors import UserError
+from spurious.inference.distributions import kl
 from spurious.inference.heads import HEAD, MixtureHead
 from spurious.inference.posterior import NetworkPosterior
 from spurious.inference.presets import compact
 from spurious.maps import MapSet, Standardiser, write_maps
 from spurious.params import one_line
+from spurious.perturbations.build import build, parameters
+from spurious.search import study
+from spurious.search.families import build_families
 
 ENTRY = TypeAdapter(Perturbation)
 PAGE = (Path(__file__).parents[2] / "docs" / "adding.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-LINE = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1])
-VIGNETTING = LINE["attacks"]["plausible"]["vignetting"]
+ATTACK, SEARCH = (
+    yaml.safe_load(block)
+    for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+)
+VIGNETTING = ATTACK["attacks"]["plausible"]["vignetting"]
 BIM = {"kind": "bim", "alpha": {"value": 1.0, "unit": "count"}}
 OTHERS = '''
 from dataclasses import dataclass, field
@@ -116,7 +123,7 @@ def data(make_maps):
 def test_the_page_leads_to_a_perturbation(data, linear_posterior):
     settings = ENTRY.validate_python(VIGNETTING)
     found = build(settings, linear_posterior, data, 5)
-    assert type(found) is class_of(settings)
+    assert type(found) is settings.CLASS
     assert parameters(found) == {"amplitude": 0.1, "width": 10.0, "box_size": 64.0}
     share = found(np.ones((1, 16, 16), np.float32)).numpy()[0]
     np.testing.assert_allclose(share[8, 8], 1 - 0.1 * np.exp(-(3.0**2)), rtol=1e-5)
@@ -134,9 +141,59 @@ def test_its_last_example_runs(data, capsys):
     assert "kl_perturbed_clean" in capsys.readouterr().out
 
 
-def test_its_ranges_are_there_for_a_search():
-    expected = {"amplitude": (0, 0.5, ""), "width": (0, 50, "Mpc/h")}
-    assert ranges(ENTRY.validate_python(VIGNETTING)) == expected
+def test_its_fields_are_listed(capsys):
+    assert main(["list", "my_effects.Vignetting"], standalone_mode=False) is None
+    shown = capsys.readouterr().out
+    assert "perturbation my_effects.Vignetting: Light lost towards the edge of the field" in shown
+    assert re.search(r"width +between 0 and 50 +Mpc/h +how far in it reaches", shown)
+    assert re.search(r"amplitude +0.001 to 0.5 +logarithm", shown)
+
+
+def family(**changes):
+    given = SEARCH["search"]["families"]["vignetting"] | changes
+    return config.Search.model_validate(
+        {"starts": 4, "refine_steps": 6, "fences": {"rms": 3.0}, "families": {"one": given}}
+    )
+
+
+def test_it_is_searched_as_ours_are(data, breathing_posterior, tmp_path):
+    """A real search: the optimum is known, because the mean change grows with the amplitude."""
+    wanted = family()
+    (found,) = build_families(wanted, box_size=64.0).values()
+    (amplitude,) = found.coordinates
+    assert amplitude[:5] == ("amplitude", 0.01, 0.3, "log", "")
+    assert found.fixed == {"width": 20.0, "box_size": 64.0}
+    objective = study.build_objective(wanted, found, data.maps, breathing_posterior, 64.0)
+    result = study.run(wanted, objective, tmp_path / "s.db", 7, progress=False)
+    best = result.best
+    assert best is not None and list(best.parameters) == ["amplitude"]
+    assert 0.99 < best.fences["rms"] / 3.0 <= 1
+    changed = found.effect(found.point(best.parameters))(data.maps).numpy()
+    assert np.sqrt(np.mean((changed.astype(np.float64) - data.maps) ** 2)) <= 3.0
+    weaker = found.effect(found.point({"amplitude": 0.9 * best.parameters["amplitude"]}))
+    kls = [
+        float(np.mean(kl(breathing_posterior(x), breathing_posterior(data.maps))))
+        for x in (changed, weaker(data.maps))
+    ]
+    assert best.kl == pytest.approx(kls[0], rel=1e-3) and kls[0] > kls[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"amplitude": {"low": 0.1, "high": 0.7}}, "must be between 0 and 0.5, not 0.7"),
+        ({"amplitude": 0.2}, "no parameter is free"),
+        ({"width": {"low": 1.0, "high": 2.0}}, "one.width"),
+        ({"width": 70.0}, "must be between 0 and 50, not 70"),
+        ({"box_size": 3.0}, "unknown key, must be one of kind, amplitude, width"),
+        ({"kind": "my_effects.Beam"}, "module my_effects has no Beam"),
+        ({"kind": "my_others.Fussy"}, "Fussy is no family: it must be an Effect with a field that"),
+        ({"kind": "my_others.Attack"}, "Attack is no family"),
+    ],
+)
+def test_a_family_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        family(**changes)
 
 
 def test_its_amplitude_can_be_matched_and_it_can_be_shuffled(data, linear_posterior):
@@ -149,7 +206,7 @@ def test_its_amplitude_can_be_matched_and_it_can_be_shuffled(data, linear_poster
     ]
     assert sizes[0] == pytest.approx(sizes[1], rel=1e-4)
     shuffled = ENTRY.validate_python({"kind": "shuffled_pixels", "of": VIGNETTING})
-    assert type(build(shuffled, linear_posterior, data, 5).of) is class_of(shuffled.of)
+    assert type(build(shuffled, linear_posterior, data, 5).of) is shuffled.of.CLASS
     assert ENTRY.validate_python(shuffled.model_dump()) == shuffled
 
 

@@ -8,11 +8,11 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spurious.config import Perturbation
-from spurious.entries import apply, build
 from spurious.errors import UserError
 from spurious.maps import MapSet
+from spurious.perturbations.build import apply, build
 from spurious.perturbations.gradient import BIM, FGSM, PGD
-from spurious.perturbations.objectives import ShiftS8, Toward
+from spurious.perturbations.objectives import ShiftS8, TowardUniverse
 from spurious.perturbations.spectral import BandLimited, BinPreserving, Bounded, PhaseOnly
 
 ENTRY = TypeAdapter(Perturbation)
@@ -67,7 +67,7 @@ BUILT = [
             ],
         },
         lambda p: BIM(
-            p, 3.0, constraints=(BinPreserving(), Bounded(0.2), BandLimited(0.1, 0.5, 64.0))
+            p, 3.0, constraints=(BinPreserving(), Bounded(0.2), BandLimited((0.1, 0.5), 64.0))
         ),
     ),
     (
@@ -76,7 +76,7 @@ BUILT = [
     ),
     (
         {"kind": "bim", "alpha": STD, "objective": PLANCK},
-        lambda p: BIM(p, 3.0, objective=Toward((0.31, 0.82))),
+        lambda p: BIM(p, 3.0, objective=TowardUniverse(0.31, 0.82)),
     ),
     (
         {"kind": "bim", "alpha": STD, "objective": {"kind": "shift_s8", "sigmas": -3}},
@@ -97,17 +97,23 @@ def test_entries_build_what_they_say(linear_posterior, data, entry, expected):
         ({"kind": "pgd"}, "epsilon: without one, give alpha and constraints"),
         ({"kind": "pgd", "epsilon": STD, "restarts": 2, "random_start": False}, "restarts = 2"),
         ({"kind": "pgd", "epsilon": STD, "norm": "l1"}, "'linf' or 'l2'"),
-        ({"kind": "pgd", "epsilon": STD, "momentum": 1.5}, "less than or equal to 1"),
+        ({"kind": "pgd", "epsilon": STD, "momentum": 1.5}, "must be between 0 and 1, not 1.5"),
         ({"kind": "fgsm", "epsilon": STD, "objective": "mse"}, "'kl_clean_perturbed', 'over"),
-        ({"kind": "fgsm", "epsilon": STD, "objective": {"kind": "mse"}}, "must be nll, kl_pert"),
-        ({"kind": "fgsm", "epsilon": STD, "objective": PLANCK | {"omega_m": 1.2}}, "less than 1"),
+        (
+            {"kind": "fgsm", "epsilon": STD, "objective": {"kind": "mse"}},
+            "must be one of 'nll', 'kl'.*or a section of kind 'toward', 'shift_s8'",
+        ),
+        (
+            {"kind": "fgsm", "epsilon": STD, "objective": PLANCK | {"omega_m": 1.2}},
+            "must be above 0 and below 1, not 1.2",
+        ),
         (
             {"kind": "fgsm", "epsilon": STD, "objective": {"kind": "shift_s8", "sigmas": 0}},
             "sigmas = 0 must not be 0",
         ),
         (
             {"kind": "bim", "alpha": STD, "constraints": [{"kind": "bounded", "fraction": -1}]},
-            "greater than or equal to 0",
+            "must be between 0 and 100, not -1",
         ),
         (
             {

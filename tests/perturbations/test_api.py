@@ -111,7 +111,7 @@ BIM_FIELDS = {"kind": "bim", "alpha": "1 count", "objective": "kl"}
         ({"alpha": 0.01}, "bim: alpha = 0.01: needs its unit, as in '0.01 std'"),
         ({"alpha": "0.01 sigma"}, "bim: alpha.unit = 'sigma': .*'std' or 'count'"),
         ({"step": 3}, "bim: step = 3: unknown key, must be one of .*steps"),
-        ({"steps": 0}, "bim: steps = 0: .*greater than or equal to 1"),
+        ({"steps": 0}, "bim: steps = 0: must be between 1 and 10000, not 0"),
         ({"objective": "nll"}, "objective = nll needs the truth: give truth, or .* kl, .*toward"),
         ({"kind": "beam", "mismatch": 0.1, "fwhm": "4 Mpc/h"}, "beam: .*unknown key"),
         (

@@ -1,0 +1,85 @@
+"""Write the reference tables of the docs from what the classes say of themselves.
+
+A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
+`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from spurious.description import tables
+from spurious.description.lookup import class_of
+from spurious.kinds import GROUPS
+from spurious.search.fences import FENCES
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def table(name: str) -> str:
+    """The table of a name; of several kinds, one table of all."""
+    if name in ("families", "fences"):
+        return families() if name == "families" else fences()
+    if name in GROUPS:
+        return fields({kind: class_of(name, kind) for kind in GROUPS[name]})
+    return fields({kind: class_of("perturbation", kind) for kind in name.split()})
+
+
+def fields(kinds: Mapping[str, type]) -> str:
+    """A row for each kind and one for each of its fields; an amplitude is bold."""
+    body: list[list[str]] = []
+    for kind, one in kinds.items():
+        body.append([f"`{kind}`", "", "", "", "", tables.summary(one)])
+        amplitude = getattr(one, "AMPLITUDE", None)
+        for row in tables.rows(one):
+            name = f"**{row.name}**" if row.name == amplitude else row.name
+            body.append(["", name, row.allowed, row.unit, row.default, row.meaning])
+    return markdown(["kind", "field", "allowed", "unit", "default", "what it is"], body)
+
+
+def families() -> str:
+    """A row for each parameter of each kind that a search can move."""
+    body: list[list[str]] = []
+    for kind in tables.families():
+        first = f"`{kind}`"
+        for one in tables.ranges(class_of("perturbation", kind)):
+            body.append([first, one.name, one.values, one.unit, one.scale, one.why])
+            first = ""
+    head = ["kind", "parameter", "range or value", "unit", "searched in its", "why"]
+    return markdown(head, body)
+
+
+def fences() -> str:
+    """A row for each fence of the search."""
+    body = [
+        [f"`{name}`", one.height, str(one.within), one.blind, f"{one.tolerance:g}"]
+        for name, one in FENCES.items()
+    ]
+    head = ["fence", "height", "limit", "blind to", "float32 knows it to"]
+    return markdown(head, body)
+
+
+def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    """A table of Markdown."""
+    lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def filled(page: str) -> str:
+    """A page with its tables made anew."""
+    return PLACE.sub(lambda found: f"{found[1]}{table(found[2])}{found[4]}", page)
+
+
+if __name__ == "__main__":
+    for path in sorted(DOCS.glob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        if (made := filled(page)) != page:
+            path.write_text(made, encoding="utf-8")
+            print(f"{path.name}: tables made anew")

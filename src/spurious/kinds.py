@@ -1,0 +1,57 @@
+"""Where the class of each `kind` of params.yaml lies: nothing is imported before it is needed."""
+
+from __future__ import annotations
+
+_HOME = "spurious.perturbations"
+
+GROUPS: dict[str, dict[str, str]] = {
+    "perturbation": {
+        "random_sign": f"{_HOME}.noise.RandomSign",
+        "fgsm": f"{_HOME}.gradient.FGSM",
+        "bim": f"{_HOME}.gradient.BIM",
+        "pgd": f"{_HOME}.gradient.PGD",
+        "auto_pgd": f"{_HOME}.auto.AutoPGD",
+        "universal": f"{_HOME}.universal.Universal",
+        "minimum_norm": f"{_HOME}.minimum.MinimumNorm",
+        "initial_conditions": f"{_HOME}.initial_conditions.InitialConditions",
+        "logistic": f"{_HOME}.response.Logistic",
+        "calibration": f"{_HOME}.response.Calibration",
+        "saturation": f"{_HOME}.response.Saturation",
+        "gain_drift": f"{_HOME}.instrument.GainDrift",
+        "stripes": f"{_HOME}.instrument.Stripes",
+        "masked": f"{_HOME}.instrument.Masked",
+        "beam": f"{_HOME}.filters.Beam",
+        "baryons": f"{_HOME}.filters.Baryons",
+        "correlated_noise": f"{_HOME}.noise.CorrelatedNoise",
+        "gaussian_noise": f"{_HOME}.noise.GaussianNoise",
+        "shuffled_pixels": f"{_HOME}.controls.ShuffledPixels",
+        "shuffled_phases": f"{_HOME}.controls.ShuffledPhases",
+    },
+    "objective": {
+        "nll": f"{_HOME}.objectives.NegativeLogLikelihood",
+        "kl": f"{_HOME}.objectives.Divergence",
+        "kl_perturbed_clean": f"{_HOME}.objectives.Divergence",
+        "kl_clean_perturbed": f"{_HOME}.objectives.ReverseDivergence",
+        "overconfident": f"{_HOME}.objectives.Overconfident",
+        "underconfident": f"{_HOME}.objectives.Underconfident",
+        "toward": f"{_HOME}.objectives.TowardUniverse",
+        "shift_s8": f"{_HOME}.objectives.ShiftS8",
+    },
+    "constraint": {
+        "phase_only": f"{_HOME}.spectral.PhaseOnly",
+        "bin_preserving": f"{_HOME}.spectral.BinPreserving",
+        "bounded": f"{_HOME}.spectral.Bounded",
+        "band_limited": f"{_HOME}.spectral.BandLimited",
+    },
+    "goal": {
+        "kl": "spurious.search.goals.MeanKL",
+        "kl_symmetrised": "spurious.search.goals.SymmetrisedKL",
+        "shift_s8": "spurious.search.goals.MeanShiftS8",
+        "shift": "spurious.search.goals.MeanShift",
+        "fraction_moved": "spurious.search.goals.FractionMoved",
+    },
+}
+"""Group -> kind -> import path of the class, in the order in which messages and tables name them.
+
+A perturbation may have the import path of any other class as its kind, too.
+"""
