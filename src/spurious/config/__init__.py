@@ -14,7 +14,10 @@ from pydantic import Field, model_validator
 from spurious.config.audit import Audit
 from spurious.config.detection import Detection
 from spurious.config.inference import (
+    BandLimit,
+    Clipped,
     FlowHead,
+    Input,
     Likelihood,
     MixtureHead,
     Network,
@@ -56,8 +59,10 @@ __all__ = [
     "Audit",
     "Axis",
     "Background",
+    "BandLimit",
     "Bounds",
     "Budget",
+    "Clipped",
     "Config",
     "Damage",
     "Dask",
@@ -67,6 +72,7 @@ __all__ = [
     "Execution",
     "FlowHead",
     "Grid",
+    "Input",
     "InverseDensity",
     "LatinHypercube",
     "Length",

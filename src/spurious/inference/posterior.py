@@ -49,7 +49,7 @@ class NetworkPosterior(Posterior):
         self.identity = dict(identity or {})
         self.head = _head(model)
         self.names = tuple(self.head.ranges)
-        self.standardiser = standardiser or _standardiser(model)
+        self.standardiser = standardiser or standardiser_of(model)
 
     # Keras needs no AutoGraph, which reads the source of every layer each time a graph is traced.
     @tf.autograph.experimental.do_not_convert
@@ -200,7 +200,12 @@ def _head(model: keras.Model) -> Head:
     return last
 
 
-def _standardiser(model: keras.Model) -> Standardiser:
+def standardiser_of(model: keras.Model) -> Standardiser:
+    """The units that the layer `standardise` of a model says.
+
+    Raises:
+        ValueError: there is none.
+    """
     layers = [layer for layer in model.layers if layer.name == STANDARDISE]
     if len(layers) != 1:
         raise ValueError(f"model {model.name} has no layer {STANDARDISE}: give its standardiser")

@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from spurious import figures, tracking
 from spurious.config import Config, Network
 from spurious.config.names import shown
+from spurious.defences.build import of_posterior
 from spurious.errors import UserError
 from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
+from spurious.inference.defended import maps_shown
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
 from spurious.outputs import Outputs, replaced_together
@@ -138,8 +140,9 @@ def trained(
             cells=settings.cells,
         )
         return NetworkPosterior(model), {}
-    used = settings.trained(config.training)
+    used, validation = settings.trained(config.training), data.take(split.validation)
     folder = Layout(config.scale).checkpoints(name)
+    defence = of_posterior(name, settings, data.take(split.train), config.seed)
     model, history = training.train(
         data,
         split,
@@ -150,11 +153,14 @@ def trained(
         log.callbacks(),
         number=number,
         keep_checkpoint=True,
+        defence=defence,
     )
     posterior = NetworkPosterior(model)
     if used.recalibrate:
-        validation = data.take(split.validation)
-        posterior.recalibrate(validation.maps, validation.labels)
+        maps = validation.maps
+        if defence is not None:
+            maps = maps_shown(defence, posterior, maps, validation.labels, config.seed)
+        posterior.recalibrate(maps, validation.labels)
     return posterior, history
 
 
