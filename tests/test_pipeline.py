@@ -31,6 +31,7 @@ from spurious.stages import (
     audit,
     compare,
     inputs,
+    loading,
     report,
     search,
     simulate,
@@ -325,7 +326,7 @@ def test_the_maps_that_were_hurt_most_and_least_are_kept(attacked):
     folder = Path(MlflowClient(tracking.uri()).download_artifacts(run, "extremes"))
     kept = {kind: read_maps(folder / f"{kind}.h5") for kind in ("clean", "perturbed")}
     test, every = inputs.test_set(attacked), read_maps(Layout("pilot").attacked("paper", "bim"))
-    change = posterior_change(test.maps, every.maps, inputs.target(attacked)).kl_perturbed_clean
+    change = posterior_change(test.maps, every.maps, loading.target(attacked)).kl_perturbed_clean
     found = [int(np.flatnonzero(test.index == i)[0]) for i in kept["clean"].index]
     assert found[0] == change.argmax() and found[2] == change.argmin()
     assert change[found[1]] == pytest.approx(np.median(change))
@@ -342,7 +343,7 @@ def test_the_pattern_of_a_universal_attack_is_kept(attacked):
 def test_a_row_is_the_mean_of_attacks_on_every_training(attacked):
     """White-box attacks are made on each, the second on a fifth of the maps; others once."""
     test, damage = inputs.test_set(attacked), []
-    targets = inputs.Posteriors(attacked).trainings("compact")
+    targets = loading.Posteriors(attacked).trainings("compact")
     layout, row = Layout("pilot"), read("attacks/paper/bim.json")
     for number, target in enumerate(targets, start=1):
         made = read_maps(layout.attacked("paper", "bim", number))

@@ -48,8 +48,8 @@ def main() -> None:
     folder. `dvc repro` runs them all, in this order:
 
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
-    audit, compare, search, report. `tune`, `attack --model` and `audit --model` are not part of it;
-    `list` says what params.yaml may name.
+    audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` are not part
+    of it; `list` says what params.yaml may name.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
@@ -355,6 +355,19 @@ def tune(config: Config, trials: int | None) -> None:
     from spurious.stages import tune as module
 
     module.run(config, trials)
+
+
+@stage()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def defend(config: Config, names: tuple[str, ...]) -> None:
+    """Compare defences: information kept, calibration, damage under attacks that know them.
+
+    Each NAME is a posterior or an ensemble that is trained already; by default those of
+    `run.defences`. The target of `run` is the undefended posterior beside them.
+    """
+    from spurious.stages import defend as module
+
+    module.run(config, names)
 
 
 @stage()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -85,9 +85,17 @@ class Adjustable:
         limit: determines the kind of limit; its numbers are ignored.
         restarts: number of random starts.
         seed: of the starts.
+        kind: class of the attack.
     """
 
-    def __init__(self, posterior: Posterior, limit: Limit, restarts: int, seed: int) -> None:
+    def __init__(
+        self,
+        posterior: Posterior,
+        limit: Limit,
+        restarts: int,
+        seed: int,
+        kind: type[Scheduled] = Scheduled,
+    ) -> None:
         self._epsilon, self._fraction = (
             tf.Variable(0.0, trainable=False, dtype=tf.float64) for _ in range(2)
         )
@@ -95,7 +103,7 @@ class Adjustable:
         constraints: list[Constraint] = [PhaseOnly()] if limit.phases_only else []
         if limit.fraction is not None:
             constraints.append(Bounded(self._fraction))
-        self.attack = Scheduled(
+        self.attack = kind(
             posterior,
             self._epsilon,
             norm=limit.norm,
@@ -126,7 +134,14 @@ class Attacks:
         constrained_steps: of the strongest attack that also keeps the power spectrum.
         restarts: its number of random starts.
         seed: root of random starts and noise.
+
+    Attributes:
+        CLIMBING: class of the strongest attack.
+        LONG: class of the one that it is compared with.
     """
+
+    CLIMBING: ClassVar[type[Scheduled]] = Scheduled
+    LONG: ClassVar[type[Shrinking]] = Shrinking
 
     posterior: Posterior
     steps: int = 20
@@ -150,7 +165,7 @@ class Attacks:
     def reference(self, maps: Any, limit: Limit, steps: int) -> tf.Tensor:
         """Another attack, long and from another start: `Shrinking`."""
         constraints = self._adjusted(limit, self.restarts, None).constraints
-        return Shrinking(
+        return self.LONG(
             self.posterior,
             limit.epsilon,
             limit.epsilon / (4 if constraints else 1),
@@ -187,7 +202,7 @@ class Attacks:
     def _adjusted(self, limit: Limit, restarts: int, steps: int | None) -> Scheduled:
         key = (*limit.kind, restarts)
         if key not in self._built:
-            self._built[key] = Adjustable(self.posterior, limit, restarts, self.seed)
+            self._built[key] = Adjustable(self.posterior, limit, restarts, self.seed, self.CLIMBING)
         return self._built[key].set(limit, steps or self.steps_within(limit))
 
     @cached_property

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from spurious.config.defences import Defence
 from spurious.config.names import PosteriorName
 from spurious.config.quantities import Density, Range, Section
+from spurious.config.wrapped import Abstaining, Smoothed
 from spurious.description.marks import Within
 from spurious.errors import shown
 
@@ -138,7 +139,7 @@ class Likelihood(Section):
     cells: int = Field(64, ge=8, le=512, description="of the posterior's grid, per parameter")
 
 
-Posterior = Annotated[Network | Likelihood, Field(discriminator="kind")]
+Posterior = Annotated[Network | Likelihood | Smoothed | Abstaining, Field(discriminator="kind")]
 
 
 class Tune(Section):

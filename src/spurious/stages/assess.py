@@ -19,6 +19,7 @@ from spurious.outputs import replaced_together
 from spurious.stages import inputs
 from spurious.stages.inputs import files
 from spurious.stages.layout import Layout
+from spurious.stages.loading import Posteriors
 from spurious.stages.output import save_figures
 from spurious.stages.schemas import TrainedPosterior, read
 
@@ -37,7 +38,7 @@ def run(config: Config) -> None:
         replaced_together("assess", outputs(layout)) as out,
     ):
         log.params({"posteriors": ",".join(owners), "seed": config.seed})
-        posterior = inputs.Posteriors(config)
+        posterior = Posteriors(config)
         tests = {label: inputs.test_set(config, name) for label, (name, _) in owners.items()}
         found = {
             label: assess(
@@ -74,10 +75,9 @@ def outputs(layout: Layout) -> list[Path]:
 
 def labelled(config: Config) -> dict[str, tuple[str, int]]:
     """Label -> (name, number of the training) of every network, estimator and ensemble."""
-    names = [*config.run.posteriors, *config.run.ensembles]
     return {
         label_of(config, name, number): (name, number)
-        for name in names
+        for name in config.run.present
         for number in range(1, config.trainings(name) + 1)
     }
 
@@ -90,8 +90,9 @@ def label_of(config: Config, name: str, training: int) -> str:
 def described(config: Config, name: str, training: int) -> dict[str, Any]:
     """The kind of a posterior and its numbers of maps; for an ensemble, its members."""
     what = {"split": inputs.split_of(config, name)}
-    if name in config.ensembles:
-        return {"kind": "ensemble", "members": config.ensembles[name], **what}
+    if members := config.members(name):
+        kind = getattr(config.posteriors.get(name), "kind", "ensemble")
+        return {"kind": kind, "members": members, **what}
     path = Layout(config.scale).result(f"posteriors/{name}.json")
     every = read(path, TrainedPosterior)
     every = [every, *every.get("others", [])]

@@ -18,8 +18,9 @@ from spurious.files import write_json
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
 from spurious.outputs import Outputs, replaced_together
-from spurious.stages.inputs import bystanders, files, posterior, target, test_set
+from spurious.stages.inputs import bystanders, files, test_set
 from spurious.stages.layout import Layout
+from spurious.stages.loading import posterior, target
 from spurious.stages.output import save_figures
 
 MARKS = {True: "ok", False: "FAILED", None: "-"}

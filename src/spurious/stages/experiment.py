@@ -7,7 +7,8 @@ from functools import cached_property
 from spurious.config import Config
 from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet
-from spurious.stages.inputs import Posteriors, bystanders, test_set, training_set
+from spurious.stages.inputs import bystanders, test_set, training_set
+from spurious.stages.loading import Posteriors
 
 
 class Experiment:

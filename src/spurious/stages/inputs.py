@@ -1,4 +1,4 @@
-"""What several stages read: the maps and their split, and the posteriors that are tested."""
+"""What several stages read: the maps and their split, the files of posteriors, and results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from spurious import maps, splitting
 from spurious.config import Config, winner
-from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import MapSet
 from spurious.splitting import Split
 from spurious.stages import identity
@@ -48,57 +47,27 @@ def box(data: MapSet) -> dict[str, tuple[float, float]]:
 
 
 def split_of(config: Config, name: str) -> str:
-    """The split on which a posterior, or each member of an ensemble, was trained."""
-    return config.posteriors[config.ensembles.get(name, [name])[0]].split
+    """The split on which a posterior, or each network that it is made of, was trained."""
+    return config.split(name)
 
 
 def networks(config: Config, name: str) -> list[tuple[str, int]]:
-    """(entry, number of the training) of all trainings of a posterior, or of an ensemble's."""
-    return [
-        (member, training)
-        for member in config.ensembles.get(name, [name])
-        for training in range(1, config.trainings(member) + 1)
-    ]
+    """(entry, number of the training) of all trainings that a posterior is, or is made of."""
+    if members := config.members(name):
+        # An ensemble has all trainings of its members, what wraps a network the first.
+        numbered = [
+            [(one, 1)] if name in config.wrapped and not config.members(one)
+            else networks(config, one)
+            for one in members
+        ]  # fmt: skip
+        return list(dict.fromkeys(network for part in numbered for network in part))
+    return [(name, training) for training in range(1, config.trainings(name) + 1)]
 
 
 def files(config: Config, name: str) -> list[Path]:
-    """Where the trainings of a posterior, or of the members of an ensemble, are stored."""
+    """Where the trainings that a posterior is, or is made of, are stored."""
     layout = Layout(config.scale)
     return [layout.posterior(*network) for network in networks(config, name)]
-
-
-def posterior(config: Config, name: str) -> Posterior:
-    """The first training of a posterior, or the ensemble of all trainings of its members."""
-    if name in config.ensembles:
-        return Ensemble([identity.load(config, *one) for one in networks(config, name)])
-    return identity.load(config, name)
-
-
-class Posteriors:
-    """Trained posteriors by name, loaded when first needed and evaluated once per batch."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._loaded: dict[tuple[str, int], Posterior] = {}
-
-    def __call__(self, name: str) -> Posterior:
-        """The first training of any posterior; an ensemble shares its members with the others."""
-        if (name, 1) not in self._loaded and name in self._config.ensembles:
-            members = [self._network(*one) for one in networks(self._config, name)]
-            self._loaded[name, 1] = Ensemble(members)
-        return self._network(name, 1)
-
-    def trainings(self, name: str) -> list[Posterior]:
-        """All trainings of a posterior; an ensemble is one."""
-        return [self(name), *(self._network(name, i) for i in self._others(name))]
-
-    def _others(self, name: str) -> range:
-        return range(2, self._config.trainings(name) + 1)
-
-    def _network(self, name: str, training: int) -> Posterior:
-        if (name, training) not in self._loaded:
-            self._loaded[name, training] = Remembered(identity.load(self._config, name, training))
-        return self._loaded[name, training]
 
 
 def check_models(config: Config, names: Iterable[str]) -> None:
@@ -111,16 +80,10 @@ def check_models(config: Config, names: Iterable[str]) -> None:
         identity.check(config, *owner)
 
 
-def target(config: Config) -> Posterior:
-    """The posterior that attacks and search see, its first training."""
-    return posterior(config, config.run.target)
-
-
 def bystanders(config: Config) -> list[str]:
     """The other posteriors that were not trained on the target's test maps."""
     run, kind = config.run, split_of(config, config.run.target)
-    names = [*run.posteriors, *run.ensembles]
-    return [name for name in names if name != run.target and split_of(config, name) == kind]
+    return [name for name in run.present if name != run.target and split_of(config, name) == kind]
 
 
 def test_set(config: Config, name: str | None = None) -> MapSet:

@@ -16,12 +16,16 @@ from spurious.files import replacing
 from spurious.maps import read_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.stages import examples, schemas
-from spurious.stages.inputs import attack_rows, files, target, test_set, winner_rows
+from spurious.stages.inputs import attack_rows, files, test_set, winner_rows
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.stages.loading import target
 from spurious.stages.output import save_figures
 
 DRAWN = ("figure_1", "figure_2")  # here
-PICTURES = ("damage", "spectra", "detection", "security_curves", "posteriors")
+PICTURES = (
+    "damage", "spectra", "detection", "security_curves", "posteriors", "defences_budget",
+    "defences_trade",
+)  # fmt: skip
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
 FIGURE_ATTACKS = ("bim", "systematic")
@@ -31,6 +35,7 @@ RESULTS = {
     "assess": schemas.Assess,
     "search": schemas.Search,
     "compare": schemas.Compare,
+    "defences": schemas.Defences,
 }
 
 
@@ -100,7 +105,7 @@ def draw(config: Config, layout: Layout, out: Outputs, log: tracking.Run) -> Non
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template needs, from the other stages' files."""
     rows = attack_rows(config) | winner_rows(config)
-    detection, audit, assessed, search, compared = (
+    detection, audit, assessed, search, compared, defended = (
         schemas.read(layout.result(f"{name}.json"), schema) for name, schema in RESULTS.items()
     )
     _check_alike(rows, detection, layout)
@@ -122,6 +127,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "others": report.others(rows),
         "n_test": len(test_set(config)),
         "search": search,
+        "defended": defended,
         "transfer_columns": report.transfer_columns(search["families"]),
         "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),

@@ -276,7 +276,7 @@ def hurt(config: Config, others: Mapping[str, Mapping[str, Any]], kl: float) -> 
     """Posteriors of their own that are hurt at least `HURT` times as much as the target."""
     means = {name: others[name]["kl_perturbed_clean"]["mean"] for name in others}
     return [name for name, mean in means.items()
-            if name not in config.ensembles and mean >= HURT * kl]  # fmt: skip
+            if not config.members(name) and mean >= HURT * kl]  # fmt: skip
 
 
 def headline(

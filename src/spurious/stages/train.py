@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spurious import figures, tracking
-from spurious.config import Config, Network
+from spurious.config import Config, Likelihood, Network
 from spurious.config.names import shown
 from spurious.defences.build import of_posterior
 from spurious.errors import UserError
@@ -42,9 +42,11 @@ def run(config: Config, name: str) -> None:
     """
     if name not in config.posteriors:
         raise UserError(f"posterior = {shown(name)}: must be one of {', '.join(config.posteriors)}")
-    layout, settings = Layout(config.scale), config.posteriors[name]
+    if members := config.members(name):
+        raise UserError(f"posterior = {name!r}: is made of {members[0]}, train that")
+    layout = Layout(config.scale)
     data = read_maps(layout.maps)
-    split = parts(config, data, settings.split)
+    split = parts(config, data, config.split(name))
     count, tags = config.trainings(name), {"posterior": name}
     with (
         tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log,
@@ -80,7 +82,7 @@ def _apart(
 ) -> dict[str, Any]:
     """One of several trainings, as a run of its own; perhaps in a process of its own."""
     data = read_maps(Layout(config.scale).maps)
-    split = parts(config, data, config.posteriors[name].split)
+    split = parts(config, data, config.split(name))
     with log.child(f"{name} {number}") as own:
         return _one(config, name, number, data, split, own, out)
 
@@ -129,7 +131,7 @@ def trained(
 ) -> tuple[NetworkPosterior, History]:
     """The posterior and its learning curve; an estimator that is fitted at once has none."""
     settings = config.posteriors[name]
-    if not isinstance(settings, Network):
+    if isinstance(settings, Likelihood):
         train_set = data.take(split.train)
         model = likelihood.fit(
             train_set.maps,
@@ -140,6 +142,7 @@ def trained(
             cells=settings.cells,
         )
         return NetworkPosterior(model), {}
+    assert isinstance(settings, Network)  # others are made of those when they are used
     used, validation = settings.trained(config.training), data.take(split.validation)
     folder = Layout(config.scale).checkpoints(name)
     defence = of_posterior(name, settings, data.take(split.train), config.seed)

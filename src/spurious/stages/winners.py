@@ -183,7 +183,7 @@ def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
 def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     """Damage on unseen maps to posteriors that the search did not see, by name."""
     config, rows = witnesses.config, {}
-    for name in [*config.run.posteriors, *config.run.ensembles]:
+    for name in config.run.present:
         if name == config.run.target:
             continue
         if name in witnesses.bystanders:
