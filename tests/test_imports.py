@@ -8,12 +8,6 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-# Not yet untangled; no other circle may appear.
-KNOWN = {
-    "spurious.config.custom",
-    "spurious.config.perturbations",
-    "spurious.config.systematics",
-}
 
 
 def modules(src):
@@ -76,7 +70,7 @@ def circles(edges):
 def test_no_module_imports_itself_by_way_of_others():
     edges = graph(SRC)
     assert len(edges) > 150 and "spurious.seeds" in edges["spurious.bootstrap"]
-    assert [circle for circle in circles(edges) if not KNOWN.issuperset(circle)] == []
+    assert circles(edges) == []
 
 
 @pytest.mark.parametrize(

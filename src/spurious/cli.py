@@ -48,8 +48,8 @@ def main() -> None:
     folder. `dvc repro` runs them all, in this order:
 
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
-    audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` are not part
-    of it; `list` says what params.yaml may name.
+    audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` are not
+    part of it; `list` says what params.yaml may name.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
