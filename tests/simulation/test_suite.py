@@ -22,6 +22,7 @@ from spurious.errors import UserError
 from spurious.files import md5
 from spurious.maps import MapSet, read_maps
 from spurious.simulation import engine, simulate, suite, workers
+from spurious.simulation.tasks import simulate as do_task
 
 NODES = np.array([[0.1, 0.6], [0.1, 0.9], [0.4, 0.7]])
 BACKGROUND = config.Background()
@@ -251,9 +252,9 @@ def test_what_others_have_finished_is_kept_when_a_field_is_not_finite(tmp_path, 
         def outcomes(self, tasks):
             tasks = iter(tasks)
             begun = [next(tasks) for _ in range(8)]
-            yield from (workers.simulate(Broken(), task, "") for task in (begun[2], *begun[5:]))
+            yield from (do_task(Broken(), task, "") for task in (begun[2], *begun[5:]))
             rest = [*begun[:2], *begun[3:5], *tasks]
-            yield from (workers.simulate(Broken(), task, "") for task in rest)
+            yield from (do_task(Broken(), task, "") for task in rest)
 
     @contextmanager
     def open_two(place, settings, folder):
