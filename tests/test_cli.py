@@ -101,7 +101,7 @@ def small(tmp_path, monkeypatch):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["simulation"] |= {"n_cells": 16, "scale_factors": {"stages": 3}}
     raw["simulation"]["linear_power"] = "eisenstein_hu"  # CAMB takes a second for each omega_m
-    raw["profiles"]["pilot"]["simulation"] = {"simulations": 60, "shard_size": 30}
+    raw["profiles"]["pilot"]["simulation"] = {"simulations": 500, "shard_size": 100}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPURIOUS_TRACKING", "off")
@@ -114,7 +114,7 @@ def files(folder):
 
 def test_check_counts_cosmologies_and_reads_the_list(small):
     done = CliRunner().invoke(main, ["check"])
-    assert done.output == "valid; pilot: 60 simulations, 121 cosmologies\n"
+    assert done.output == "valid; pilot: 500 simulations, 121 cosmologies\n"
     raw = yaml.safe_load((small / "params.yaml").read_text())
     raw["design"] = {"kind": "list", "path": "designs/mine.csv"}
     (small / "params.yaml").write_text(yaml.safe_dump(raw))
@@ -129,7 +129,7 @@ def test_check_counts_cosmologies_and_reads_the_list(small):
 def test_a_preview_writes_its_picture_and_nothing_else(small):
     done = CliRunner().invoke(main, ["simulate", "--preview", "--workers", "3"])
     assert done.exit_code == 0, done.output
-    assert "results/pilot/preview.png: 6 maps; all 60 simulations would take about" in done.output
+    assert "results/pilot/preview.png: 6 maps; all 500 simulations would take about" in done.output
     assert "with 3 workers" in done.output
     assert files(small) == ["params.yaml", "results/pilot/preview.png"]
 
@@ -143,14 +143,14 @@ def test_workers_on_the_command_line_replace_those_of_the_file(small):
     assert "error: execution.workers.scheduler = 'tcp://127.0.0.1:1': must be" in done.stderr
     done = CliRunner().invoke(main, ["simulate", "--workers", "1"])
     assert done.exit_code == 0, done.output
-    assert "60 maps of 60 simulations, 60 of them made now, in" in done.output
-    assert "this process: 60 simulations, " in done.output
+    assert "500 maps of 500 simulations, 500 of them made now, in" in done.output
+    assert "this process: 500 simulations, " in done.output
     assert files(small) == ["data/pilot/maps.h5", "params.yaml"]
 
 
 def test_a_full_disk_is_one_line(small):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
         done = CliRunner().invoke(main, ["simulate", "--workers", "1"])
     finally:
