@@ -283,6 +283,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", PRESETS.values(), ids=PRESETS)
 def test_every_preset_and_head_learns(tmp_path, network):
     """Better than the best that knows no map: a uniform density of 1 / 0.36 in each parameter."""
