@@ -322,6 +322,7 @@ def behind(folder):
     return {name.split("@")[0] for name in json.loads(dvc(folder, "status", "--json"))}
 
 
+@pytest.mark.slow
 def test_dvc_runs_exactly_the_stages_that_an_edit_reaches(clone):
     assert behind(clone) == set()
     module = clone / "src" / "spurious" / "damage.py"
@@ -356,6 +357,7 @@ def hostile(clone):
     path.write_text(text)
 
 
+@pytest.mark.slow
 def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
     """Also where all stages were up to date before."""
     done = attempt(hostile, "repro")
@@ -366,6 +368,7 @@ def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
     assert not list(hostile.rglob("EVIL*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "item", [f"attack@pilot-{HOSTILE}", f"train@pilot-{HOSTILE}", f"simulate@{HOSTILE}"]
 )

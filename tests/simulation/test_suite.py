@@ -323,6 +323,7 @@ def test_a_folder_is_for_one_run_at_a_time(tmp_path):
             run(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dead_worker_costs_no_shard(tmp_path, long_fingerprint, caplog):
     before = set(multiprocessing.active_children())
 
@@ -351,6 +352,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_leaves_nothing_behind_and_goes_on(tmp_path, long_fingerprint, how):
     script = tmp_path / "main.py"
@@ -369,6 +371,7 @@ def test_a_killed_run_leaves_nothing_behind_and_goes_on(tmp_path, long_fingerpri
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_ten_kills_change_a_byte(tmp_path):
     # Many shards, each soon made: a kill that comes late finds the run still going.
     several = {"simulations": 160, "shard_size": 4, "axes": (2, 0), "fields": True, "stages": 20}
