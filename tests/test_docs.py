@@ -14,7 +14,8 @@ from spurious.simulation import project
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("simulation.md", "suites.md")  # they compile four simulations and ask CAMB eight times
+# They compile four simulations and an attack of each kind, and ask CAMB eight times.
+SLOW = ("perturbations.md", "simulation.md", "suites.md")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "docs_pictures.py"))
 
 

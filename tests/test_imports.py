@@ -1,4 +1,4 @@
-"""Imports point one way: no module imports itself by way of others."""
+"""Imports point one way, to what exists: no module imports itself by way of others."""
 
 import ast
 from functools import cache
@@ -71,6 +71,41 @@ def test_no_module_imports_itself_by_way_of_others():
     edges = graph(SRC)
     assert len(edges) > 150 and "spurious.seeds" in edges["spurious.bootstrap"]
     assert circles(edges) == []
+
+
+def dangling(src, top):
+    """Imports of modules or names below `top` that do not exist, as (module, import)."""
+    named = modules(src)
+    bound = {module: set(names(ast.parse(path.read_text()))) for module, path in named.items()}
+    for module, path in named.items():
+        for one in imported(module, path):
+            home, _, name = one.rpartition(".")
+            if one.split(".")[0] == top and one not in named and name not in bound.get(home, ()):
+                yield module, one
+
+
+def names(tree):
+    """What a module's statements bind, wherever they stand."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+def test_every_import_of_ours_names_what_exists():
+    """Type checkers take a missing module for one of a library without types."""
+    assert list(dangling(SRC, "spurious")) == []
+
+
+@pytest.mark.parametrize("line", ["from pack.gone import x", "from pack.a import gone"])
+def test_an_import_of_nothing_is_found(tmp_path, line):
+    (tmp_path / "pack").mkdir()
+    for name, text in {"__init__": "", "a": "x = 1", "b": f"def late():\n    {line}"}.items():
+        (tmp_path / "pack" / f"{name}.py").write_text(text + "\n")
+    assert list(dangling(tmp_path, "pack")) == [("pack.b", line.split()[1] + "." + line.split()[3])]
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def test_a_common_factor_is_noticed_by_the_network_that_sees_counts_alone(detect
     assert verdict(row)["by"][:1] == ["network"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_row(detector, train, test):
     maps = noisy(test.maps, 5.0)
     row = detect(train, test, maps, seed=3)
@@ -171,6 +172,7 @@ def test_the_same_seed_gives_the_same_row(detector, train, test):
     assert detect(train, test, maps, 3, Detection(folds=3))["network"]["folds"] == 3
 
 
+@pytest.mark.slow
 def test_other_universes_of_the_same_cosmologies_are_not_noticed(train, monkeypatch):
     """P-values are of use only if they are as large as chance makes them."""
     monkeypatch.setattr(two_sample, "PERMUTATIONS", 1999)

@@ -102,7 +102,8 @@ class Heard:
 
     def __call__(self, perturbed: Any) -> Outcome:
         """Of the perturbed maps, in the order of the clean ones."""
-        return Outcome(self._listener(perturbed).kl, accepted(self.posterior, perturbed))
+        kl = self._listener(perturbed).kl.astype(np.float64)
+        return Outcome(kl, accepted(self.posterior, perturbed))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from spurious import seeds
-from spurious.defences.draws import drawn
+from spurious.defences.systematics_training import drawn
 from spurious.search.families import Family
 from spurious.search.objective import Objective
 from spurious.search.refine import Path, refine
