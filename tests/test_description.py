@@ -1,5 +1,6 @@
 """What classes say of their fields, and the tables and sections that follow from it."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from spurious.description.marks import Doc, Inside, Unless, Within
 from spurious.description.quantities import Budget, Length
 from spurious.description.schema import section_of
 from spurious.kinds import GROUPS
+from spurious.params import load
 
 KINDS = [(group, kind) for group, kinds in GROUPS.items() for kind in kinds]
 
@@ -142,6 +144,14 @@ def test_an_unknown_kind_is_one_line(capsys):
         main(["list", "bom"], standalone_mode=False)
     error = capsys.readouterr().err
     assert "kind = bom: must be one of random_sign, fgsm" in error and error.count("\n") == 1
+
+
+def test_a_configuration_goes_to_another_process_whole():
+    root = Path(__file__).parents[1]
+    config = load(root / "params.yaml")
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config
+    assert again.model_dump_json() == config.model_dump_json()
 
 
 def test_reading_params_yaml_does_not_wait_for_tensorflow():

@@ -7,6 +7,7 @@ arguments; they never read a file themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -173,6 +174,10 @@ class Config(Section):
     detection: Detection = Detection()
     search: Search
     report: Report = Report()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process, in which no module has the classes of sections that others make."""
+        return Config.model_validate, (self.model_dump(exclude_unset=True),)
 
     @model_validator(mode="after")
     def _universes(self) -> Config:
