@@ -40,9 +40,11 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A store with the experiment `pilot`, which MLflow takes a second to make."""
-    folder = tmp_path_factory.mktemp("store") / "mlruns"
-    tracking.ensure_store(folder, "pilot")
-    return folder
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # it keeps its artifacts by a path relative to the project
+        tracking.ensure_store(Path("mlruns"), "pilot")
+    return folder / "mlruns"
 
 
 @pytest.fixture
@@ -177,13 +179,13 @@ def test_an_exception_marks_the_run_as_failed(tracked):
     assert MlflowClient(tracking.uri()).get_run(log.id).info.status == "FAILED"
 
 
-def test_artifacts_survive_moving_the_project(tracked, monkeypatch):
+def test_artifacts_survive_moving_the_project(project, monkeypatch):
     with tracking.start("train", "pilot") as log:
         Path("note.txt").write_text("kept")
         log.artifact(Path("note.txt"))
-    moved = tracked.parent / f"{tracked.name}-moved"
-    shutil.copytree(tracked, moved)
-    shutil.rmtree(tracked / "mlruns")
+    moved = project.parent / f"{project.name}-moved"
+    shutil.copytree(project, moved)
+    shutil.rmtree(project / "mlruns")
     monkeypatch.chdir(moved)
     mlflow.set_tracking_uri(tracking.uri())
     path = mlflow.artifacts.download_artifacts(run_id=log.id, artifact_path="note.txt")
