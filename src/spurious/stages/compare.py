@@ -120,7 +120,9 @@ def every_training(config: Config, name: str) -> list[MapSet]:
     return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 
-def detection(experiment: Experiment, attacked: Mapping[str, MapSet]) -> dict[str, dict[str, Any]]:
+def detection(
+    config: Config, training: MapSet, test: MapSet, attacked: Mapping[str, MapSet]
+) -> dict[str, dict[str, Any]]:
     """How well detectors distinguish each perturbation's maps from clean ones, and the verdict.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
