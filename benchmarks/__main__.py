@@ -24,6 +24,7 @@ NAMES = (
     "resolution",
     "batch",
     "training",
+    "defences",
     "attacks",
     "suite",
     "search",

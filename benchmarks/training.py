@@ -54,7 +54,7 @@ def ours(n: int, maps: int, batch: int, steps: int) -> tuple[Programs, Facts]:
     from spurious.inference import training
     from spurious.inference.augmentation import augment
 
-    train_set = _random(n, maps)
+    train_set = random_set(n, maps)
     settings = config.Training(epochs=1_000_000, batch_size=batch)
     network = training.build(train_set, config.Network(kind="network"), SEED)
     model = training._trainable(network, settings, training._steps(maps, settings))
@@ -90,7 +90,8 @@ def ours(n: int, maps: int, batch: int, steps: int) -> tuple[Programs, Facts]:
     return programs, {}
 
 
-def _random(n: int, count: int) -> Any:
+def random_set(n: int, count: int) -> Any:
+    """A data set of `count` maps without structure."""
     from spurious.maps import MapSet
 
     draw = np.random.default_rng(SEED)

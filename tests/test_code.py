@@ -15,11 +15,13 @@ from dvc.repo import Repo
 from spurious import code
 from spurious.code import LIBRARIES, Module, Package, fingerprint, running
 from spurious.config import names as names_rule
+from spurious.description.families import is_family
+from spurious.kinds import GROUPS, SYSTEMATICS
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
     "verify", "simulate", "train", "assess", "attack", "audit", "compare", "search", "tune",
-    "report",
+    "defend", "report",
 ]  # fmt: skip
 # Libraries that compute nothing that a result holds: files, figures, bookkeeping, processes.
 OTHERS = {
@@ -76,6 +78,10 @@ def with_new_constant(text):
     return text + "\nNEW = 1\n"
 
 
+def test_systematics_are_the_perturbations_that_a_search_can_move():
+    assert [kind for kind in GROUPS["perturbation"] if is_family(kind)] == list(SYSTEMATICS)
+
+
 def test_the_stages_are_those_of_the_command_line_and_of_dvc():
     assert Package().stages == STAGES
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -103,8 +109,8 @@ def test_a_stage_of_dvc_depends_on_its_own_list_and_on_no_module_beside(stage):
         ("inference/distributions.py", set(STAGES) - {"verify", "simulate"}),
         ("spectra.py", {"train", "assess", "attack", "audit", "compare", "search", "report"}),
         ("simulation/__init__.py", {"verify", "simulate", "attack"}),
-        ("perturbations/response.py", {"attack", "search"}),
-        ("perturbations/spectral.py", {"attack", "audit"}),
+        ("perturbations/response.py", {"attack", "search", "train", "tune"}),
+        ("perturbations/spectral.py", {"attack", "audit", "train", "tune"}),
     ],
 )
 def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
@@ -116,6 +122,9 @@ def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
     [
         ("inference/training.py", {"train", "tune"}),
         ("inference/tuning.py", {"tune"}),
+        ("inference/defended.py", {"train", "tune"}),
+        ("defences/trades.py", {"train", "tune"}),
+        ("defences/worst_case.py", {"train", "tune"}),
         ("search/refine.py", {"search"}),
         ("stages/report.py", {"report"}),
         ("simulation/verify.py", {"verify"}),
@@ -190,11 +199,11 @@ def test_what_is_compiled_changes_the_list(changed, old, new):
 
 def test_imports_inside_functions_and_of_submodules_by_their_package_are_found(package):
     text = (
-        "import spurious.camels\n\n\ndef lazy():\n    from . import views as v\n"
+        "import spurious.camels\n\n\ndef lazy():\n    from . import mapset as m\n"
         "    from spurious import splitting, detection\n"
     )
     found = names(Edited(package, "seeds.py", text), "verify")
-    assert {"spurious.camels", "spurious.views", "spurious.splitting"} <= found
+    assert {"spurious.camels", "spurious.mapset", "spurious.splitting"} <= found
     assert {"spurious.detection", "spurious.detection.minkowski"} <= found  # what its package loads
 
 
@@ -313,6 +322,7 @@ def behind(folder):
     return {name.split("@")[0] for name in json.loads(dvc(folder, "status", "--json"))}
 
 
+@pytest.mark.slow
 def test_dvc_runs_exactly_the_stages_that_an_edit_reaches(clone):
     assert behind(clone) == set()
     module = clone / "src" / "spurious" / "damage.py"
@@ -347,6 +357,7 @@ def hostile(clone):
     path.write_text(text)
 
 
+@pytest.mark.slow
 def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
     """Also where all stages were up to date before."""
     done = attempt(hostile, "repro")
@@ -357,6 +368,7 @@ def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
     assert not list(hostile.rglob("EVIL*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "item", [f"attack@pilot-{HOSTILE}", f"train@pilot-{HOSTILE}", f"simulate@{HOSTILE}"]
 )

@@ -1,6 +1,7 @@
 """params.yaml: what is accepted, and that each refusal names key, value and what is allowed."""
 
 import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def test_shipped_file_is_valid_at_both_scales():
     )
     assert len(pilot.design.omega_m.values()) == len(pilot.design.sigma_8.values()) == 11
     assert pilot.design.omega_m.values()[2] == 0.15
+
+
+@pytest.mark.parametrize("scale", ["pilot", "paper"])
+def test_other_processes_get_the_same(scale):
+    """Also entries whose sections are made when the file is read."""
+    config = load(PARAMS, scale)
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 def test_profile_overrides_only_its_own_scale(tmp_path, raw):

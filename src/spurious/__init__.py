@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from spurious.description.marks import Held as Held
     from spurious.description.marks import Searched as Searched
     from spurious.description.marks import Within as Within
+    from spurious.inference.defence import Defence as Defence
+    from spurious.inference.defended import Defended as Defended
     from spurious.inference.posterior import Posterior as Posterior
     from spurious.inference.posterior import load as load_posterior  # noqa: F401
     from spurious.inference.scaling import Scaling as Scaling
@@ -40,6 +42,8 @@ __version__ = "0.2.0"
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),
     "Cosmology": ("spurious.cosmology", "Cosmology"),
+    "Defence": ("spurious.inference.defence", "Defence"),
+    "Defended": ("spurious.inference.defended", "Defended"),
     "Doc": ("spurious.description.marks", "Doc"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),

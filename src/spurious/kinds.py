@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _HOME = "spurious.perturbations"
+_DEFENCES = "spurious.defences"
 
 GROUPS: dict[str, dict[str, str]] = {
     "perturbation": {
@@ -43,6 +44,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "bounded": f"{_HOME}.spectral.Bounded",
         "band_limited": f"{_HOME}.spectral.BandLimited",
     },
+    "defence": {
+        "adversarial_training": f"{_DEFENCES}.adversarial_training.AdversarialTraining",
+        "trades": f"{_DEFENCES}.trades.Trades",
+        "systematics_training": f"{_DEFENCES}.systematics_training.SystematicsTraining",
+        "gradient_penalty": f"{_DEFENCES}.gradient_penalty.GradientPenalty",
+        "fisher_penalty": f"{_DEFENCES}.fisher_penalty.FisherPenalty",
+    },
     "goal": {
         "kl": "spurious.search.goals.MeanKL",
         "kl_symmetrised": "spurious.search.goals.SymmetrisedKL",
@@ -53,5 +61,19 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 """Group -> kind -> import path of the class, in the order in which messages and tables name them.
 
-A perturbation may have the import path of any other class as its kind, too.
+A perturbation or a defence may have the import path of any other class as its kind, too.
 """
+
+SYSTEMATICS = (
+    "logistic",
+    "calibration",
+    "saturation",
+    "gain_drift",
+    "stripes",
+    "masked",
+    "beam",
+    "baryons",
+    "correlated_noise",
+    "gaussian_noise",
+)
+"""Perturbations that have ranges, in which a search or a defence moves them."""

@@ -13,7 +13,7 @@ from spurious.config.names import RULE, cut, is_name, shown
 from spurious.errors import UserError
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
-PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search")
+PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search", "defend")
 MAX_DEPTH = 32  # levels of mappings and lists; the shipped file has seven
 LONGEST = 200  # characters of a key in a message
 MAX_VALUES = 100_000  # with every alias written out; the shipped file has less than a thousand

@@ -77,8 +77,13 @@ class Run(Protocol):
     def dataset(self, data: MapSet, path: Path, context: str, stored: Path | None = None) -> None:
         """The data set that the run read or, while it is `stored` elsewhere, will write."""
 
-    def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None:
-        """A Keras model with its signature, registered as `name`, `current` with that alias."""
+    def model(
+        self, model: keras.Model, example: Any, name: str, current: bool = True, card: str = ""
+    ) -> None:
+        """A Keras model with its signature, registered as `name`, `current` with that alias.
+
+        A `card`, Markdown, describes this version of it.
+        """
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Keras callbacks that log the metrics of each epoch."""
@@ -103,7 +108,9 @@ class NullRun:
     def dataset(
         self, data: MapSet, path: Path, context: str, stored: Path | None = None
     ) -> None: ...
-    def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None: ...
+    def model(
+        self, model: keras.Model, example: Any, name: str, current: bool = True, card: str = ""
+    ) -> None: ...
     def callbacks(self) -> list[keras.callbacks.Callback]:
         return []
 
@@ -171,7 +178,9 @@ class MlflowRun:
             )
             mlflow.log_input(source, context=context)
 
-    def model(self, model: keras.Model, example: Any, name: str, current: bool = True) -> None:
+    def model(
+        self, model: keras.Model, example: Any, name: str, current: bool = True, card: str = ""
+    ) -> None:
         import mlflow
         from mlflow import MlflowClient
         from mlflow.models import infer_signature
@@ -187,8 +196,10 @@ class MlflowRun:
                 pip_requirements=["spurious", "tensorflow", "keras"],
                 registered_model_name=name,
             )
+            version = str(logged.registered_model_version)
+            if card:
+                MlflowClient().update_model_version(name, version, description=card)
             if current:
-                version = str(logged.registered_model_version)
                 MlflowClient().set_registered_model_alias(name, ALIAS, version)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from spurious.inference import presets
 from spurious.inference.heads import HEAD, FlowHead, MixtureHead
-from spurious.inference.layers import SMALLEST_MEAN, contrast
+from spurious.inference.layers import SMALLEST_MEAN, Contrast
 from spurious.inference.posterior import NetworkPosterior, load
 from spurious.inference.presets import compact, horowitz2022, power_spectrum, resnet
+from spurious.inference.representations import Representation, seen
 from spurious.maps import Standardiser
 
 RANGES = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
@@ -164,9 +165,14 @@ def test_maps_too_small_are_refused(make, n):
         make(n, head(), UNITS, seed=1)
 
 
+def contrast(maps):
+    layer = Contrast(dtype="float32", name="contrast")
+    return Representation(layer, Standardiser.fit(seen(layer, maps)))
+
+
 def of_contrast(name, n, seed=1):
-    units = Standardiser.fit(contrast(counts(40, n, seed=5)))
-    return presets.PIXELS[name](n, head(), UNITS, seed, contrast=units)
+    representation = contrast(counts(40, n, seed=5))
+    return presets.PIXELS[name](n, head(), UNITS, seed, seen=representation)
 
 
 @pytest.mark.parametrize("name", ["compact", "resnet", "horowitz2022"])
@@ -185,7 +191,7 @@ def test_a_network_of_the_contrast_is_blind_to_a_factor_and_to_nothing_else(name
 
 def test_what_enters_the_trunk_of_a_network_of_the_contrast_is_the_contrast_in_its_own_units():
     maps = counts(40, 32, seed=5) * np.linspace(0.5, 2, 40, dtype=np.float32)[:, None, None]
-    network = presets.compact(32, head(), UNITS, 1, contrast=Standardiser.fit(contrast(maps)))
+    network = presets.compact(32, head(), UNITS, 1, seen=contrast(maps))
     entering = keras.Model(network.inputs[0], network.get_layer("channel").input)(maps).numpy()
     wanted = maps / maps.mean(axis=(1, 2), keepdims=True, dtype=float) - 1
     np.testing.assert_allclose(entering, wanted / wanted.std(), atol=2e-5)

@@ -8,7 +8,7 @@ from spurious.damage import measure
 from spurious.files import write_json
 from spurious.inference.posterior import Ensemble
 from spurious.maps import NAMES, MapSet
-from spurious.stages import inputs
+from spurious.stages import inputs, loading
 from spurious.stages.layout import Layout
 
 
@@ -145,12 +145,12 @@ def test_a_posterior_is_its_first_training_and_each_training_is_itself(project, 
     assert np.abs(expected[target, 1] - expected[target, 2]).max() > 1e-3
     first = expected[target, 1]
     for one in (
-        inputs.target(config),
-        inputs.posterior(config, target),
-        inputs.Posteriors(config)(target),
+        loading.target(config),
+        loading.posterior(config, target),
+        loading.Posteriors(config)(target),
     ):
         np.testing.assert_allclose(means(one, maps), first, rtol=1e-5)
-    found = inputs.Posteriors(config).trainings(target)
+    found = loading.Posteriors(config).trainings(target)
     for number, one in enumerate(found, start=1):
         np.testing.assert_allclose(means(one, maps), expected[target, number], rtol=1e-5)
     assert len(found) == 3
@@ -159,9 +159,9 @@ def test_a_posterior_is_its_first_training_and_each_training_is_itself(project, 
 def test_an_ensemble_is_the_mixture_of_all_trainings_of_its_members(project, stored, data):
     config, posteriors = stored
     maps = data.maps[:4]
-    loaded = inputs.Posteriors(config)
+    loaded = loading.Posteriors(config)
     expected = np.mean([means(one, maps) for one in posteriors.values()], axis=0)
-    for one in (loaded("ensemble"), inputs.posterior(config, "ensemble")):
+    for one in (loaded("ensemble"), loading.posterior(config, "ensemble")):
         assert isinstance(one, Ensemble) and len(one.members) == 4
         np.testing.assert_allclose(means(one, maps), expected, rtol=1e-5)
     assert loaded.trainings("ensemble") == [loaded("ensemble")]

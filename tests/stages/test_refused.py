@@ -21,6 +21,7 @@ from spurious.stages import (
     compare,
     identity,
     inputs,
+    loading,
     report,
     search,
     train,
@@ -361,7 +362,7 @@ def test_a_model_of_other_settings_is_not_used(copy, change, says):
         change = {"posteriors": copy.posteriors | {"resnet": own}}
     config = copy.model_copy(update=change)
     with pytest.raises(UserError, match=r"1\.keras is of ") as error:
-        inputs.posterior(config, "resnet")
+        loading.posterior(config, "resnet")
     assert says in str(error.value)
 
 
@@ -369,7 +370,7 @@ def test_more_trainings_or_another_version_do_not_matter(copy):
     _says(versions={"keras": "4.0"})(copy)
     own = copy.posteriors["resnet"].model_copy(update={"trainings": 5})
     config = copy.model_copy(update={"posteriors": copy.posteriors | {"resnet": own}})
-    assert inputs.posterior(config, "resnet").identity["versions"] == {"keras": "4.0"}
+    assert loading.posterior(config, "resnet").identity["versions"] == {"keras": "4.0"}
 
 
 def test_a_training_leaves_a_file_that_says_what_it_is(project, tmp_path, monkeypatch):

@@ -6,7 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from spurious.config import Network
+from spurious.defences.build import of_posterior
+from spurious.errors import UserError
 from spurious.inference import likelihood
+from spurious.inference.defended import maps_shown
 from spurious.inference.posterior import load
 from spurious.maps import Standardiser
 from spurious.stages import inputs, train
@@ -70,6 +74,44 @@ def test_without_recalibration_the_temperature_is_one(config, data, split, tmp_p
     settings = config.model_copy(update={"training": plain})
     posterior, _ = train.trained(settings, NETWORK, 1, data, split, NullRun())
     assert posterior.head.temperature == 1
+
+
+DEFENCE = {
+    "kind": "systematics_training",
+    "clean": 0.0,
+    "families": {"gain_drift": {"kind": "gain_drift", "amplitude": {"low": 0.3, "high": 0.5}}},
+}
+
+
+def test_a_defended_posterior_is_recalibrated_on_maps_as_its_defence_shows_them(
+    config, data, split, tmp_path, monkeypatch
+):
+    """Wider than on clean ones, which say nothing of a drift."""
+    monkeypatch.chdir(tmp_path)
+    own = {"kind": "network", "preset": "power_spectrum", "defence": DEFENCE}
+    posteriors = {**config.posteriors, "marginalised": Network.model_validate(own)}
+    settings = config.model_copy(update={"posteriors": posteriors})
+    posterior, history = train.trained(settings, "marginalised", 1, data, split, NullRun())
+    assert set(history) == {"loss", "val_loss", "val_nll", "learning_rate"}
+    defence = of_posterior(
+        "marginalised", posteriors["marginalised"], data.take(split.train), config.seed
+    )
+    part = data.take(split.validation)
+    shown = maps_shown(defence, posterior, part.maps, part.labels, config.seed)
+    best = best_temperature(posterior, shown, part.labels)
+    assert posterior.head.temperature == pytest.approx(best, rel=1e-3)
+    assert posterior.head.temperature != pytest.approx(
+        best_temperature(posterior, part.maps, part.labels), rel=1e-2
+    )
+
+
+def test_a_defence_that_does_not_fit_names_its_posterior(config, data, split):
+    budget = {"value": 1e4, "unit": "count"}
+    own = {"kind": "network", "defence": {"kind": "adversarial_training", "epsilon": budget}}
+    posteriors = {**config.posteriors, "adversarial": Network.model_validate(own)}
+    settings = config.model_copy(update={"posteriors": posteriors})
+    with pytest.raises(UserError, match=r"posteriors\.adversarial\.defence\.epsilon = 10000 count"):
+        train.trained(settings, "adversarial", 1, data, split, NullRun())
 
 
 def test_the_likelihood_has_the_wider_box_and_sees_training_maps_only(config, data, split):

@@ -12,9 +12,13 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from spurious.config.audit import Audit
+from spurious.config.defend import Defend
 from spurious.config.detection import Detection
 from spurious.config.inference import (
+    BandLimit,
+    Clipped,
     FlowHead,
+    Input,
     Likelihood,
     MixtureHead,
     Network,
@@ -38,6 +42,7 @@ from spurious.config.simulation import (
     Stages,
     Verify,
 )
+from spurious.config.wrapped import Abstaining, Smoothed, Wrapped
 from spurious.description.families import Bounds
 from spurious.description.names import AttackName, Name, PosteriorName, ScaleName
 from spurious.description.quantities import (
@@ -53,20 +58,25 @@ from spurious.perturbations.entry import Perturbation
 
 __all__ = [
     "UNKNOWN_KEY",
+    "Abstaining",
     "Audit",
     "Axis",
     "Background",
+    "BandLimit",
     "Bounds",
     "Budget",
+    "Clipped",
     "Config",
     "Damage",
     "Dask",
+    "Defend",
     "Density",
     "Design",
     "Detection",
     "Execution",
     "FlowHead",
     "Grid",
+    "Input",
     "InverseDensity",
     "LatinHypercube",
     "Length",
@@ -83,11 +93,13 @@ __all__ = [
     "Search",
     "Simulation",
     "Slurm",
+    "Smoothed",
     "Sobol",
     "Stages",
     "Training",
     "Tune",
     "Verify",
+    "Wrapped",
     "winner",
 ]
 
@@ -120,11 +132,22 @@ class Run(Section):
     scales: list[ScaleName] = Field(min_length=1)
     posteriors: list[PosteriorName] = Field(min_length=1, description="trained, in this order")
     ensembles: list[PosteriorName] = Field([], description="made of those")
+    wrapped: list[PosteriorName] = Field(
+        [], description="posteriors that are made of another: smoothed, abstaining"
+    )
     target: PosteriorName = Field(
         description="what attacks and search see; damage is measured on all"
     )
     attacks: list[Name] = Field(min_length=1, description="groups of attacks, a process each")
     tune: list[ScaleName] = Field([], description="scales whose networks are tuned")
+    defences: list[PosteriorName] = Field(
+        [], description="posteriors that are compared with the target, which has no defence"
+    )
+
+    @property
+    def present(self) -> list[str]:
+        """All posteriors that are trained, or made of those."""
+        return [*self.posteriors, *self.ensembles, *self.wrapped]
 
 
 def winner(family: str) -> str:
@@ -167,6 +190,7 @@ class Config(Section):
     audit: Audit = Audit()
     detection: Detection = Detection()
     search: Search
+    defend: Defend = Defend()
     report: Report = Report()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -192,12 +216,14 @@ class Config(Section):
     def _posteriors(self) -> Config:
         """Refuse names that mean nothing, and ensembles of what does not go together."""
         run = self.run
-        _named("run.posteriors", run.posteriors, self.posteriors, "posteriors")
+        trained = [name for name in self.posteriors if name not in self.wrapped]
+        _named("run.posteriors", run.posteriors, trained, "posteriors that are trained")
         _named("run.ensembles", run.ensembles, self.ensembles, "ensembles")
-        _named("run.target", [run.target], [*run.posteriors, *run.ensembles], "what is run")
+        _named("run.wrapped", run.wrapped, self.wrapped, "posteriors made of another")
+        _named("run.target", [run.target], run.present, "what is run")
         if both := self.posteriors.keys() & self.ensembles.keys():
             raise ValueError(f"ensembles.{min(both)}: is the name of a posterior too")
-        labels = [one for name in [*run.posteriors, *run.ensembles] for one in self.labels(name)]
+        labels = [one for name in run.present for one in self.labels(name)]
         if twice := {label for label in labels if labels.count(label) > 1}:
             raise ValueError(
                 f"run.posteriors: {min(twice)} would name two results; several trainings of a "
@@ -209,10 +235,45 @@ class Config(Section):
                 raise ValueError(
                     f"ensembles.{name} = {members}: must have at least two trainings, each once"
                 )
-            if len({self.posteriors[member].split for member in members}) > 1:
+        return self
+
+    @model_validator(mode="after")
+    def _made(self) -> Config:
+        """Refuse what is made of nothing, of itself, or of networks that go apart."""
+        for name, entry in self.wrapped.items():
+            key = f"posteriors.{name}.of"
+            _named(key, [entry.of], [*self.posteriors, *self.ensembles], "posteriors and ensembles")
+            if name in self._below(name):
+                raise ValueError(f"{key} = {entry.of!r}: is made of {name} itself")
+        for name, members in self.ensembles.items():
+            if len({self.split(one) for one in self.networks(name)}) > 1:
                 raise ValueError(f"ensembles.{name} = {members}: must have the same split")
-        for name in run.ensembles:
-            _named(f"ensembles.{name}", self.ensembles[name], run.posteriors, "run.posteriors")
+        for name in self.run.ensembles:
+            _named(f"ensembles.{name}", self.networks(name), self.run.posteriors, "run.posteriors")
+        for name in self.run.wrapped:
+            key = f"posteriors.{name}.of"
+            _named(key, self.networks(name), self.run.posteriors, "run.posteriors")
+        return self
+
+    @model_validator(mode="after")
+    def _defences(self) -> Config:
+        """Refuse defences that cannot be compared with the target."""
+        run, families = self.run, self.search.families
+        names = [name for name in (*self.posteriors, *self.ensembles) if name != run.target]
+        _named("run.defences", run.defences, names, "posteriors and ensembles beside the target")
+        for name in run.defences:
+            _named("run.defences", self.networks(name), run.posteriors, "run.posteriors")
+        _named("defend.families", self.defend.families or (), families, "search.families")
+        wanted = self.split(run.target)
+        for name in run.defences:
+            if undeclared := self.undeclared(name):
+                raise ValueError(undeclared)
+        for name in run.defences:
+            if self.split(name) != wanted:
+                raise ValueError(
+                    f"run.defences: {name!r} has the split {self.split(name)}, must have that of "
+                    f"the target, {wanted}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -228,12 +289,87 @@ class Config(Section):
                 if name in seen:
                     raise ValueError(f"attacks.{group}.{name}: is a name in {seen[name]} too")
             seen |= dict.fromkeys((group, *entries), f"attacks.{group}")
-        present = [*self.run.posteriors, *self.run.ensembles]
+        present = self.run.present
         for group in self.run.attacks:
             for name, entry in self.attacks[group].items():
                 on = [one for part in parts(entry) if (one := getattr(part, "on", None))]
                 _named(f"attacks.{group}.{name}.on", on, present, "what is run")
         return self
+
+    @property
+    def wrapped(self) -> dict[str, Wrapped]:
+        """The entries of `posteriors` that are made of another, without a training."""
+        return {
+            name: entry for name, entry in self.posteriors.items() if isinstance(entry, Wrapped)
+        }
+
+    def members(self, name: str) -> list[str]:
+        """What a posterior is made of; of one that is trained, nothing."""
+        entry = self.posteriors.get(name)
+        if isinstance(entry, Wrapped):
+            return [entry.of]
+        return list(self.ensembles.get(name, ()))
+
+    def networks(self, name: str) -> list[str]:
+        """The trained posteriors that a posterior is made of; itself, if it is one."""
+        if not (members := self.members(name)):
+            return [name]
+        return list(dict.fromkeys(one for member in members for one in self.networks(member)))
+
+    def split(self, name: str) -> str:
+        """How the maps were split for a posterior, or for each network that it is made of."""
+        return str(getattr(self.posteriors[self.networks(name)[0]], "split", ""))
+
+    @property
+    def tested_families(self) -> list[str]:
+        """The families of `search.families` against which defences are tested."""
+        return list(self.defend.families or self.search.families)
+
+    def trained_over(self, name: str) -> dict[str, Any]:
+        """The families of systematics that a posterior, or what it is made of, was trained over."""
+        found: dict[str, Any] = {}
+        for one in self.networks(name):
+            found |= getattr(getattr(self.posteriors[one], "defence", None), "families", {})
+        return found
+
+    def seen(self, name: str) -> set[str]:
+        """Kinds of perturbations that a posterior, or what it is made of, was shown before."""
+        found = {family.kind for family in self.trained_over(name).values()}
+        for one in {name, *self._below(name)}:
+            entry = self.posteriors.get(one)
+            if isinstance(entry, Abstaining):
+                found |= {other.kind for other in entry.against.values()}
+        return found
+
+    def undeclared(self, name: str) -> str:
+        """What is wrong with a training over systematics that leaves open what is a fair test.
+
+        Every kind of systematic that it is tested against must be one that it was trained over, or
+        be named as left out. Empty if nothing is wrong.
+        """
+        for one in self.networks(name):
+            defence = getattr(self.posteriors[one], "defence", None)
+            trained = {family.kind for family in getattr(defence, "families", {}).values()}
+            known = trained | set(getattr(defence, "left_out", ()))
+            for family in self.tested_families if trained else ():
+                kind = self.search.families[family].kind
+                if kind not in known:
+                    return (
+                        f"posteriors.{one}.defence.left_out: {kind} is tested, as "
+                        f"search.families.{family}, but neither trained over nor left out"
+                    )
+        return ""
+
+    def _below(self, name: str) -> set[str]:
+        """All that a posterior is made of, however deep; itself where it goes round in a circle."""
+        found: set[str] = set()
+        waiting = self.members(name)
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.add(one)
+                waiting += self.members(one)
+        return found
 
     def trainings(self, name: str) -> int:
         """How many networks of an entry of `posteriors` are trained; of an ensemble, one."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from spurious.config.defences import Defence
 from spurious.config.names import PosteriorName
-from spurious.config.quantities import Range, Section
+from spurious.config.quantities import Density, Range, Section
+from spurious.config.wrapped import Abstaining, Smoothed
+from spurious.description.marks import Within
+from spurious.errors import shown
 
 
 class Training(Section):
@@ -44,6 +48,48 @@ class FlowHead(Section):
     bins: int = Field(8, ge=2, le=64, description="of each spline")
 
 
+class Wavenumber(Section):
+    """A size of |k|."""
+
+    value: float = Field(gt=0)
+    unit: Literal["h/Mpc"]
+
+
+class Clipped(Section):
+    """Maps without the height of their peaks: min(x, upper)."""
+
+    kind: Literal["clipped"]
+    upper: Annotated[Density, Within(1e-3, 1e6)]
+
+
+class BandLimit(Section):
+    """Maps without their small scales."""
+
+    kind: Literal["band_limited"]
+    high: Wavenumber = Field(description="largest |k| that is seen")
+
+
+def _input_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+# Told apart before validation, so that an error names one of them and not all.
+Input = Annotated[
+    Annotated[Literal["counts", "contrast", "log", "rank"], Tag("name")]
+    | Annotated[Clipped, Tag("clipped")]
+    | Annotated[BandLimit, Tag("band_limited")],
+    Discriminator(
+        _input_kind,
+        custom_error_type="input",
+        custom_error_message=(
+            "must be counts, contrast, log, rank, or a section of kind clipped or band_limited"
+        ),
+    ),
+]
+"""What a network sees of a map; see `spurious.inference.representations`."""
+
 Head = Annotated[MixtureHead | FlowHead, Field(discriminator="kind")]
 SplitKind = Literal["random", "held_out"]
 
@@ -58,9 +104,8 @@ class Network(Section):
     split: SplitKind = Field(
         "random", description="random by simulation (paper), or whole cosmologies held out"
     )
-    input: Literal["counts", "contrast"] = Field(
-        "counts", description="contrast: each map over its own mean, which then cannot matter"
-    )
+    input: Input = Field("counts", description="what it sees of a map")
+    defence: Defence | None = Field(None, description="what it is trained against; none: nothing")
     seed: int = Field(0, ge=0, description="another one, another network of the same kind")
     trainings: int = Field(
         1, ge=1, le=100, description="independent trainings, which differ in nothing but the seed"
@@ -71,6 +116,10 @@ class Network(Section):
     def _settings(self) -> Network:
         if self.preset in ("horowitz2022", "power_spectrum") and self.width != 1:
             raise ValueError(f"width = {self.width} must be 1 for the preset {self.preset}")
+        if self.preset == "power_spectrum" and self.input not in ("counts", "contrast"):
+            raise ValueError(
+                f"input = {shown(self.input)} must be counts for the preset power_spectrum"
+            )
         for key in ("test_fraction", "validation_fraction"):
             if key in self.training.model_fields_set:
                 raise ValueError(f"training.{key} must be the same for all: set it in `training`")
@@ -90,7 +139,7 @@ class Likelihood(Section):
     cells: int = Field(64, ge=8, le=512, description="of the posterior's grid, per parameter")
 
 
-Posterior = Annotated[Network | Likelihood, Field(discriminator="kind")]
+Posterior = Annotated[Network | Likelihood | Smoothed | Abstaining, Field(discriminator="kind")]
 
 
 class Tune(Section):

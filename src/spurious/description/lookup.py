@@ -40,12 +40,7 @@ def own_class(kind: str) -> type:
     Raises:
         ValueError: there is none, or it is no perturbation.
     """
-    module, _, name = kind.rpartition(".")
-    if not all(part.isidentifier() for part in kind.split(".")):
-        raise ValueError("must be the name of a module, a dot and the name of a class in it")
-    one: Any = getattr(_imported(module), name, None)
-    if one is None:
-        raise ValueError(f"module {module} has no {name}")
+    one, name = found(kind), kind.rpartition(".")[2]
     called = isclass(one) and any("__call__" in vars(parent) for parent in one.__mro__)
     if not (called and is_dataclass(one)):
         raise ValueError(
@@ -58,6 +53,21 @@ def own_class(kind: str) -> type:
     if amplitude not in [None, *getattr(one, "__dataclass_fields__", ())]:
         raise ValueError(f"{name} has no field {amplitude}: its AMPLITUDE must name one")
     return cast(type, one)
+
+
+def found(path: str) -> Any:
+    """What an import path names, looked up among what is installed, then in the current folder.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    module, _, name = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError("must be the name of a module, a dot and the name of a class in it")
+    one: Any = getattr(_imported(module), name, None)
+    if one is None:
+        raise ValueError(f"module {module} has no {name}")
+    return one
 
 
 def _imported(module: str) -> ModuleType:

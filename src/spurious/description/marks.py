@@ -115,3 +115,22 @@ class Unless:
     """What an entry that leaves the field out means, where the class itself has no default."""
 
     default: Any
+
+
+@dataclass(frozen=True)
+class WrittenAs:
+    """A field that params.yaml writes in another type, from which its value is made.
+
+    Attributes:
+        written: that type.
+        allowed: what it is, in words.
+    """
+
+    written: Any
+    allowed: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """That of the other type."""
+        return handler.generate_schema(self.written)

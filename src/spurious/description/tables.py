@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from spurious.description.families import Bounds, is_family, moved
 from spurious.description.fields import Described, described
 from spurious.description.lookup import OneOf, class_of, own_class
+from spurious.description.marks import Within, WrittenAs
 from spurious.description.quantities import Quantity
 from spurious.kinds import GROUPS
 
@@ -94,6 +95,8 @@ def allowed(field: Described) -> str:
     for mark in (*field.marks, *_inner(field)):
         if isinstance(mark, OneOf):
             return f"one {mark.group}" if mark in field.marks else f"a list of {mark.group}s"
+        if isinstance(mark, WrittenAs):
+            return mark.allowed
     if field.limits is not None:
         return str(field.limits)
     if get_origin(field.plain) is Literal:
@@ -127,7 +130,7 @@ def _inner(field: Described) -> tuple[Any, ...]:
 
 
 def _of_elements(field: Described) -> str:
-    limits = [str(mark) for mark in _inner(field)]
+    limits = [str(mark) for mark in _inner(field) if isinstance(mark, Within)]
     return f"each {limits[0]}" if limits else ""
 
 

@@ -16,13 +16,18 @@ steganalysis of digital images", IEEE TIFS 7, 868; Kodovsky, Fridrich & Holub 20
 
 Only the read-out has weights to be trained, in closed form, so some hundreds of maps suffice where
 a deep network wants many more. It sees no cosmology.
+
+An attack may want to go unnoticed, so gradients flow through all of it. Where a feature is a count,
+whose own gradient is zero, the way back takes a smooth step for the sudden one (a straight-through
+estimate; "backward pass differentiable approximation" of Athalye et al. 2018, arXiv:1802.00420).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +42,8 @@ SPARSE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)  # shares of pixel
 DENSE = (1.0, 1.2, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0)  # and above these
 TINY = 1e-4  # of a mean response: below it, the logarithm says no more
 BATCH = 64
+STEEPNESS = 8.0  # of the smooth steps on the way back, per unit of ln(x + FLOOR)
+LEAST = 1e-4  # below it, the square root's way back takes its slope there
 SMALLEST = 1e-6  # of the largest variance of a principal component: those below are rounding
 MAPS_PER_COMPONENT = 4
 
@@ -54,7 +61,8 @@ def features(maps: np.ndarray, contrast: bool) -> np.ndarray:
     """
     starts = range(0, len(maps), BATCH)
     parts = (tf.constant(maps[start : start + BATCH], tf.float32) for start in starts)
-    return np.concatenate([_features(part, contrast).numpy() for part in parts]).astype(np.float64)
+    found = [differentiable(part, contrast).numpy() for part in parts]
+    return np.concatenate(found).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -89,16 +97,16 @@ class Whitening:
 
 
 @tf.function(reduce_retracing=True)
-def _features(maps: tf.Tensor, contrast: bool) -> tf.Tensor:
+def differentiable(maps: tf.Tensor, contrast: bool) -> tf.Tensor:
+    """`features` of a tensor of maps, float32, with gradients to them."""
     density = maps / tf.reduce_mean(maps, axis=(1, 2), keepdims=True) if contrast else maps / MEAN
     logarithm = tf.math.log(density + FLOOR)
     local = tf.nn.avg_pool2d(_padded(logarithm), 3, 1, "VALID")
-    number = tf.searchsorted(tf.constant(CLASSES), tf.reshape(local, (-1,)))
     count = tf.shape(maps)[0]
-    gates = tf.reshape(tf.one_hot(number, len(CLASSES) + 1), (count, -1, len(CLASSES) + 1))
+    gates = _gates(tf.reshape(local, (count, -1)))
     shares = tf.reduce_mean(gates, axis=1)
-    found = [tf.sqrt(shares), *_shares(density)]
-    for name, field in (("logarithm", logarithm), ("root", 8 * tf.sqrt(density))):
+    found = [_root(shares), *_shares(density, logarithm)]
+    for name, field in (("logarithm", logarithm), ("root", 8 * _root(density))):
         responses = tf.nn.conv2d(_padded(field), tf.constant(_bank(), tf.float32), 1, "VALID")
         for pooled in _nonlinear(responses, SOFT[name]):
             flat = tf.reshape(_merged(pooled), (count, -1, len(_channels())))
@@ -121,10 +129,30 @@ def _nonlinear(responses: tf.Tensor, soft: tuple[float, ...]) -> Iterator[tf.Ten
         yield tf.tanh((responses / q) ** 2)
 
 
-def _shares(density: tf.Tensor) -> list[tf.Tensor]:
+def _gates(local: tf.Tensor) -> tf.Tensor:
+    """One for the class of each pixel, zero for the others: (batch, pixels, classes)."""
+    above = [_step(local > edge, local - edge) for edge in CLASSES]
+    ends = [tf.ones_like(local), *above, tf.zeros_like(local)]
+    return tf.stack([low - high for low, high in pairwise(ends)], axis=-1)
+
+
+def _shares(density: tf.Tensor, logarithm: tf.Tensor) -> list[tf.Tensor]:
     """Square roots of the shares of sparse and of dense pixels, each (batch, 1)."""
-    chosen = [density <= x for x in SPARSE] + [density > x for x in DENSE]
-    return [tf.sqrt(tf.reduce_mean(tf.cast(c, tf.float32), axis=(1, 2)))[:, None] for c in chosen]
+    chosen = [_step(density <= x, float(np.log(x + FLOOR)) - logarithm) for x in SPARSE]
+    chosen += [_step(density > x, logarithm - float(np.log(x + FLOOR))) for x in DENSE]
+    return [_root(tf.reduce_mean(one, axis=(1, 2)))[:, None] for one in chosen]
+
+
+def _step(chosen: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
+    """1 where chosen, else 0, with the gradient of a smooth step of the margin."""
+    smooth = tf.sigmoid(STEEPNESS * margin)
+    return tf.cast(chosen, tf.float32) + (smooth - tf.stop_gradient(smooth))
+
+
+@tf.custom_gradient
+def _root(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """The square root, with a finite gradient at zero."""
+    return tf.sqrt(x), lambda upstream: 0.5 * upstream / tf.sqrt(tf.maximum(x, LEAST))
 
 
 def _pairs() -> list[tuple[int, int]]:

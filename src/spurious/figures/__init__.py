@@ -3,6 +3,7 @@
 from spurious.figures.audit import security_curves
 from spurious.figures.calibration import coverage, pit_histogram, sbc, tarp
 from spurious.figures.damage import damage_bars, spectrum_changes
+from spurious.figures.defences import damage_against_budget, information_against_damage
 from spurious.figures.detection import detection
 from spurious.figures.extremes import extremes
 from spurious.figures.inference import (
@@ -21,12 +22,14 @@ __all__ = [
     "contours",
     "coverage",
     "credible_levels",
+    "damage_against_budget",
     "damage_bars",
     "detection",
     "error_plane",
     "examples",
     "extremes",
     "fronts",
+    "information_against_damage",
     "learning_curve",
     "pit_histogram",
     "posterior_bars",

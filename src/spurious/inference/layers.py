@@ -81,10 +81,3 @@ def log_power(maps: np.ndarray, box_size: float, batch_size: int = 1024) -> np.n
     layer = LogPower(box_size)
     parts = (maps[start : start + batch_size] for start in range(0, len(maps), batch_size))
     return np.concatenate([layer(part).numpy() for part in parts])
-
-
-def contrast(maps: np.ndarray) -> np.ndarray:
-    """What `Contrast` makes of maps (n, N, N), in NumPy."""
-    mean = np.mean(maps, axis=(-2, -1), keepdims=True, dtype=np.float64)
-    found: np.ndarray = maps / np.maximum(mean, SMALLEST_MEAN) - 1
-    return found

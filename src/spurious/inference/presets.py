@@ -4,9 +4,9 @@ A network here is a Keras model from maps (batch, N, N) in counts to its head's 
 parameters' own units. The standardiser is the model's first layer and the parameters' names are
 in its head, so that one `.keras` file is the whole posterior.
 
-Any network of pixels may be made to see each map over its own mean (the argument `contrast`), so
-that whatever only shifts the mean cannot matter to it. Its first layer says the unit in which
-budgets are given all the same.
+Any network of pixels may be made to see something else than counts (the argument `seen`, a
+`spurious.inference.representations.Representation`), such as each map over its own mean. Its first
+layer says the unit in which budgets are given all the same.
 
 ==================  ============================================================================
 `compact`           wrap-padded convolutions and average poolings; made for two CPU cores
@@ -27,12 +27,12 @@ from keras import layers
 
 from spurious import seeds
 from spurious.inference.heads import Head
-from spurious.inference.layers import Contrast, LogPower, WrapPadding
+from spurious.inference.layers import LogPower, WrapPadding
+from spurious.inference.representations import Representation
 from spurious.maps import Standardiser
 
 STANDARDISE = "standardise"
 POWER = "log_power"
-CONTRAST = "contrast"
 ACTIVATION = "silu"
 COMPACT_FILTERS = (16, 32, 64, 128, 192)
 RESNET_STEM = 16
@@ -77,7 +77,7 @@ def compact(
     standardiser: Standardiser,
     seed: int,
     width: float = 1.0,
-    contrast: Standardiser | None = None,
+    seen: Representation | None = None,
 ) -> keras.Model:
     """A network small enough for two CPU cores: about 350 000 weights at width 1.
 
@@ -91,8 +91,7 @@ def compact(
         standardiser: counts to standard units; becomes the first layer.
         seed: of the initial weights.
         width: multiplies the numbers of filters.
-        contrast: mean and standard deviation of the training maps' contrast; the network then sees
-            that of each map, in these units, instead of its counts.
+        seen: what the network sees of each map instead of its counts.
 
     Raises:
         ValueError: n is too small.
@@ -108,7 +107,7 @@ def compact(
         x = layers.GlobalAveragePooling2D(name="average")(x)
         return make.dense(x, 128, "hidden", activation=ACTIVATION)
 
-    return _of_pixels("compact", trunk, n, head, standardiser, seed, contrast)
+    return _of_pixels("compact", trunk, n, head, standardiser, seed, seen)
 
 
 def resnet(
@@ -117,7 +116,7 @@ def resnet(
     standardiser: Standardiser,
     seed: int,
     width: float = 1.0,
-    contrast: Standardiser | None = None,
+    seen: Representation | None = None,
 ) -> keras.Model:
     """A small residual network with wrap padding: about 490 000 weights at width 1.
 
@@ -147,7 +146,7 @@ def resnet(
         x = layers.GlobalAveragePooling2D(name="average")(x)
         return make.dense(x, 128, "hidden", activation=ACTIVATION)
 
-    return _of_pixels("resnet", trunk, n, head, standardiser, seed, contrast)
+    return _of_pixels("resnet", trunk, n, head, standardiser, seed, seen)
 
 
 def horowitz2022(
@@ -155,7 +154,7 @@ def horowitz2022(
     head: Head,
     standardiser: Standardiser,
     seed: int,
-    contrast: Standardiser | None = None,
+    seen: Representation | None = None,
 ) -> keras.Model:
     """The layers that the paper's authors published: about 557 000 weights, 1 GMAC a map.
 
@@ -184,7 +183,7 @@ def horowitz2022(
         x = make.dense(x, 32, "dense_0", kind="lecun", activation="selu")
         return make.dense(x, 16, "dense_1", kind="lecun", activation="tanh")
 
-    return _of_pixels("horowitz2022", trunk, n, head, standardiser, seed, contrast)
+    return _of_pixels("horowitz2022", trunk, n, head, standardiser, seed, seen)
 
 
 def power_spectrum(
@@ -251,14 +250,13 @@ def _of_pixels(
     head: Head,
     standardiser: Standardiser,
     seed: int,
-    contrast: Standardiser | None,
+    seen: Representation | None,
 ) -> keras.Model:
-    if contrast is None:
+    if seen is None:
         maps, x = standardised(n, standardiser)
     else:
         maps, x = counts_of(n, standardiser)
-        x = Contrast(dtype="float32", name=CONTRAST)(x)
-        x = _normalization(contrast, f"{STANDARDISE}_{CONTRAST}")(x)
+        x = _normalization(seen.units, f"{STANDARDISE}_{seen.layer.name}")(seen.layer(x))
     x = layers.Reshape((n, n, 1), name="channel")(x)
     return _ended(name, maps, x, trunk, head, seed)
 

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ from spurious.errors import UserError
 from spurious.inference import presets
 from spurious.inference.augmentation import augment
 from spurious.inference.callbacks import Bar, Checkpoint, History, Watch
+from spurious.inference.defence import Defence
+from spurious.inference.defended import Defended
 from spurious.inference.heads import HEAD, FlowHead, Head, MixtureHead
-from spurious.inference.layers import contrast, log_power
+from spurious.inference.layers import log_power
+from spurious.inference.posterior import standardiser_of
+from spurious.inference.representations import representation
 from spurious.maps import MapSet, Standardiser
 from spurious.splitting import Split
 
@@ -44,6 +49,7 @@ def train(
     progress: bool = True,
     number: int = 1,
     keep_checkpoint: bool = False,
+    defence: Defence | None = None,
 ) -> tuple[keras.Model, History]:
     """Train a network on `parts.train`; keep the weights of the epoch best on `parts.validation`.
 
@@ -66,12 +72,14 @@ def train(
             random draws alone.
         keep_checkpoint: leave it when the training ends; the next call then ends at once with the
             same weights.
+        defence: what the network is trained against; none: it is not.
 
     Returns:
         The network (see `spurious.inference.presets`), in float32 whatever the precision of the
         training, and the history, including epochs before a resume: per epoch the mean negative
         log-likelihood in nats a map (`loss` on augmented training maps, `val_loss`) and the
-        `learning_rate` at its end.
+        `learning_rate` at its end. With a defence both losses are its own, so that no epoch is kept
+        from before it took hold, and `val_nll` is that of the validation maps as they are.
 
     Raises:
         UserError: the loss is no longer finite, a map holds values that are not, a label is the
@@ -86,8 +94,9 @@ def train(
     with strategy.scope():
         with _precision(settings.precision):
             trained = build(train_set, network, seed)
-        model = _trainable(trained, settings, _steps(len(train_set), settings))
-    name = _fingerprint(train_set, validation, settings, seed, trained)
+        model = _trainable(trained, settings, _steps(len(train_set), settings), defence, seed)
+    against = _described(network, defence)
+    name = _fingerprint(train_set, validation, settings, seed, trained, against)
     checkpoint = Checkpoint(Path(checkpoint_dir) / f"training-{name}.npz", settings.patience)
     first = checkpoint.resume(model)
     bar = tqdm(
@@ -130,8 +139,7 @@ def build(train_set: MapSet, network: config.Network, seed: int) -> keras.Model:
         options: dict[str, Any] = (
             {} if network.preset == "horowitz2022" else {"width": network.width}
         )
-        if network.input == "contrast":
-            options["contrast"] = Standardiser.fit(contrast(train_set.maps))
+        options["seen"] = representation(network.input, train_set)
         return presets.PIXELS[network.preset](n, head, units, seed, **options)
     except ValueError as error:
         raise UserError(f"preset = {network.preset!r}: {error}") from error
@@ -149,13 +157,13 @@ def negative_log_likelihood(head: Head) -> Callable[[Any, Any], Any]:
 
     Keras computes one loss an output tensor, and the likelihood needs all of the head's at once.
     """
+    return lambda labels, features: -density(head, features).log_prob(labels)
 
-    def loss(labels: Any, features: Any) -> Any:
-        outputs = head(features)
-        outputs = outputs if isinstance(outputs, tuple | list) else [outputs]
-        return -head.distribution(*outputs).log_prob(labels)
 
-    return loss
+def density(head: Head, features: Any) -> Any:
+    """The distribution that a head makes of the features (batch, n_features) before it."""
+    outputs = head(features)
+    return head.distribution(*(outputs if isinstance(outputs, tuple | list) else [outputs]))
 
 
 def _check(train_set: MapSet, validation: MapSet) -> None:
@@ -187,10 +195,30 @@ def _precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _trainable(network: keras.Model, settings: config.Training, steps: int) -> keras.Model:
+def _trainable(
+    network: keras.Model,
+    settings: config.Training,
+    steps: int,
+    defence: Defence | None = None,
+    seed: int = 0,
+) -> keras.Model:
     """The network up to its head's features, compiled; it shares the network's weights."""
     head = network.get_layer(HEAD)
     model = keras.Model(network.inputs, head.input)
+    if defence is None:
+        optimizer = _optimizer(model, settings, steps)
+        model.compile(optimizer, loss=negative_log_likelihood(head), jit_compile=False)
+        return model
+    units = standardiser_of(network)
+    defended = Defended(model, partial(density, head), defence, units, seed, tuple(head.ranges))
+    defended.compile(_optimizer(defended, settings, steps))
+    return defended
+
+
+def _optimizer(
+    model: keras.Model, settings: config.Training, steps: int
+) -> keras.optimizers.Optimizer:
+    """AdamW over `steps` steps an epoch, for the weights of the model."""
     total = settings.epochs * steps
     warmup = total // 20
     rate = keras.optimizers.schedules.CosineDecay(
@@ -205,8 +233,7 @@ def _trainable(network: keras.Model, settings: config.Training, steps: int) -> k
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, loss=negative_log_likelihood(head), jit_compile=False)
-    return model
+    return optimizer
 
 
 def _steps(n: int, settings: config.Training) -> int:
@@ -246,17 +273,25 @@ def _filled(rows: np.ndarray, replicas: int) -> np.ndarray:
     return np.resize(rows, math.ceil(len(rows) / replicas) * replicas)
 
 
+def _described(network: config.Network, defence: Defence | None) -> str:
+    """What a network is trained against: its entry, if it has one, says all but the data."""
+    if network.defence is not None and defence is None:
+        raise ValueError("the entry has a defence: build it with spurious.defences.build")
+    return repr(defence) if network.defence is None else network.defence.model_dump_json()
+
+
 def _fingerprint(
     train_set: MapSet,
     validation: MapSet,
     settings: config.Training,
     seed: int,
     network: keras.Model,
+    defence: str,
 ) -> str:
     """Name of all that decides the course of a training."""
     digest = hashlib.md5(usedforsecurity=False)
     versions = (keras.__version__, tf.__version__)
-    text = [settings.model_dump_json(), seed, versions, network.to_json()]
+    text = [settings.model_dump_json(), seed, versions, network.to_json(), defence]
     digest.update(json.dumps(text).encode())
     for part in (train_set, validation):
         digest.update(part.maps.tobytes())

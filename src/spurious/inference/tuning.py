@@ -43,6 +43,7 @@ from spurious import config, seeds
 from spurious.errors import UserError
 from spurious.inference import training
 from spurious.inference.callbacks import History
+from spurious.inference.defence import Defence
 from spurious.inference.outcomes import Result
 from spurious.inference.proposals import Space
 from spurious.maps import MapSet
@@ -65,6 +66,7 @@ def run(
     storage: Path,
     checkpoint_dir: Path,
     progress: bool = True,
+    defence: Defence | None = None,
 ) -> Result:
     """Tune until `settings.trials` trials have ended, counting those of earlier calls.
 
@@ -78,6 +80,7 @@ def run(
         storage: SQLite file; made if missing.
         checkpoint_dir: where each trial has a folder while it goes on.
         progress: show a bar.
+        defence: what `base`, and so every trial, is trained against; none: nothing.
 
     Raises:
         UserError: `storage` is no Optuna database, or the data cannot be trained on.
@@ -103,7 +106,7 @@ def run(
             folder = Path(checkpoint_dir) / f"{study.study_name}-{index}"
             report = _Report(trial, _earlier(study, index), bar, _least(study))
             train = partial(training.train, data, parts, network, used, root_seed, folder)
-            _train(study, trial, report, train)
+            _train(study, trial, report, partial(train, defence=defence))
             _clear(folder)
             bar.update()
     trials = [trial for trial in _ended(study) if trial.user_attrs["index"] < settings.trials]

@@ -1,4 +1,4 @@
-"""What several stages read: the maps and their split, and the posteriors that are tested."""
+"""What several stages read: the maps and their split, the files of posteriors, and results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from spurious import maps, splitting
 from spurious.config import Config, winner
-from spurious.inference.posterior import Ensemble, Posterior, Remembered
 from spurious.maps import MapSet
 from spurious.splitting import Split
 from spurious.stages import identity
@@ -21,7 +20,7 @@ BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of
 
 
 def parts(config: Config, data: MapSet, kind: str) -> Split:
-    """The split of the data set, `random` or `held_out`; the same in every stage."""
+    """The split of the data set, `random` or `held_out`, the same in every stage."""
     fractions = config.training.test_fraction, config.training.validation_fraction
     group = data.index if kind == "random" else splitting.cosmologies(data.labels)
     return splitting.split(group, *fractions, config.seed)
@@ -34,10 +33,10 @@ def ranges(data: MapSet) -> dict[str, tuple[float, float]]:
 
 
 def box(data: MapSet) -> dict[str, tuple[float, float]]:
-    """The prior's box for an estimator that is zero outside of it: each range, a little wider.
+    """The prior's box for an estimator that is zero outside it: each range, slightly wider.
 
     Equal weights on n equally spaced values stand for a flat prior that reaches half a spacing
-    beyond the outermost; for random designs, whose values all differ, that is next to nothing.
+    beyond the outermost; for random designs, whose values all differ, this is negligible.
     """
     widened = {}
     for name, values in zip(data.names, data.labels.T, strict=True):
@@ -48,61 +47,31 @@ def box(data: MapSet) -> dict[str, tuple[float, float]]:
 
 
 def split_of(config: Config, name: str) -> str:
-    """The split on which a posterior, or each member of an ensemble, was trained."""
-    return config.posteriors[config.ensembles.get(name, [name])[0]].split
+    """The split on which a posterior, or each network that it is made of, was trained."""
+    return config.split(name)
 
 
 def networks(config: Config, name: str) -> list[tuple[str, int]]:
-    """(entry, number of the training) of all trainings of a posterior, or of an ensemble's."""
-    return [
-        (member, training)
-        for member in config.ensembles.get(name, [name])
-        for training in range(1, config.trainings(member) + 1)
-    ]
+    """(entry, number of the training) of all trainings that a posterior is, or is made of."""
+    if members := config.members(name):
+        # An ensemble has all trainings of its members, what wraps a network the first.
+        numbered = [
+            [(one, 1)] if name in config.wrapped and not config.members(one)
+            else networks(config, one)
+            for one in members
+        ]  # fmt: skip
+        return list(dict.fromkeys(network for part in numbered for network in part))
+    return [(name, training) for training in range(1, config.trainings(name) + 1)]
 
 
 def files(config: Config, name: str) -> list[Path]:
-    """Where the trainings of a posterior, or of the members of an ensemble, are stored."""
+    """Where the trainings that a posterior is, or is made of, are stored."""
     layout = Layout(config.scale)
     return [layout.posterior(*network) for network in networks(config, name)]
 
 
-def posterior(config: Config, name: str) -> Posterior:
-    """The first training of a posterior, or the ensemble of all trainings of its members."""
-    if name in config.ensembles:
-        return Ensemble([identity.load(config, *one) for one in networks(config, name)])
-    return identity.load(config, name)
-
-
-class Posteriors:
-    """Trained posteriors by name, each loaded when it is first needed and asked once a batch."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._loaded: dict[tuple[str, int], Posterior] = {}
-
-    def __call__(self, name: str) -> Posterior:
-        """The first training of any posterior; an ensemble shares its members with the others."""
-        if (name, 1) not in self._loaded and name in self._config.ensembles:
-            members = [self._network(*one) for one in networks(self._config, name)]
-            self._loaded[name, 1] = Ensemble(members)
-        return self._network(name, 1)
-
-    def trainings(self, name: str) -> list[Posterior]:
-        """All trainings of a posterior; an ensemble is one."""
-        return [self(name), *(self._network(name, i) for i in self._others(name))]
-
-    def _others(self, name: str) -> range:
-        return range(2, self._config.trainings(name) + 1)
-
-    def _network(self, name: str, training: int) -> Posterior:
-        if (name, training) not in self._loaded:
-            self._loaded[name, training] = Remembered(identity.load(self._config, name, training))
-        return self._loaded[name, training]
-
-
 def check_models(config: Config, names: Iterable[str]) -> None:
-    """Refuse files that are not the trainings of these posteriors, before any work is done.
+    """Refuse files that are not the trainings of these posteriors, before any work begins.
 
     Raises:
         UserError: one is missing, damaged, or something else.
@@ -111,16 +80,10 @@ def check_models(config: Config, names: Iterable[str]) -> None:
         identity.check(config, *owner)
 
 
-def target(config: Config) -> Posterior:
-    """The posterior that attacks and search see, its first training."""
-    return posterior(config, config.run.target)
-
-
 def bystanders(config: Config) -> list[str]:
-    """The other posteriors that know nothing of the target's test maps."""
+    """The other posteriors that were not trained on the target's test maps."""
     run, kind = config.run, split_of(config, config.run.target)
-    names = [*run.posteriors, *run.ensembles]
-    return [name for name in names if name != run.target and split_of(config, name) == kind]
+    return [name for name in run.present if name != run.target and split_of(config, name) == kind]
 
 
 def test_set(config: Config, name: str | None = None) -> MapSet:
@@ -138,10 +101,7 @@ def training_set(config: Config) -> MapSet:
 def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
     """The row of damage of each attack that is run, in that order."""
     layout = Layout(config.scale)
-    return {
-        name: read(layout.result(f"attacks/{group}/{name}.json"), Row)
-        for name, group in config.attacked.items()
-    }
+    return {name: read(layout.row(group, name), Row) for name, group in config.attacked.items()}
 
 
 def winner_rows(config: Config) -> dict[str, dict[str, Any]]:

@@ -16,12 +16,16 @@ from spurious.files import replacing
 from spurious.maps import read_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.stages import examples, schemas
-from spurious.stages.inputs import attack_rows, files, target, test_set, winner_rows
+from spurious.stages.inputs import attack_rows, files, test_set, winner_rows
 from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.stages.loading import target
 from spurious.stages.output import save_figures
 
 DRAWN = ("figure_1", "figure_2")  # here
-PICTURES = ("damage", "spectra", "detection", "security_curves", "posteriors")
+PICTURES = (
+    "damage", "spectra", "detection", "security_curves", "posteriors", "defences_budget",
+    "defences_trade",
+)  # fmt: skip
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
 FIGURE_ATTACKS = ("bim", "systematic")
@@ -31,6 +35,7 @@ RESULTS = {
     "assess": schemas.Assess,
     "search": schemas.Search,
     "compare": schemas.Compare,
+    "defences": schemas.Defences,
 }
 
 
@@ -62,7 +67,7 @@ def figure(layout: Layout, name: str) -> Path:
 
 
 def images(config: Config, layout: Layout) -> dict[str, bytes]:
-    """The pictures of other stages by name; those that not every run has where they were made.
+    """Pictures of other stages by name; optional ones only if they exist.
 
     Raises:
         UserError: one is missing that every run has.
@@ -98,9 +103,9 @@ def draw(config: Config, layout: Layout, out: Outputs, log: tracking.Run) -> Non
 
 
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
-    """Everything that the template asks for, from the other stages' files."""
+    """Everything that the template needs, from the other stages' files."""
     rows = attack_rows(config) | winner_rows(config)
-    detection, audit, assessed, search, compared = (
+    detection, audit, assessed, search, compared, defended = (
         schemas.read(layout.result(f"{name}.json"), schema) for name, schema in RESULTS.items()
     )
     _check_alike(rows, detection, layout)
@@ -122,6 +127,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "others": report.others(rows),
         "n_test": len(test_set(config)),
         "search": search,
+        "defended": defended,
         "transfer_columns": report.transfer_columns(search["families"]),
         "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
@@ -151,7 +157,7 @@ def _check_alike(
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """All parameters as they were used: each network's training with what it shares with others."""
+    """All parameters as used: each network's training includes the shared settings."""
     parameters = config.model_dump(mode="json")
     for name, entry in config.posteriors.items():
         if isinstance(entry, Network):

@@ -1,6 +1,6 @@
-"""What stages read of each other's results: the keys that they need, and what these must hold.
+"""Schemas of results that other stages read: the keys they need, and what these must hold.
 
-A file may have more. What is read is returned as it is; it was only looked at.
+A file may have more keys. Reading checks the values and returns them unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AGAIN = "the stage that wrote it must run again"
 
 
 class Result(BaseModel):
-    """Part of a file: numbers are numbers and finite, and keys beside these are allowed."""
+    """Part of a file: numbers must be finite; further keys are allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
 
@@ -48,7 +48,7 @@ class Interval(Result):
 
 
 class Hurt(Result):
-    """Damage to a posterior that was shown the maps."""
+    """Damage to a posterior that saw the maps."""
 
     kl_perturbed_clean: Interval
 
@@ -315,6 +315,74 @@ class Search(Result):
             for fence in self.limits:
                 if fence not in known:
                     raise ValueError(f"families.{name}.confirmed.fences.{fence}: missing")
+        return self
+
+
+class _Hit(Result):
+    """The worst systematic of a family; no numbers if none keeps within the fences."""
+
+    kind: str
+    seen: bool
+    found_on: str | None
+    kl: Interval | None
+    rejected: Interval | None
+
+
+_quality: dict[str, Any] = {
+    f"{name}_{metric}": (Interval, ...)
+    for name in PARAMETERS
+    for metric in ("rmse", "z_rms", "coverage_68", "coverage_95")
+}
+
+
+class _Quality(create_model("_Quality", __base__=Result, **_quality)):  # type: ignore[misc]
+    nll: Interval
+    rejected: Interval
+
+
+class _Proved(Result):
+    std: float
+    shift: dict[str, Interval | None]
+
+
+class _Defence(Result):
+    kind: str
+    unproven: list[str]
+    checks: dict[str, _Check]
+    damage: Interval
+    damage_left: float
+    rejected: Interval
+    information: Interval
+    clean: _Quality
+    inside: _Quality | None
+    families: dict[str, _Hit]
+    certified: list[_Proved]
+
+
+class _Budget(Result):
+    value: float
+    unit: str
+
+
+class Defences(Result):
+    """`defences.json`."""
+
+    target: str
+    winner: str | None
+    epsilon: _Budget
+    n_attacked: int
+    keep: float
+    inside: list[str]
+    defences: dict[str, _Defence]
+
+    @model_validator(mode="after")
+    def _compared(self) -> Defences:
+        if self.target not in self.defences:
+            raise ValueError(f"target: {self.target!r} must be one of defences")
+        first = list(next(iter(self.defences.values())).families)
+        for name, row in self.defences.items():
+            if list(row.families) != first:
+                raise ValueError(f"defences.{name}.families: must be {', '.join(first)}")
         return self
 
 

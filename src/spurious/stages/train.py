@@ -12,13 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spurious import figures, tracking
-from spurious.config import Config, Network
+from spurious.config import Config, Likelihood, Network
 from spurious.config.names import shown
+from spurious.defences.build import of_posterior
 from spurious.errors import UserError
 from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
 from spurious.inference.callbacks import History
+from spurious.inference.defended import maps_shown
 from spurious.inference.posterior import NetworkPosterior
 from spurious.maps import MapSet, Standardiser, read_maps
 from spurious.outputs import Outputs, replaced_together
@@ -40,9 +42,11 @@ def run(config: Config, name: str) -> None:
     """
     if name not in config.posteriors:
         raise UserError(f"posterior = {shown(name)}: must be one of {', '.join(config.posteriors)}")
-    layout, settings = Layout(config.scale), config.posteriors[name]
+    if members := config.members(name):
+        raise UserError(f"posterior = {name!r}: is made of {members[0]}, train that")
+    layout = Layout(config.scale)
     data = read_maps(layout.maps)
-    split = parts(config, data, settings.split)
+    split = parts(config, data, config.split(name))
     count, tags = config.trainings(name), {"posterior": name}
     with (
         tracking.start("train", config.scale, inputs=[layout.maps], tags=tags) as log,
@@ -78,7 +82,7 @@ def _apart(
 ) -> dict[str, Any]:
     """One of several trainings, as a run of its own; perhaps in a process of its own."""
     data = read_maps(Layout(config.scale).maps)
-    split = parts(config, data, config.posteriors[name].split)
+    split = parts(config, data, config.split(name))
     with log.child(f"{name} {number}") as own:
         return _one(config, name, number, data, split, own, out)
 
@@ -127,7 +131,7 @@ def trained(
 ) -> tuple[NetworkPosterior, History]:
     """The posterior and its learning curve; an estimator that is fitted at once has none."""
     settings = config.posteriors[name]
-    if not isinstance(settings, Network):
+    if isinstance(settings, Likelihood):
         train_set = data.take(split.train)
         model = likelihood.fit(
             train_set.maps,
@@ -138,8 +142,10 @@ def trained(
             cells=settings.cells,
         )
         return NetworkPosterior(model), {}
-    used = settings.trained(config.training)
+    assert isinstance(settings, Network)  # others are made of those when they are used
+    used, validation = settings.trained(config.training), data.take(split.validation)
     folder = Layout(config.scale).checkpoints(name)
+    defence = of_posterior(name, settings, data.take(split.train), config.seed)
     model, history = training.train(
         data,
         split,
@@ -150,11 +156,14 @@ def trained(
         log.callbacks(),
         number=number,
         keep_checkpoint=True,
+        defence=defence,
     )
     posterior = NetworkPosterior(model)
     if used.recalibrate:
-        validation = data.take(split.validation)
-        posterior.recalibrate(validation.maps, validation.labels)
+        maps = validation.maps
+        if defence is not None:
+            maps = maps_shown(defence, posterior, maps, validation.labels, config.seed)
+        posterior.recalibrate(maps, validation.labels)
     return posterior, history
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from spurious import config as sections
 from spurious import figures, tracking
 from spurious.config import Config
+from spurious.defences.build import of_posterior
 from spurious.errors import UserError
 from spurious.files import sweep, write_json
 from spurious.inference import tuning
@@ -31,6 +32,7 @@ def run(config: Config, trials: int | None = None) -> None:
     settings = config.tune if trials is None else config.tune.model_copy(update={"trials": trials})
     data = read_maps(layout.maps)
     split = parts(config, data, base.split)
+    defence = of_posterior(name, base, data.take(split.train), config.seed)
     with (
         tracking.start("tune", config.scale, inputs=[layout.maps]) as log,
         replaced_together("tune", outputs(layout)) as out,
@@ -47,6 +49,7 @@ def run(config: Config, trials: int | None = None) -> None:
             config.seed,
             STUDY,
             layout.checkpoints("tune"),
+            defence=defence,
         )
         path = out.new(layout.result("tune.json"))
         write_json(path, {"run_id": log.id, "base": name, **result.to_json()})

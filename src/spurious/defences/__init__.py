@@ -1,0 +1,1 @@
+"""Networks that keep their answer: what makes them, and what that costs."""

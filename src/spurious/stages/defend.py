@@ -1,0 +1,288 @@
+"""Stage `defend`: what each defence costs, and what damage it avoids, beside the undefended target.
+
+The target is measured first, by its first training; the defences then side by side. Each is one
+training, so intervals are over maps alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from matplotlib.figure import Figure
+
+from spurious import figures, tracking
+from spurious.config import Config
+from spurious.config.names import shown
+from spurious.defences.evaluation import Reference, Scene, evaluate
+from spurious.defences.ranking import card, winner
+from spurious.defences.systematics import random_members
+from spurious.errors import UserError
+from spurious.files import replacing, write_json
+from spurious.inference.posterior import Ensemble, NetworkPosterior, Posterior
+from spurious.maps import MapSet
+from spurious.outputs import replaced_together
+from spurious.processes import side_by_side
+from spurious.search.families import build_families, build_family
+from spurious.stages.audit import chosen
+from spurious.stages.inputs import check_models, files, split_of, test_set
+from spurious.stages.layout import Layout
+from spurious.stages.loading import posterior
+from spurious.stages.output import save_figures
+from spurious.stages.schemas import Search, read
+from spurious.stages.winners import halves
+
+FIGURES = ("defences_budget", "defences_trade")
+QUALITY = ("nll", "rejected")  # of a row, beside the metrics of each parameter
+OF_PARAMETER = ("rmse", "z_rms", "coverage_68", "coverage_95")
+
+
+def run(config: Config, names: Sequence[str] = ()) -> None:
+    """Measure the target and each defence; write the table, the rows and two figures.
+
+    Args:
+        config: the configuration.
+        names: posteriors or ensembles; by default those of `run.defences`.
+
+    Raises:
+        UserError: a name is none that can be compared with the target, or is not trained.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # every attack is a graph of its own
+    compared, target = checked(config, names or config.run.defences), config.run.target
+    layout = Layout(config.scale)
+    check_models(config, [target, *compared])
+    inputs = [layout.maps, *(path for name in [target, *compared] for path in files(config, name))]
+    with (
+        tracking.start("defend", config.scale, inputs=list(dict.fromkeys(inputs))) as log,
+        replaced_together("defend", outputs(layout)) as out,
+    ):
+        about = config.defend.model_dump() | {"seed": config.seed, "target": target}
+        log.params(about | {"defences": ",".join(compared)})
+        print(f"{target}, without a defence:", flush=True)
+        row, reference = _measured(config, compared, target, None, log)
+        tasks = [(config, compared, name, reference, log) for name in compared]
+        processes = config.execution.processes
+        made = side_by_side(_row, tasks, processes, desc="defences", unit="defence")
+        rows = {target: row, **dict(zip(compared, made, strict=True))}
+        best = winner(rows, target, config.defend.keep)
+        result = {"target": target, "winner": best, "defences": rows} | _about(config, compared)
+        write_json(out.new(layout.result("defences.json")), {"run_id": log.id, **result})
+        write_table(out.new(layout.result("defences.csv")), rows)
+        log.artifact(out.new(layout.result("defences.csv")))
+        save_figures(out, layout, log, drawn(result))
+        if best is not None:
+            register(config, best, rows, log)
+    print(told(rows, best))
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What the stage writes."""
+    names = ("defences.json", "defences.csv", *(f"{name}.png" for name in FIGURES))
+    return [layout.result(name) for name in names]
+
+
+def checked(config: Config, names: Sequence[str]) -> list[str]:
+    """The names, each once.
+
+    Raises:
+        UserError: one is neither a posterior nor an ensemble, is the target, or was trained on
+            some of the target's test maps.
+    """
+    target, allowed = config.run.target, [*config.posteriors, *config.ensembles]
+    for name in names:
+        if name not in allowed or name == target:
+            others = ", ".join(one for one in allowed if one != target)
+            raise UserError(f"defence = {shown(name)}: must be one of {others}")
+        if split_of(config, name) != split_of(config, target):
+            raise UserError(
+                f"defence = {name!r}: has the split {split_of(config, name)}, the target "
+                f"{split_of(config, target)}"
+            )
+        if undeclared := config.undeclared(name):
+            raise UserError(undeclared)
+    return list(dict.fromkeys(names))
+
+
+def scene(config: Config, names: Sequence[str]) -> Scene:
+    """The maps on which the target and these defences are measured; the same in every process."""
+    settings, test = config.defend, test_set(config)
+    searched, confirming = halves(config, test)
+    families = build_families(config.search, test.box_size, config.seed)
+    return Scene(
+        test=test,
+        attacked=chosen(test, settings.maps, config.seed),
+        inside=inside(config, names, test),
+        searched=searched,
+        confirming=confirming,
+        families={name: families[name] for name in config.tested_families},
+        known=known(config),
+        search=config.search,
+        settings=settings,
+        seed=config.seed,
+    )
+
+
+def known(config: Config) -> dict[str, dict[str, float]]:
+    """Parameters of the worst systematic of each family that the stage `search` has found."""
+    found = read(Layout(config.scale).result("search.json"), Search)["families"]
+    return {
+        name: found[name]["parameters"]
+        for name in config.tested_families
+        if "parameters" in found.get(name, {})
+    }
+
+
+def inside(config: Config, names: Sequence[str], test: MapSet) -> MapSet | None:
+    """The test maps, each through a random systematic that a defence was trained over.
+
+    All posteriors are shown the same; None if no defence was trained over any.
+    """
+    trained = {key: one for name in names for key, one in config.trained_over(name).items()}
+    if not trained:
+        return None
+    families = [
+        build_family(name, one, test.box_size, config.seed) for name, one in trained.items()
+    ]
+    return replace(test, maps=random_members(families, test.maps, config.seed))
+
+
+def _row(
+    config: Config, names: Sequence[str], name: str, reference: Reference, log: tracking.Run
+) -> dict[str, Any]:
+    """The row of a defence; perhaps in a process of its own."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    return _measured(config, names, name, reference, log)[0]
+
+
+def _measured(
+    config: Config,
+    names: Sequence[str],
+    name: str,
+    reference: Reference | None,
+    log: tracking.Run,
+) -> tuple[dict[str, Any], Reference]:
+    """One posterior as a run of its own."""
+    with log.child(f"defence {name}", {"defence": name}) as own:
+        row, mine = evaluate(posterior(config, name), scene(config, names), reference)
+        seen = config.seen(name)
+        for family, found in row["families"].items():
+            found["kind"] = config.search.families[family].kind
+            found["seen"] = found["kind"] in seen
+        row["kind"] = _kind(config, name)
+        own.params({"defence": name, "kind": row["kind"], "made_of": config.members(name)})
+        own.metrics(line(row))
+        return row, mine
+
+
+def _kind(config: Config, name: str) -> str:
+    """What a reader should know a defence as."""
+    entry = config.posteriors.get(name)
+    defence = getattr(entry, "defence", None)
+    return str(getattr(defence, "kind", getattr(entry, "kind", "ensemble")))
+
+
+def _about(config: Config, names: Sequence[str]) -> dict[str, Any]:
+    """What a reader of the rows must know of all of them."""
+    families = {key: one.kind for name in names for key, one in config.trained_over(name).items()}
+    settings = config.defend
+    return {
+        "epsilon": settings.epsilon.model_dump(),
+        "n_attacked": settings.maps,
+        "keep": settings.keep,
+        "inside": sorted(families),
+    }
+
+
+def line(row: Mapping[str, Any]) -> dict[str, float]:
+    """A row's numbers as one line of a table: `x`, and the ends of its interval."""
+    flat = tracking.numbers(
+        {key: row[key] for key in ("information", "damage", "damage_ratio", "damage_left")}
+    )
+    flat |= {"proven": float(not row["unproven"])} | tracking.numbers(
+        {"rejected_attacked": row["rejected"]}
+    )
+    for part in ("clean", "inside"):
+        if row[part] is not None:
+            kept = {f"{part}.{key}": value for key, value in row[part].items() if _is_kept(key)}
+            flat |= tracking.numbers(kept)
+    for name, found in row["families"].items():
+        if found["kl"] is not None:
+            flat |= tracking.numbers({f"family.{name}": found["kl"]})
+            flat[f"family.{name}.seen"] = float(found.get("seen", False))
+    for point in row["curves"]:
+        flat |= tracking.numbers({f"{point['norm']}.{point['std']:.3g}_std": point["damage"]})
+    return flat
+
+
+def _is_kept(key: str) -> bool:
+    return key in QUALITY or key.endswith(OF_PARAMETER)
+
+
+def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """One line a posterior; docs/defences.md says what each column means."""
+    lines = [
+        {
+            "defence": name,
+            "kind": row["kind"],
+            "unproven_by": " ".join(row["unproven"]),
+            **line(row),
+        }
+        for name, row in rows.items()
+    ]
+    columns = list(dict.fromkeys(column for one in lines for column in one))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def drawn(result: Mapping[str, Any]) -> dict[str, Figure]:
+    """The two figures."""
+    return {
+        "defences_budget": figures.damage_against_budget(result),
+        "defences_trade": figures.information_against_damage(result),
+    }
+
+
+def register(
+    config: Config, name: str, rows: Mapping[str, Mapping[str, Any]], log: tracking.Run
+) -> None:
+    """The winner in the model registry as `<scale>-defended`, with its card.
+
+    Of a posterior that is made of others, the first network that it is made of; the card says what
+    is made of it.
+    """
+    entry = config.posteriors.get(name)
+    made_of = config.ensembles.get(name) if entry is None else entry.model_dump(mode="json")
+    text = card(name, rows[name], rows[config.run.target], yaml.safe_dump(made_of))
+    network, example = first_network(posterior(config, name)), test_set(config).maps[:2]
+    log.model(network.model, example, f"{config.scale}-defended", card=text)
+
+
+def first_network(one: Posterior) -> NetworkPosterior:
+    """The network of a posterior, or the first of those that it is made of."""
+    while not isinstance(one, NetworkPosterior):
+        one = one.members[0] if isinstance(one, Ensemble) else getattr(one, "inner")  # noqa: B009
+    return one
+
+
+def told(rows: Mapping[str, Mapping[str, Any]], best: str | None) -> str:
+    """The rows for a terminal, and the winner."""
+    lines = []
+    for name, row in rows.items():
+        families = ", ".join(
+            f"{family} {found['kl']['mean']:.3g}" + (" (seen)" if found["seen"] else "")
+            for family, found in row["families"].items()
+            if found["kl"] is not None
+        )
+        verdict = f"; unproven: {', '.join(row['unproven'])}" if row["unproven"] else ""
+        lines.append(
+            f"{name}: information kept {row['information']['mean']:.3g}, damage of the strongest "
+            f"attack {row['damage']['mean']:.3g} nat, of the worst systematics {families}{verdict}"
+        )
+    return "\n".join([*lines, f"winner: {best or 'none'}"])
