@@ -19,7 +19,7 @@ from spurious.config import names as names_rule
 ROOT = Path(__file__).parents[1]
 STAGES = [
     "verify", "simulate", "train", "assess", "attack", "audit", "compare", "search", "tune",
-    "report",
+    "defend", "report",
 ]  # fmt: skip
 # Libraries that compute nothing that a result holds: files, figures, bookkeeping, processes.
 OTHERS = {
