@@ -1,13 +1,13 @@
 """Write the reference tables of the docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares the pages with what this makes.
+`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spurious.description import tables
@@ -37,7 +37,7 @@ def fields(kinds: Mapping[str, type]) -> str:
         for row in tables.rows(one):
             name = f"**{row.name}**" if row.name == amplitude else row.name
             body.append(["", name, row.allowed, row.unit, row.default, row.meaning])
-    return tables.markdown(["kind", "field", "allowed", "unit", "default", "what it is"], body)
+    return markdown(["kind", "field", "allowed", "unit", "default", "what it is"], body)
 
 
 def families() -> str:
@@ -49,7 +49,7 @@ def families() -> str:
             body.append([first, one.name, one.values, one.unit, one.scale, one.why])
             first = ""
     head = ["kind", "parameter", "range or value", "unit", "searched in its", "why"]
-    return tables.markdown(head, body)
+    return markdown(head, body)
 
 
 def fences() -> str:
@@ -59,7 +59,17 @@ def fences() -> str:
         for name, one in FENCES.items()
     ]
     head = ["fence", "height", "limit", "blind to", "float32 knows it to"]
-    return tables.markdown(head, body)
+    return markdown(head, body)
+
+
+def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    """A table of Markdown."""
+    lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def filled(page: str) -> str:

@@ -219,3 +219,32 @@ def test_what_is_wrong_is_told_on_such_a_terminal_too(tmp_path, terminal):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert b"run.target = '\\u03a9_m': a name has" in line
+
+
+def obeying_permissions(command):
+    """The command as one whom permissions bind; they do not bind root."""
+    if os.geteuid() != 0:
+        return command
+    if (setpriv := shutil.which("setpriv")) is None:
+        pytest.skip("root without setpriv: no permission binds")
+    lost = "-dac_override,-dac_read_search"
+    return [setpriv, f"--bounding-set={lost}", f"--inh-caps={lost}", *command]
+
+
+def test_a_folder_that_is_read_only_is_one_line_and_keeps_its_results(tmp_path):
+    for name in ("params.yaml", "requirements.txt"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    assert spurious("code", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "data"
+    (folder / "code/train.txt").write_text("of other code\n")
+    before = {path: path.read_bytes() for path in folder.rglob("*.txt")}
+    folder.chmod(0o555)
+    command = obeying_permissions([SPURIOUS, "code"])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    folder.chmod(0o755)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: data/.code.new cannot be used: permission denied"]
+    assert {path: path.read_bytes() for path in folder.rglob("*.txt")} == before
+    assert [path.name for path in folder.iterdir()] == ["code"]
+    assert spurious("code", cwd=tmp_path).returncode == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*.txt")} != before

@@ -15,6 +15,8 @@ from dvc.repo import Repo
 from spurious import code
 from spurious.code import LIBRARIES, Module, Package, fingerprint, running
 from spurious.config import names as names_rule
+from spurious.description.families import is_family
+from spurious.kinds import GROUPS, SYSTEMATICS
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -76,6 +78,10 @@ def with_new_constant(text):
     return text + "\nNEW = 1\n"
 
 
+def test_systematics_are_the_perturbations_that_a_search_can_move():
+    assert [kind for kind in GROUPS["perturbation"] if is_family(kind)] == list(SYSTEMATICS)
+
+
 def test_the_stages_are_those_of_the_command_line_and_of_dvc():
     assert Package().stages == STAGES
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -103,8 +109,8 @@ def test_a_stage_of_dvc_depends_on_its_own_list_and_on_no_module_beside(stage):
         ("inference/distributions.py", set(STAGES) - {"verify", "simulate"}),
         ("spectra.py", {"train", "assess", "attack", "audit", "compare", "search", "report"}),
         ("simulation/__init__.py", {"verify", "simulate", "attack"}),
-        ("perturbations/response.py", {"attack", "search"}),
-        ("perturbations/spectral.py", {"attack", "audit"}),
+        ("perturbations/response.py", {"attack", "search", "train", "tune"}),
+        ("perturbations/spectral.py", {"attack", "audit", "train", "tune"}),
     ],
 )
 def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
@@ -116,6 +122,9 @@ def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
     [
         ("inference/training.py", {"train", "tune"}),
         ("inference/tuning.py", {"tune"}),
+        ("inference/defended.py", {"train", "tune"}),
+        ("defences/trades.py", {"train", "tune"}),
+        ("defences/worst_case.py", {"train", "tune"}),
         ("search/refine.py", {"search"}),
         ("stages/report.py", {"report"}),
         ("simulation/verify.py", {"verify"}),

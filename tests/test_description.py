@@ -1,5 +1,6 @@
 """What classes say of their fields, and the tables and sections that follow from it."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from spurious.description.marks import Doc, Inside, Unless, Within
 from spurious.description.quantities import Budget, Length
 from spurious.description.schema import section_of
 from spurious.kinds import GROUPS
+from spurious.params import load
 
 KINDS = [(group, kind) for group, kinds in GROUPS.items() for kind in kinds]
 
@@ -37,7 +39,7 @@ class Example:
     side: Literal["left", "right"] = "left"
     posterior: Any = None
     other: "NothingThatIsImported" = None  # noqa: F821
-    hidden: int = 0
+    count: Annotated[int, Within(0, 9)] = 0
 
     @staticmethod
     def consistent(given):
@@ -50,7 +52,7 @@ SECTION = section_of(Example, "example")
 
 def test_fields_that_are_filled_in_are_not_those_of_an_entry():
     assert filled(Example) == ["posterior", "other"]
-    names = ["share", "size", "place", "open", "side", "hidden"]
+    names = ["share", "size", "place", "open", "side", "count"]
     assert [one.name for one in described(Example)] == names
     assert list(SECTION.model_fields) == ["kind", *names]
     assert SECTION.CLASS is Example
@@ -70,8 +72,12 @@ def test_a_section_has_the_defaults_of_its_class():
         ({"place": {"value": 7, "unit": "Mpc/h"}}, "must be between 2 and 5, not 7"),
         ({"place": 3.0}, "Length"),
         ({"open": 0}, "must be above 0, not 0"),
+        ({"count": 10**400}, r"must be between 0 and 9, not 10{59}\.\.\."),
         ({"side": "up"}, "'left' or 'right'"),
-        ({"posterior": 1}, "unknown key, must be one of kind, share, size, place, open, side, hid"),
+        (
+            {"posterior": 1},
+            "unknown key, must be one of kind, share, size, place, open",
+        ),
         ({"kind": "other"}, "'example'"),
         ({"share": 1, "size": {"value": 2, "unit": "count"}}, "share = 1 must not be with size"),
     ],
@@ -88,7 +94,7 @@ def test_rows_say_all_that_the_marks_say():
         ("place", "between 2 and 5", "Mpc/h", "3", ""),
         ("open", "above 0", "", "none", ""),
         ("side", "left or right", "", "left", ""),
-        ("hidden", "any number", "", "0", ""),
+        ("count", "between 0 and 9", "", "0", ""),
     ]
 
 
@@ -142,6 +148,14 @@ def test_an_unknown_kind_is_one_line(capsys):
         main(["list", "bom"], standalone_mode=False)
     error = capsys.readouterr().err
     assert "kind = bom: must be one of random_sign, fgsm" in error and error.count("\n") == 1
+
+
+def test_a_configuration_goes_to_another_process_whole():
+    root = Path(__file__).parents[1]
+    config = load(root / "params.yaml")
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config
+    assert again.model_dump_json() == config.model_dump_json()
 
 
 def test_reading_params_yaml_does_not_wait_for_tensorflow():

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from spurious.files import replacing
-from spurious.kinds import GROUPS
+from spurious.kinds import GROUPS, SYSTEMATICS
 from spurious.outputs import replaced_together
 
 FOLDER = Path("data/code")
@@ -47,10 +47,12 @@ LIBRARIES = (
 
 MAKERS = {
     "spurious.perturbations.build": ("perturbation", "objective", "constraint"),
-    "spurious.search.families": ("perturbation",),
     "spurious.defences.build": ("defence", "constraint"),
 }
 """Modules that make objects of the classes of `spurious.kinds`, and of which groups."""
+
+FAMILIES = "spurious.search.families"
+"""The module that makes objects of the systematics alone."""
 
 _CLI = "spurious.cli"
 _STAGES = "spurious.stages"
@@ -88,6 +90,8 @@ class Module:
                 yield from (f"{module}.{alias.name}" for alias in node.names)
         for group in MAKERS.get(self.name, ()):
             yield from GROUPS[group].values()
+        if self.name == FAMILIES:
+            yield from (GROUPS["perturbation"][kind] for kind in SYSTEMATICS)
 
 
 class Package:

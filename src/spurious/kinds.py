@@ -63,3 +63,17 @@ GROUPS: dict[str, dict[str, str]] = {
 
 A perturbation or a defence may have the import path of any other class as its kind, too.
 """
+
+SYSTEMATICS = (
+    "logistic",
+    "calibration",
+    "saturation",
+    "gain_drift",
+    "stripes",
+    "masked",
+    "beam",
+    "baryons",
+    "correlated_noise",
+    "gaussian_noise",
+)
+"""Perturbations that have ranges, in which a search or a defence moves them."""

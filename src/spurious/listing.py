@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from spurious.description import tables
 from spurious.description.lookup import class_of
 from spurious.errors import UserError
@@ -13,7 +15,7 @@ def kinds() -> str:
     parts = []
     for group, names in GROUPS.items():
         lines = [(name, tables.summary(class_of(group, name))) for name in names]
-        parts.append(f"{group}s\n{_indented(tables.aligned(lines))}")
+        parts.append(f"{group}s\n{_indented(_aligned(lines))}")
     return "\n\n".join(parts)
 
 
@@ -35,11 +37,19 @@ def _described(title: str, one: type) -> str:
     parts = [f"{title}: {tables.summary(one)}"]
     if rows:
         head = ("field", "allowed", "unit", "default", "what it is")
-        parts.append(_indented(tables.aligned([head, *rows])))
+        parts.append(_indented(_aligned([head, *rows])))
     if ranges:
         head = ("parameter", "in search.families", "unit", "searched in its", "why")
-        parts.append(_indented(tables.aligned([head, *ranges])))
+        parts.append(_indented(_aligned([head, *ranges])))
     return "\n\n".join(parts)
+
+
+def _aligned(body: Iterable[Iterable[str]]) -> str:
+    """Columns for a terminal."""
+    lines = [list(cells) for cells in body]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [zip(cells, widths, strict=True) for cells in lines]
+    return "\n".join("  ".join(c.ljust(w) for c, w in cells).rstrip() for cells in padded)
 
 
 def _indented(text: str) -> str:

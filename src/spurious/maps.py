@@ -76,7 +76,8 @@ class MapSet:
         box_size: side of a map, Mpc/h.
         names: the p parameters.
         unit: of the maps.
-        provenance: settings and versions that made them.
+        provenance: settings and versions that made them. `ranges` in it, parameter -> (least,
+            greatest), are those of the simulations: readers refuse labels beyond them.
         fields: density in units of the mean, one a simulation in the order of `simulations`,
             (s, N, N, N); None if not kept or not read.
     """
@@ -310,7 +311,7 @@ def _read(path: Path, file: h5py.File, name: str) -> np.ndarray:
 def _check(path: Path, data: MapSet) -> None:
     values.check_about(path, data.names, data.unit, data.box_size)
     values.check_maps(path, data.maps)
-    values.check_labels(path, data.labels, data.names)
+    values.check_labels(path, data.labels, data.names, data.provenance.get("ranges"))
     values.check_simulations(path, data.index, data.labels, data.seeds, data.names)
     if data.fields is not None:
         values.check_maps(path, data.fields, "fields")

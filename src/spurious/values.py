@@ -8,7 +8,7 @@ pixels and with no copy of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,20 @@ def check_maps(path: Path, maps: np.ndarray, name: str = "maps") -> None:
         )
 
 
-def check_labels(path: Path, labels: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse parameters that are not finite or that no simulation can have.
+def check_labels(
+    path: Path,
+    labels: np.ndarray,
+    names: Sequence[str],
+    simulated: Mapping[str, Sequence[float]] | None = None,
+) -> None:
+    """Refuse parameters that are not finite, that no simulation can have, or that none here has.
+
+    Args:
+        path: of the file, which the message names.
+        labels: (n, p).
+        names: of the p parameters.
+        simulated: the least and the greatest value of a parameter in the design of the
+            simulations, where it is known.
 
     Raises:
         UserError: one line with the first such row, its parameter and its value.
@@ -67,6 +79,12 @@ def check_labels(path: Path, labels: np.ndarray, names: Sequence[str]) -> None:
         for row in np.flatnonzero(~((values > low) & (values < high)))[:1]:
             allowed = f"between {low:g} and {high:g}" if name in LIMITS else "a finite number"
             raise UserError(f"{path}: row {row} has {name} = {values[row]:.6g}: must be {allowed}")
+        least, most = (simulated or {}).get(name, (low, high))
+        for row in np.flatnonzero((values < least) | (values > most))[:1]:
+            raise UserError(
+                f"{path}: row {row} has {name} = {values[row]:.6g}: only values from {least:g} to "
+                f"{most:g} were simulated"
+            )
 
 
 def check_simulations(

@@ -1,6 +1,7 @@
 """Entries of params.yaml: as objects in the data's own units, and refused in one line."""
 
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def test_constraints_become_objects(data):
             {"kind": "nowhere.Defence"},
             "defence.kind = 'nowhere.Defence': there is no module nowhere, neither installed",
         ),
-        ("trades", "defended.defence = 'trades': must be a section of kind 'adversarial_training'"),
+        ("trades", "kind, which must be one of 'adversarial_training', 'trades'"),
     ],
 )
 def test_refusals_are_one_line_that_names_the_key(tmp_path, defence, message):
@@ -207,25 +208,26 @@ def test_ranges_that_would_make_maps_negative_are_refused(data, family, ends):
     assert "of the training maps' pixels negative, at most 1% are allowed" in text
 
 
+def blocks(language):
+    """The examples of docs/defences.md."""
+    page = (PARAMS.parent / "docs" / "defences.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
 def test_an_own_defence_is_one_class_and_one_entry(tmp_path, monkeypatch, data):
+    """The class and the entry of the docs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_defence.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from typing import Annotated\n"
-        "import tensorflow as tf\n"
-        "from spurious import Defence, Within\n"
-        "from spurious.config import Budget\n\n\n"
-        "@dataclass(frozen=True)\n"
-        "class Noisy(Defence):\n"
-        "    rms: Annotated[float, Budget, Within(0, 1)]\n"
-        "    box_size: float\n\n"
-        "    def shown(self, network, maps, truth, seed):\n"
-        "        noise = tf.random.stateless_normal(tf.shape(maps), seed)\n"
-        "        return tf.maximum(maps + self.rms * noise, 0.0)\n"
-    )
-    built = build(entry("my_defence.Noisy", rms=STD), data, seed=1)
-    assert built.rms == pytest.approx(0.1 * data.maps.std(dtype=np.float64))
-    assert built.box_size == data.box_size
+    (code,) = (block for block in blocks("python") if "class Noisy" in block)
+    (tmp_path / "my_defence.py").write_text(code)
+    given = yaml.safe_load(blocks("yaml")[-1])["posteriors"]["noisy"]
+    built = build(config.Network.model_validate(given).defence, data, seed=1)
+    assert built.rms == pytest.approx(0.05 * data.maps.std(dtype=np.float64))
     shown = built.shown(None, data.maps[:3], None, [1, 2])
     assert np.std(shown - data.maps[:3]) == pytest.approx(built.rms, rel=0.1)
+
+
+def test_the_entries_of_the_docs_are_valid(data):
+    found = [yaml.safe_load(block) for block in blocks("yaml")[:-1]]
+    for name, given in ((n, e) for one in found for n, e in one["posteriors"].items()):
+        assert build(config.Network.model_validate(given).defence, data, seed=1), name

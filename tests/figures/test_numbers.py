@@ -85,6 +85,15 @@ def test_bars_of_nothing_can_be_drawn_on_a_logarithmic_axis():
     assert axes.get_legend() is None
 
 
+def test_the_learning_curve_of_a_defended_network_has_the_loss_on_clean_maps_too():
+    history = {"loss": [3.0, 2.0], "val_loss": [3.5, 2.5], "val_nll": [1.0, 0.5]}
+    axes = figures.learning_curve(history).axes[0]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert drawn["validation"] == [3.5, 2.5] and drawn["validation, clean maps"] == [1.0, 0.5]
+    assert axes.get_ylabel() == "loss of the defence [nat per map]"
+    assert axes.get_ylim()[0] < 0.5
+
+
 def test_the_learning_curve_marks_the_epoch_whose_weights_were_kept():
     history = {"loss": [1.0, 0.5, 0.2, 0.1], "val_loss": [1.2, 0.4, 0.3, 0.6]}
     axes = figures.learning_curve(history).axes[0]

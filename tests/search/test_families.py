@@ -204,8 +204,9 @@ def test_one_family_twice_under_two_names():
         ({"kind": "correlated_noise", "rms": {"low": -1, "high": 1}}, "at least 0"),
         ({"kind": "beam", "width": 3}, "unknown key"),
         ({"kind": "weather"}, "must be one of 'logistic', 'calibration'.*, or the import path"),
-        ({"kind": "bim"}, "BIM is no family: it must be an Effect with a field that is Searched"),
-        ({"kind": "shuffled_pixels"}, "ShuffledPixels is no family"),
+        ({"kind": "bim"}, "must be one of 'logistic', 'calibration'"),
+        ({"kind": ["bim"]}, "must be one of 'logistic', 'calibration'"),
+        ("logistic", "must be a mapping with a kind, which must be one of 'logistic'"),
     ],
 )
 def test_families_that_cannot_be_are_refused(family, message):
@@ -218,11 +219,11 @@ def test_families_that_cannot_be_are_refused(family, message):
     ("changes", "message"),
     [
         ({"fences": {}}, "at least one of power, cosmic, chi2"),
-        ({"fences": {"power": 0}}, "greater than or equal to 0.0001"),
+        ({"fences": {"power": 0}}, "must be between 0.0001 and 10, not 0"),
         ({"fences": {"entropy": 1}}, "unknown key, must be one of power"),
         ({"families": {}}, "at least 1 item"),
-        ({"goal": "nll"}, "'kl' or 'kl_symmetrised'"),
-        ({"goal": {"kind": "entropy"}}, "must be kl, kl_symmetrised, or a section"),
+        ({"goal": "nll"}, "must be one of 'kl', 'kl_symmetrised'.*, or a section of kind 'shift'"),
+        ({"goal": {"kind": "entropy"}}, "must be one of 'kl', 'kl_symmetrised'.*, or a section"),
         ({"goal": {"kind": "shift", "direction": {"omega_m": 0}}}, "component that is not 0"),
         ({"front": {"power": [0.1, 0.01]}}, r"power: \[0\.1, 0\.01\] must increase"),
     ],

@@ -125,7 +125,12 @@ def test_provenance_says_all_that_matters_and_no_more(tmp_path):
     assert made["background"] == {"h": 0.6774, "omega_b": 0.0486, "n_s": 0.9667}
     assert made["root_seed"] == ROOT_SEED
     assert set(made["versions"]) == {"spurious", "tensorflow", "camb", "numpy"}
-    assert set(made) == {"simulation", "background", "root_seed", "versions"}
+    assert set(made) == {"simulation", "background", "root_seed", "versions", "ranges"}
+    omega_m, sigma_8 = np.transpose(NODES)
+    assert made["ranges"] == {
+        "omega_m": [omega_m.min(), omega_m.max()],
+        "sigma_8": [sigma_8.min(), sigma_8.max()],
+    }
     assert not {"simulations", "shard_size"} & set(made["simulation"])
 
 

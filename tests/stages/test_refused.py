@@ -210,6 +210,26 @@ def test_every_other_stage_reads_them_in_the_same_way(copy, stage):
     refused(lambda: stage(copy), f"{path}: row 17 of maps has -2.5 at pixel (3, 5)")
 
 
+@pytest.mark.parametrize(("column", "value"), [(0, 0.4375), (1, 0.6875)])
+def test_labels_beyond_what_was_simulated_are_refused(tmp_path, data, column, value):
+    """Whoever wrote them: without a checksum, too."""
+    path = tmp_path / "maps.h5"
+    limits = zip(data.names, data.labels.T.tolist(), strict=True)
+    ranges = {name: [min(values), max(values)] for name, values in limits}
+    write_maps(path, replace(data, provenance={"ranges": ranges}))
+    assert len(read_maps(path)) == len(data)
+    labels = data.labels.copy()
+    labels[data.index == data.index[8], column] = value + 0.5
+    with h5py.File(path, "r+") as file:
+        del file["labels"]
+        file["labels"] = labels
+    least, most = ranges[data.names[column]]
+    with pytest.raises(UserError) as error:
+        read_maps(path)
+    says = f"{data.names[column]} = {value + 0.5:.6g}: only values from {least:g} to {most:g} were"
+    assert says in str(error.value) and "row 8" in str(error.value)
+
+
 def test_fields_are_checked_when_they_are_read(tmp_path, data):
     few = data.take(np.arange(6))
     fields = np.random.default_rng(0).gamma(2.0, 0.5, (3, 16, 16, 16)).astype(np.float32)

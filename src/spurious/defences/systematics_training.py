@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from spurious.defences.description import FAMILIES
-from spurious.description.families import is_family
+from spurious.defences.description import FAMILIES, KINDS
 from spurious.description.marks import Doc, Within
-from spurious.description.names import Name
 from spurious.inference.defence import Defence, Network
-from spurious.kinds import GROUPS
+from spurious.kinds import SYSTEMATICS
 from spurious.lazy import tf
 
 if TYPE_CHECKING:
@@ -42,11 +40,13 @@ class SystematicsTraining(Defence):
     families: Annotated[
         Mapping[str, Sequence[Any]],
         FAMILIES,
-        Doc("name -> a family with its ranges, as in the section `search.families`"),
+        Doc("what is drawn from, with ranges, as in the section `search.families`"),
     ]
     clean: Annotated[float, Within(0, 1), Doc("share of the maps that stay as they are")] = 0.2
     left_out: Annotated[
-        tuple[Name, ...], Doc("kinds kept for the test: `spurious defend` calls them unseen")
+        tuple[str, ...],
+        KINDS,
+        Doc("what is kept for the test: `spurious defend` calls it unseen"),
     ] = ()
 
     def __post_init__(self) -> None:
@@ -62,10 +62,10 @@ class SystematicsTraining(Defence):
         """
         if not values["families"]:
             raise ValueError("families = {}: must have at least one")
-        known = [kind for kind in GROUPS["perturbation"] if is_family(kind)]
         for kind in values["left_out"]:
-            if kind not in known:
-                raise ValueError(f"left_out: {kind!r} must be among {', '.join(known)}")
+            if kind not in SYSTEMATICS:
+                allowed = ", ".join(SYSTEMATICS)
+                raise ValueError(f"left_out: {kind!r} must be among {allowed}")
         for name, family in values["families"].items():
             if {name, family.kind} & set(values["left_out"]):
                 raise ValueError(

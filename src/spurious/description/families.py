@@ -187,9 +187,8 @@ def is_family(kind: str) -> bool:
 class OneFamily(OneOf):
     """Beside a field's type: params.yaml writes a family."""
 
-    def _allowed(self) -> str:
-        kinds = [repr(kind) for kind in GROUPS[self.group] if is_family(kind)]
-        return f"must be one of {', '.join(kinds)}, or the import path of an Effect of your own"
+    def _kinds(self) -> list[str]:
+        return [kind for kind in GROUPS[self.group] if is_family(kind)]
 
 
 AnyFamily = Annotated[Family, OneFamily("perturbation", own=True, describe=family_of)]

@@ -120,7 +120,7 @@ class OneOf:
         if self.names and isinstance(given, str):
             return self._named(given)
         if not isinstance(given, dict):
-            raise ValueError(self._allowed())
+            raise ValueError(f"must be a mapping with a kind, which {self._allowed()}")
         if "kind" not in given:
             _refuse("missing", given)
         try:
@@ -132,10 +132,9 @@ class OneOf:
     def _class(self, kind: Any) -> type:
         if self.own and isinstance(kind, str) and "." in kind:
             return own_class(kind)
-        try:
-            return class_of(self.group, kind)
-        except ValueError as error:
-            raise ValueError(self._allowed() if self.names else str(error)) from None
+        if not isinstance(kind, str) or kind not in self._kinds():
+            raise ValueError(self._allowed())
+        return class_of(self.group, kind)
 
     def _named(self, given: str) -> str:
         if given not in GROUPS[self.group] or not self._is_complete(given):
@@ -146,15 +145,18 @@ class OneOf:
         """Whether nothing but the kind must be said."""
         return all(one.default is not MISSING for one in described(class_of(self.group, kind)))
 
+    def _kinds(self) -> list[str]:
+        return list(GROUPS[self.group])
+
     def _allowed(self) -> str:
-        kinds = GROUPS[self.group]
-        if not self.names:
-            return f"must be a section of kind {_listed(kinds)}"
-        alone = [kind for kind in kinds if self._is_complete(kind)]
-        others = _listed(kind for kind in kinds if kind not in alone)
-        return f"must be one of {_listed(alone)}" + (
-            f", or a section of kind {others}" if others else ""
-        )
+        kinds = self._kinds()
+        if self.names:
+            alone = [kind for kind in kinds if self._is_complete(kind)]
+            others = [kind for kind in kinds if kind not in alone]
+            more = f", or a section of kind {_listed(others)}" if others else ""
+            return f"must be one of {_listed(alone)}{more}"
+        more = ", or the import path of a class of your own" if self.own else ""
+        return f"must be one of {_listed(kinds)}{more}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from spurious.errors import shown
+
 Scale = Literal["linear", "log", "asinh"]
 
 
@@ -36,7 +38,9 @@ class Within:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"must be a number {self}")
         if not self.allows(value):
-            raise ValueError(f"must be {self}, not {value:g}")
+            # A whole number may be too large for a float.
+            given = f"{value:g}" if isinstance(value, float) else shown(value)
+            raise ValueError(f"must be {self}, not {given}")
         return given
 
     def allows(self, value: float) -> bool:
@@ -111,3 +115,22 @@ class Unless:
     """What an entry that leaves the field out means, where the class itself has no default."""
 
     default: Any
+
+
+@dataclass(frozen=True)
+class WrittenAs:
+    """A field that params.yaml writes in another type, from which its value is made.
+
+    Attributes:
+        written: that type.
+        allowed: what it is, in words.
+    """
+
+    written: Any
+    allowed: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """That of the other type."""
+        return handler.generate_schema(self.written)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import MISSING
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from spurious.description.families import Bounds, is_family, moved
 from spurious.description.fields import Described, described
 from spurious.description.lookup import OneOf, class_of, own_class
+from spurious.description.marks import Within, WrittenAs
 from spurious.description.quantities import Quantity
 from spurious.kinds import GROUPS
 
@@ -95,6 +95,8 @@ def allowed(field: Described) -> str:
     for mark in (*field.marks, *_inner(field)):
         if isinstance(mark, OneOf):
             return f"one {mark.group}" if mark in field.marks else f"a list of {mark.group}s"
+        if isinstance(mark, WrittenAs):
+            return mark.allowed
     if field.limits is not None:
         return str(field.limits)
     if get_origin(field.plain) is Literal:
@@ -128,7 +130,7 @@ def _inner(field: Described) -> tuple[Any, ...]:
 
 
 def _of_elements(field: Described) -> str:
-    limits = [str(mark) for mark in _inner(field)]
+    limits = [str(mark) for mark in _inner(field) if isinstance(mark, Within)]
     return f"each {limits[0]}" if limits else ""
 
 
@@ -143,21 +145,3 @@ def written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(written, value))}]"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
-def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
-    """A table of Markdown."""
-    lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def aligned(body: Iterable[Iterable[str]]) -> str:
-    """Columns for a terminal."""
-    lines = [list(cells) for cells in body]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = [zip(cells, widths, strict=True) for cells in lines]
-    return "\n".join("  ".join(c.ljust(w) for c, w in cells).rstrip() for cells in padded)

@@ -13,16 +13,23 @@ from spurious.figures.style import CLEAN, PALETTE, colours, pretty
 
 
 def learning_curve(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Negative log-likelihood of training and validation maps against the epoch."""
+    """Loss of training and validation maps against the epoch.
+
+    It is the negative log-likelihood; of a defended network it is the defence's, and the negative
+    log-likelihood of validation maps as they are is shown beside it.
+    """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     epochs = np.arange(1, len(history["loss"]) + 1)
-    axes.plot(epochs, history["loss"], color=PALETTE[1], label="training")
-    axes.plot(epochs, history["val_loss"], color=PALETTE[0], label="validation")
+    curves = {"loss": "training", "val_loss": "validation", "val_nll": "validation, clean maps"}
+    shown = {name: label for name, label in curves.items() if name in history}
+    for color, (name, label) in zip((1, 0, 2), shown.items(), strict=False):
+        axes.plot(epochs, history[name], color=PALETTE[color], label=label)
     best = int(np.argmin(history["val_loss"]))
     axes.axvline(epochs[best], color="grey", linestyle=":", label="weights kept")
-    axes.set(xlabel="epoch", ylabel="negative log-likelihood [nat per map]")
-    low = min(min(history["loss"]), min(history["val_loss"]))
+    what = "loss of the defence" if "val_nll" in history else "negative log-likelihood"
+    axes.set(xlabel="epoch", ylabel=f"{what} [nat per map]")
+    low = min(min(history[name]) for name in shown)
     axes.set_ylim(low - 0.2, float(np.percentile(history["val_loss"], 90)) + 1)
     axes.legend()
     return figure

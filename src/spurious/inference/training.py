@@ -78,9 +78,8 @@ def train(
         The network (see `spurious.inference.presets`), in float32 whatever the precision of the
         training, and the history, including epochs before a resume: per epoch the mean negative
         log-likelihood in nats a map (`loss` on augmented training maps, `val_loss`) and the
-        `learning_rate` at its end. With a defence both losses are its own, and `val_nll` is the
-        negative log-likelihood of the validation maps as they are. The best epoch is that of the
-        defence's loss: the plain one would pick an epoch before the defence took hold.
+        `learning_rate` at its end. With a defence both losses are its own, so that no epoch is kept
+        from before it took hold, and `val_nll` is that of the validation maps as they are.
 
     Raises:
         UserError: the loss is no longer finite, a map holds values that are not, a label is the
@@ -276,11 +275,9 @@ def _filled(rows: np.ndarray, replicas: int) -> np.ndarray:
 
 def _described(network: config.Network, defence: Defence | None) -> str:
     """What a network is trained against: its entry, if it has one, says all but the data."""
-    if network.defence is None:
-        return repr(defence)
-    if defence is None:
+    if network.defence is not None and defence is None:
         raise ValueError("the entry has a defence: build it with spurious.defences.build")
-    return network.defence.model_dump_json()
+    return repr(defence) if network.defence is None else network.defence.model_dump_json()
 
 
 def _fingerprint(

@@ -12,12 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious.description.marks import Doc, Unless, Within
-from spurious.description.quantities import Budget, Density
+from spurious.description.quantities import Budget
 from spurious.lazy import tf
-from spurious.perturbations.base import like, refuse_above, require
+from spurious.perturbations.base import BatchSize, Upper, like, refuse_above, require
 from spurious.perturbations.constraints import Ball, Constraints, satisfy
 from spurious.perturbations.objectives import AnyObjective, named
-from spurious.perturbations.steps import Norm, draw_start, starts
+from spurious.perturbations.steps import AnyNorm, Norm, draw_start, starts
 
 if TYPE_CHECKING:
     from spurious.inference.posterior import Posterior
@@ -59,9 +59,7 @@ class Ascent(ABC):
         float | None, Budget, Doc("size of the first step; none: the attack's own choice")
     ] = None
     steps: Annotated[int, Within(1, 10_000), Doc("number of steps")] = 20
-    norm: Annotated[
-        Norm, Doc("linf: every pixel, or l2: the root mean square over a map's pixels")
-    ] = "linf"
+    norm: AnyNorm = "linf"
     objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
     random_start: Annotated[
         bool,
@@ -74,13 +72,9 @@ class Ascent(ABC):
         int, Within(1, 1000), Doc("random starts, of which the best is kept map by map")
     ] = 1
     constraints: Annotated[Constraints, Doc("what else must hold, projected onto in turn")] = ()
-    upper: Annotated[
-        float | None, Density, Doc("largest density allowed; clean maps must not exceed it")
-    ] = None
+    upper: Upper = None
     seed: int = 0
-    batch_size: Annotated[
-        int, Within(1, 4096), Doc("maps attacked at a time, which sets the memory")
-    ] = 128
+    batch_size: BatchSize = 128
 
     def __post_init__(self) -> None:
         self.consistent(vars(self))

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from spurious.description.marks import Doc, Within
+from spurious.description.quantities import Density
 from spurious.lazy import tf
+
+Upper = Annotated[
+    float | None, Density, Doc("largest density allowed; clean maps must not exceed it")
+]
+BatchSize = Annotated[int, Within(1, 4096), Doc("maps attacked at a time, which sets the memory")]
+"""Types of the fields that attacks have in common."""
 
 
 class Perturbation(Protocol):

@@ -21,10 +21,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from spurious.description.marks import Doc, Within
-from spurious.description.quantities import Budget, Density
+from spurious.description.quantities import Budget
 from spurious.lazy import tf
 from spurious.perturbations.ascent import Ascent
-from spurious.perturbations.base import like, require
+from spurious.perturbations.base import BatchSize, Upper, like, require
 from spurious.perturbations.constraints import Constraints
 from spurious.perturbations.objectives import AnyObjective
 from spurious.perturbations.steps import Decay, accumulate, direction, scheduled
@@ -101,12 +101,8 @@ class BIM:
         float | None, Budget, Doc("largest change of a pixel; none: alpha x steps")
     ] = None
     objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
-    upper: Annotated[
-        float | None, Density, Doc("largest density allowed; clean maps must not exceed it")
-    ] = None
-    batch_size: Annotated[
-        int, Within(1, 4096), Doc("maps attacked at a time, which sets the memory")
-    ] = 128
+    upper: Upper = None
+    batch_size: BatchSize = 128
     constraints: Annotated[Constraints, Doc("what else must hold, projected onto in turn")] = ()
 
     def __post_init__(self) -> None:
@@ -139,12 +135,8 @@ class FGSM:
     posterior: Posterior
     epsilon: Annotated[float, Budget, Doc("size of the step")]
     objective: Annotated[AnyObjective, Doc("what is increased")] = "nll"
-    upper: Annotated[
-        float | None, Density, Doc("largest density allowed; clean maps must not exceed it")
-    ] = None
-    batch_size: Annotated[
-        int, Within(1, 4096), Doc("maps attacked at a time, which sets the memory")
-    ] = 128
+    upper: Upper = None
+    batch_size: BatchSize = 128
 
     def __post_init__(self) -> None:
         _ = self.bim  # refuses what is impossible before work starts

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 import numpy as np
 
 from spurious.description.marks import Doc, Inside, Within
-from spurious.description.quantities import Budget, Density
+from spurious.description.quantities import Budget
 from spurious.lazy import tf
 from spurious.perturbations.ascent import in_batches, value_and_gradient
 from spurious.perturbations.auto import FIRST_STEP, checkpoints, climb
-from spurious.perturbations.base import like, possible, refuse_above, require
+from spurious.perturbations.base import BatchSize, Upper, like, possible, refuse_above, require
 from spurious.perturbations.constraints import within
-from spurious.perturbations.steps import PIXELS, Norm, draw_start, rms, starts
+from spurious.perturbations.steps import PIXELS, AnyNorm, Norm, draw_start, rms, starts
 
 if TYPE_CHECKING:
     from spurious.inference.posterior import Posterior
@@ -79,9 +79,7 @@ class MinimumNorm:
         Doc("how far, in standard deviations of the clean posterior (Mahalanobis)"),
     ]
     largest: Annotated[float, Budget, Doc("largest budget that is tried")]
-    norm: Annotated[
-        Norm, Doc("linf: every pixel, or l2: the root mean square over a map's pixels")
-    ] = "l2"
+    norm: AnyNorm = "l2"
     steps: Annotated[int, Within(1, 10_000), Doc("of each attack that tries a budget")] = 20
     restarts: Annotated[
         int,
@@ -93,13 +91,9 @@ class MinimumNorm:
         Within(0, 30),
         Doc("budgets tried after that; the smallest is known to 2^-bisections of itself"),
     ] = 7
-    upper: Annotated[
-        float | None, Density, Doc("largest density allowed; clean maps must not exceed it")
-    ] = None
+    upper: Upper = None
     seed: int = 0
-    batch_size: Annotated[
-        int, Within(1, 4096), Doc("maps attacked at a time, which sets the memory")
-    ] = 128
+    batch_size: BatchSize = 128
     _last: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -7,12 +7,15 @@ a size means the same for maps of any N.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from spurious import seeds
+from spurious.description.marks import Doc
 from spurious.lazy import tf
 
 Norm = Literal["linf", "l2"]
+AnyNorm = Annotated[Norm, Doc("linf: every pixel, or l2: the root mean square over a map's pixels")]
+"""The type of an attack's field."""
 Decay = Literal["constant", "linear"]
 PIXELS = (-2, -1)
 

@@ -20,14 +20,14 @@ import numpy as np
 
 from spurious import seeds
 from spurious.description.marks import Doc, Within
-from spurious.description.quantities import Budget, Density
+from spurious.description.quantities import Budget
 from spurious.lazy import tf
 from spurious.perturbations.ascent import START, value_and_gradient
-from spurious.perturbations.base import like, possible, require
+from spurious.perturbations.base import Upper, like, possible, require
 from spurious.perturbations.constraints import within
 from spurious.perturbations.gradient import REACH
 from spurious.perturbations.objectives import AnyObjective, named
-from spurious.perturbations.steps import Norm, accumulate, direction, scheduled
+from spurious.perturbations.steps import AnyNorm, Norm, accumulate, direction, scheduled
 
 if TYPE_CHECKING:
     from spurious.inference.posterior import Posterior
@@ -89,11 +89,9 @@ class Universal:
         Doc("first step; steps fall linearly. None: all together make 2.5 epsilon"),
     ] = None
     steps: Annotated[int, Within(1, 100_000), Doc("each with the mean gradient of a batch")] = 100
-    norm: Annotated[Norm, Doc("linf: every pixel, or l2: the root mean square over the pixels")] = (
-        "linf"
-    )
+    norm: AnyNorm = "linf"
     objective: Annotated[AnyObjective, Doc("whose mean over the maps is increased")] = "nll"
-    upper: Annotated[float | None, Density, Doc("largest density allowed")] = None
+    upper: Upper = None
     seed: int = 0
     batch_size: Annotated[int, Within(1, 4096), Doc("maps a step")] = 32
 

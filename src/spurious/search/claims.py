@@ -3,8 +3,11 @@
 A worker claims a start by adding a running trial that carries the start's number and the worker's
 name. Two workers may do so at the same moment: then the trial with the lower number holds the
 start, and the other is dropped, which both of them see alike, because every storage numbers trials
-one after the other. (To let a waiting trial run, as Optuna's own queue does, is not safe: on SQLite
-two workers can do it at once.)
+one after the other.
+
+Optuna's own queue and heartbeat do not suffice: of four workers that took queued trials of one
+SQLite study, two got the same one; a killed trial stays RUNNING until its grace of a minute has
+passed, for which a resumed search would wait; and behind gRPC no heart beats.
 
 A worker that dies is noticed by its process being gone, if it was on the same machine, or else by
 its heartbeat. Its trial then has failed, and whoever claims the start again takes the parameters

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from spurious import config, seeds
 from spurious.errors import UserError
 from spurious.files import replacing
-from spurious.maps import ROWS, MapSet, join_maps, read_maps, write_maps
+from spurious.maps import NAMES, ROWS, MapSet, join_maps, read_maps, write_maps
 from spurious.simulation.engine import cosmology_at
 from spurious.simulation.summary import Summary, Tally
 from spurious.simulation.workers import Outcome, Place, Task, open_workers, versions
@@ -85,7 +85,10 @@ def run(
             if missing:
                 suite.make(missing, place or config.Local(kind="local", workers=1), tally, bar)
         with _named(path):
-            join_maps(path, map(suite.path, range(suite.n_shards)), suite.provenance)
+            shards = map(suite.path, range(suite.n_shards))
+            limits = zip(NAMES, nodes.T.tolist(), strict=True)
+            ranges = {name: [min(values), max(values)] for name, values in limits}
+            join_maps(path, shards, {**suite.provenance, "ranges": ranges})
     return Summary(
         maps=settings.simulations * len(settings.axes),
         simulations=settings.simulations,
