@@ -157,8 +157,6 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
             f"{path} has no {missing[0]}: its parameters are {', '.join(data.names)}, those of "
             f"the model {', '.join(posterior.names)}"
         )
-    if len(data) == 0:
-        raise UserError(f"{path} has no maps")
     if isinstance(posterior, NetworkPosterior):  # another says so itself
         n, own = data.maps.shape[-1], posterior.model.input_shape[1]
         if n != own:
