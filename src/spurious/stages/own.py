@@ -149,7 +149,7 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
     """The maps with the labels of the posterior's parameters, in its order.
 
     Raises:
-        UserError: there are no maps, a label is missing, or the maps have another size.
+        UserError: a label is missing, or the maps have another size.
     """
     missing = [name for name in posterior.names if name not in data.names]
     if missing:
