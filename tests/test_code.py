@@ -14,7 +14,7 @@ from dvc.repo import Repo
 
 from spurious import code
 from spurious.code import LIBRARIES, Module, Package, fingerprint, running
-from spurious.config import names as names_rule
+from spurious.description import names as names_rule
 from spurious.description.families import is_family
 from spurious.kinds import GROUPS, SYSTEMATICS
 
