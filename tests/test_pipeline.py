@@ -30,6 +30,7 @@ from spurious.stages import (
     attack,
     audit,
     compare,
+    defend,
     inputs,
     loading,
     report,
@@ -74,6 +75,16 @@ SMALL = {
         "linf": {"values": [0.01, 0.1], "unit": "std"},
         "l2": {"values": [0.01, 0.1], "unit": "std"},
         "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},
+    },
+    "defend": {
+        "maps": 5,
+        "linf": {"values": [0.03, 0.1], "unit": "std"},
+        "l2": {"values": [0.01, 0.03], "unit": "std"},
+        "steps": 3,
+        "restarts": 1,
+        "reference_maps": 2,
+        "reference_steps": 5,
+        "refine_steps": 2,
     },
     "report": {"examples": 2},
     "execution": {"workers": {"kind": "local"}, "processes": 1},
@@ -173,7 +184,13 @@ def compared(searched):
 
 
 @pytest.fixture(scope="module")
-def reported(searched, audited, compared):
+def defended(searched):
+    defend.run(searched)
+    return searched
+
+
+@pytest.fixture(scope="module")
+def reported(searched, audited, compared, defended):
     report.run(searched)
     return searched
 
@@ -552,6 +569,22 @@ class _Parameters(HTMLParser):
         self.text += data if self.inside else ""
 
 
+def test_defences_are_compared_and_tracked_side_by_side(defended):
+    found = read("defences.json")
+    assert list(found["defences"]) == ["compact", *defended.run.defences]
+    assert found["inside"] == ["beam", "calibration", "gain_drift", "logistic"]
+    for name, row in found["defences"].items():
+        assert row["inside"]["nll"]["low"] <= row["inside"]["nll"]["mean"]
+        seen = {family: one["seen"] for family, one in row["families"].items()}
+        assert seen == {"logistic": name == "marginalised", "saturation": False}
+    client = MlflowClient(tracking.uri())
+    runs = client.search_runs(["1"], "tags.stage = 'defend' and tags.defence != ''")
+    assert {run.data.tags["defence"] for run in runs} >= set(found["defences"])
+    one = next(run for run in runs if run.data.tags["defence"] == "adversarial")
+    row = found["defences"]["adversarial"]
+    assert one.data.metrics["information"] == row["information"]["mean"]
+
+
 def test_report_is_one_file_that_needs_no_network(reported):
     html = Layout("pilot").report.read_text()
     external = _External()
@@ -588,7 +621,7 @@ def dvc(*arguments):
 def test_dvc_knows_every_stage_of_the_pilot():
     names = {line.split()[0] for line in dvc("stage", "list", "--name-only").splitlines()}
     run = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]
-    stages = {"simulate", "assess", "audit", "compare", "search", "report"}
+    stages = {"simulate", "assess", "audit", "compare", "search", "defend", "report"}
     expected = {"code", "verify", *(f"{stage}@pilot" for stage in stages)}
     expected |= {f"train@pilot-{name}" for name in run["posteriors"]}
     expected |= {f"attack@pilot-{group}" for group in run["attacks"]}
@@ -613,6 +646,9 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
         ("assess@pilot", "report@pilot"),
         ("compare@pilot", "report@pilot"),
         ("search@pilot", "report@pilot"),
+        ("train@pilot-marginalised", "defend@pilot"),
+        ("search@pilot", "defend@pilot"),
+        ("defend@pilot", "report@pilot"),
     ):
         assert f'"{before}" -> "{after}";' in edges
 
@@ -642,6 +678,7 @@ def test_stages_replace_the_outputs_of_dvc_which_removes_none_itself():
         ("audit", audit.outputs(layout), {}),
         ("search", search.outputs(layout), {}),
         ("compare", compare.outputs(layout), {}),
+        ("defend", defend.outputs(layout), {}),
         ("report", report.outputs(layout), {}),
     ):
         assert outputs_of_dvc(stage, scale="pilot", **item) == (set(outputs), True), stage
@@ -699,6 +736,8 @@ LATE = [
     ("search", in_the_way, "results/pilot/pareto.png"),
     ("compare", damaged, "data/pilot/attacks/controls/transferred.h5"),
     ("compare", in_the_way, "results/pilot/detection.png"),
+    ("defend", damaged, "results/pilot/search.json"),
+    ("defend", in_the_way, "results/pilot/defences_trade.png"),
     ("report", damaged, "results/pilot/compare.json"),
     ("report", in_the_way, "results/pilot/figure_2.png"),
 ]
@@ -717,6 +756,7 @@ def test_a_stage_that_fails_late_leaves_the_former_results_as_they_were(
         "audit": lambda: audit.run(reported),
         "search": lambda: search.run(reported),
         "compare": lambda: compare.run(reported),
+        "defend": lambda: defend.run(reported, ["resnet"]),
         "report": lambda: report.run(reported),
     }[stage]
     with harm(Path(path)):
