@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper defences test mutate kill-test fuzz lint bench lock ui dashboard clean
+.PHONY: help repro paper defences test test-slow mutate kill-test fuzz lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -36,9 +36,13 @@ defences: $(VENV)/.ready ## train and compare all defences after `make repro` (S
 	for name in $(DEFENCES); do $(BIN)/spurious train --scale $(SCALE) $$name || exit; done
 	$(BIN)/spurious defend --scale $(SCALE) $(DEFENCES) $(MADE)
 
-test: $(VENV)/.ready ## all tests
+test: $(VENV)/.ready ## the tests, but for the slow ones
 	$(BIN)/dvc pull --quiet data.dvc
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.ready ## the slow tests: whole pipelines, kills, clusters, workers on one study
+	$(BIN)/dvc pull --quiet data.dvc
+	$(BIN)/pytest -m slow
 
 mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; SHARE=0.1 MUTANTS='spurious.damage.*')
 	$(BIN)/python scripts/mutants.py --share $(SHARE) --seed $(SEED) $(MUTANTS)

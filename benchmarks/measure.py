@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from spurious.simulation.workers import ENVIRONMENT
+from spurious.simulation.tasks import ENVIRONMENT
 
 Threads = Literal["one", "all"]
 Programs: TypeAlias = dict[str, Callable[[], Any]]  # what is timed, by name

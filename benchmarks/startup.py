@@ -12,7 +12,8 @@ from benchmarks import box
 from benchmarks.measure import Start, children, peak_memory
 from benchmarks.result import Claim, Result
 from spurious.simulation.growth import leapfrog
-from spurious.simulation.workers import Processes, Task
+from spurious.simulation.tasks import Task
+from spurious.simulation.workers import Processes
 
 
 def run(quick: bool) -> Result:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from fuzzing import broken_params, damaged, hostile, stages
 from fuzzing.guarded import OUTSIDE, SECRET, SECRET_H5, WORDS, Worker
-from fuzzing.outcomes import FAILED, Case, Result, Table, chosen, judged
+from fuzzing.outcomes import FAILED, Case, Result, Table, judged, select_cases
 
 NEEDED = ("params.yaml", "data/pilot", "models/pilot", "results/pilot", "results/verify.json")
 DATABASES = (damaged.STORE, stages.TRACKED)
@@ -51,7 +51,7 @@ def main() -> None:
         table = _tried(asked, Path(folder))
     print(table)
     for result in table.failures:
-        print(_told(result, asked.seed))
+        print(_describe(result, asked.seed))
     print(f"seed {asked.seed}: {len(table.failures)} failed, {time.monotonic() - begun:.0f} s")
     sys.exit(1 if table.failures else 0)
 
@@ -111,7 +111,7 @@ def _lanes(asked: argparse.Namespace, root: Path) -> Iterator[Lane]:
     optuna, mlflow = ((project / name).read_bytes() for name in DATABASES)
     params = list(broken_params.cases(seed, text)) if _wanted(asked, "params") else []
     whole = [*stages.cases(seed, project, small), *stages.checks(seed, params)]
-    if some := chosen(whole, asked.only):
+    if some := select_cases(whole, asked.only):
         folder = _copied(project, root / "stages", True)
         yield Lane(stages.Stages(project, folder), some)
     files = [
@@ -127,7 +127,7 @@ def _lanes(asked: argparse.Namespace, root: Path) -> Iterator[Lane]:
         ("files", files, FILES, ("report", {})),
         ("hostile", models_of_others, MODELS, ("hostile", {hostile.FILE: model})),
     ):
-        if some := chosen(cases, asked.only):
+        if some := select_cases(cases, asked.only):
             folder = _copied(project, root / name, name != "params")
             first = Case("sound", 0, reader, sound, ())
             yield Lane(Worker(folder, **limits, first=first), some)
@@ -158,7 +158,7 @@ def _copied(project: Path, root: Path, whole: bool) -> Path:
     return folder
 
 
-def _told(result: Result, seed: int) -> str:
+def _describe(result: Result, seed: int) -> str:
     """One failure, and how to see it again."""
     case = result.case
     again = f"python scripts/fuzz.py --seed {seed} --only {shlex.quote(case.name)} --keep broken"

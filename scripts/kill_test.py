@@ -101,11 +101,11 @@ def main() -> None:
     folder = Path(options.folder or tempfile.mkdtemp(prefix="kill-test-"))
     folder.mkdir(parents=True, exist_ok=True)
     calm, killed = (clone(folder / name) for name in ("calm", "killed"))
-    told("undisturbed")
+    report("undisturbed")
     seconds = undisturbed(calm)
-    moments = drawn(seconds, options.deaths, random.Random(options.seed))
+    moments = draw_moments(seconds, options.deaths, random.Random(options.seed))
     hits = [kill(killed, number, moment) for number, moment in enumerate(moments, start=1)]
-    told("to the end")
+    report("to the end")
     finished(killed)
     print(f"\n{'stage':26s} {'of its time':>11s} {'seconds':>8s}  killed in")
     for moment, hit in zip(moments, hits, strict=True):
@@ -128,7 +128,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def told(what: str) -> None:
+def report(what: str) -> None:
     """One line of progress, with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {what}", flush=True)
 
@@ -164,7 +164,7 @@ def _environment(folder: Path) -> dict[str, str]:
 def undisturbed(pipeline: Pipeline) -> dict[str, float]:
     """Run to the end; the seconds that each stage took."""
     finished(pipeline)
-    told(f"took {sum(pipeline.seen.values()):.0f} s in {len(pipeline.seen)} stages")
+    report(f"took {sum(pipeline.seen.values()):.0f} s in {len(pipeline.seen)} stages")
     return pipeline.seen
 
 
@@ -173,13 +173,13 @@ def finished(pipeline: Pipeline) -> None:
     process, last = pipeline.start(), ""
     for stage, _ in pipeline.stages(process):
         if stage != last:
-            told(f"  {stage}")
+            report(f"  {stage}")
             last = stage
     if process.returncode:
         sys.exit(f"dvc repro failed, see {pipeline.log}:\n{_tail(pipeline.log)}")
 
 
-def drawn(seconds: dict[str, float], deaths: int, generator: random.Random) -> list[Moment]:
+def draw_moments(seconds: dict[str, float], deaths: int, generator: random.Random) -> list[Moment]:
     """Moments in the order of the pipeline: every stage once, then the longest again."""
     longest = sorted(seconds, key=lambda stage: -seconds[stage])
     counts = dict.fromkeys(seconds, 0)
@@ -210,7 +210,7 @@ def kill(pipeline: Pipeline, number: int, moment: Moment) -> str:
             break
     if process.returncode not in (None, 0, -signal.SIGKILL):
         sys.exit(f"dvc repro failed by itself, see {pipeline.log}:\n{_tail(pipeline.log)}")
-    told(f"death {number}: {moment.stage} after {moment.after:.1f} s: {hit}")
+    report(f"death {number}: {moment.stage} after {moment.after:.1f} s: {hit}")
     return hit
 
 

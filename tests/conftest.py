@@ -1,6 +1,8 @@
 """What several tests need: a posterior in closed form, maps like the real ones, CAMB itself."""
 
+import gc
 from dataclasses import dataclass
+from pathlib import Path
 
 import camb
 import numpy as np
@@ -107,3 +109,23 @@ def linear_posterior():
 @pytest.fixture(scope="session")
 def breathing_posterior(linear_posterior):
     return Breathing(linear_posterior)
+
+
+def pytest_collection_finish(session):
+    """What the imports made stays: a search for garbage among it would take a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+# The files that take longest, longest first: one begun last would keep the other worker waiting.
+LONGEST = (
+    "test_pipeline.py",
+    "simulation/test_suite.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: rank.get(str(item.path.relative_to(here)), len(rank)))

@@ -100,6 +100,7 @@ def small(tmp_path, monkeypatch):
     """A folder with a small suite's params.yaml, as the current folder; what is run is not kept."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["simulation"] |= {"n_cells": 16, "scale_factors": {"stages": 3}}
+    raw["simulation"]["linear_power"] = "eisenstein_hu"  # CAMB takes a second for each omega_m
     raw["profiles"]["pilot"]["simulation"] = {"simulations": 500, "shard_size": 100}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(tmp_path)
@@ -166,6 +167,12 @@ PLAIN_TERMINALS = [
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 ]
 SIGNS = "KL(perturbed ‖ clean), σ, −1, Ω_m, “x”"
+COMMANDS = {
+    "code": ["code", "write", "code"],
+    "attack": ["stages.attack", "run", "attack", "paper"],
+    "audit": ["stages.audit", "run", "audit"],
+    "report": ["stages.report", "run", "report"],
+}
 SAYS = f"""
 import importlib, sys
 from tqdm import tqdm
@@ -176,37 +183,48 @@ def says(*arguments):
     tqdm.write({SIGNS!a})
     print({SIGNS!a}, file=sys.stderr)
 
-importlib.import_module("spurious." + sys.argv[1])
-module = sys.modules["spurious." + sys.argv[1]]
-setattr(module, sys.argv[2], says)
-main(sys.argv[3:])
+for name, (place, function, *words) in {COMMANDS!r}.items():
+    importlib.import_module("spurious." + place)
+    module = sys.modules["spurious." + place]
+    setattr(module, function, says)
+    try:
+        main(words)
+    except SystemExit as end:
+        print("ended", name, end.code)
+        print("ended", name, file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="strict")
 """
 
 
-@pytest.mark.parametrize("terminal", PLAIN_TERMINALS, ids=lambda one: next(iter(one)))
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["code", "write", "code"],
-        ["stages.attack", "run", "attack", "paper"],
-        ["stages.audit", "run", "audit"],
-        ["stages.report", "run", "report"],
-    ],
-    ids=lambda words: words[2],
-)
-def test_a_terminal_that_lacks_a_sign_fails_no_stage(tmp_path, terminal, words):
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text() + "# Ω_m\n", "utf-8")
+@pytest.fixture(scope="module", params=PLAIN_TERMINALS, ids=lambda one: next(iter(one)))
+def told(request, tmp_path_factory):
+    """What each command says on a plain terminal: one process for all, which starts TensorFlow."""
+    folder = tmp_path_factory.mktemp("terminal")
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text() + "# Ω_m\n", "utf-8")
     environment = {k: v for k, v in os.environ.items() if k not in ("LANG", "PYTHONIOENCODING")}
     done = subprocess.run(
-        [sys.executable, "-c", SAYS, *words],
+        [sys.executable, "-c", SAYS],
         capture_output=True,
-        cwd=tmp_path,
-        env=environment | terminal,
+        cwd=folder,
+        env=environment | request.param,
     )
     assert done.returncode == 0, done.stderr[-300:]
-    told = SIGNS.encode("ascii", "backslashreplace")
-    assert done.stdout.count(told) == 2
-    assert told in done.stderr
+    return done.stdout.decode("ascii"), done.stderr.decode("ascii")
+
+
+def part(text, name):
+    """What was written before the end of a command, and after the end of the one before."""
+    return text.split(f"ended {name}")[0].split("ended ")[-1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_terminal_that_lacks_a_sign_fails_no_stage(told, name):
+    stdout, stderr = told
+    assert f"ended {name} 0\n" in stdout
+    signs = SIGNS.encode("ascii", "backslashreplace").decode()
+    assert part(stdout, name).count(signs) == 2
+    assert signs in part(stderr, name)
 
 
 @pytest.mark.parametrize("terminal", PLAIN_TERMINALS, ids=lambda one: next(iter(one)))

@@ -205,11 +205,11 @@ def test_what_is_compiled_changes_the_list(changed, old, new):
 
 def test_imports_inside_functions_and_of_submodules_by_their_package_are_found(package):
     text = (
-        "import spurious.camels\n\n\ndef lazy():\n    from . import views as v\n"
+        "import spurious.camels\n\n\ndef lazy():\n    from . import mapset as m\n"
         "    from spurious import splitting, detection\n"
     )
     found = names(Edited(package, "seeds.py", text), "verify")
-    assert {"spurious.camels", "spurious.views", "spurious.splitting"} <= found
+    assert {"spurious.camels", "spurious.mapset", "spurious.splitting"} <= found
     assert {"spurious.detection", "spurious.detection.minkowski"} <= found  # what its package loads
 
 
@@ -328,6 +328,7 @@ def behind(folder):
     return {name.split("@")[0] for name in json.loads(dvc(folder, "status", "--json"))}
 
 
+@pytest.mark.slow
 def test_dvc_runs_exactly_the_stages_that_an_edit_reaches(clone):
     assert behind(clone) == set()
     module = clone / "src" / "spurious" / "damage.py"
@@ -362,6 +363,7 @@ def hostile(clone):
     path.write_text(text)
 
 
+@pytest.mark.slow
 def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
     """Also where all stages were up to date before."""
     done = attempt(hostile, "repro")
@@ -372,6 +374,7 @@ def test_dvc_runs_nothing_with_a_name_that_is_none(hostile):
     assert not list(hostile.rglob("EVIL*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "item", [f"attack@pilot-{HOSTILE}", f"train@pilot-{HOSTILE}", f"simulate@{HOSTILE}"]
 )

@@ -14,6 +14,8 @@ from spurious.simulation import project
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# They compile four simulations and an attack of each kind, and ask CAMB eight times.
+SLOW = ("perturbations.md", "simulation.md", "suites.md")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "docs_pictures.py"))
 
 
@@ -56,7 +58,11 @@ def what_the_pages_read(folder):
     np.savetxt("params_LH_Nbody_IllustrisTNG.txt", draw.random((2, 6)))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p.name in SLOW else ()) for p in PAGES],
+    ids=lambda page: page.name,
+)
 def test_examples_run(page, folder):
     if SCRIPT["blocks"](page):
         what_the_pages_read(folder)

@@ -106,6 +106,7 @@ def test_the_table_of_a_model_of_ones_own(folder):
     assert (attacked.box_size, attacked.unit) == (25.0, "1e10 Msun/h")
 
 
+@pytest.mark.slow
 def test_the_audit_of_a_model_of_ones_own(folder):
     raw = yaml.safe_load((folder / "params.yaml").read_text())
     raw["audit"] = {

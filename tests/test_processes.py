@@ -61,10 +61,12 @@ def test_a_process_that_dies_is_one_line():
         run(die, 2, 2)
 
 
+# A shell that starts the tests in the background has SIGINT ignored, also in what they start.
 SLEEPERS = """
-import time
+import signal, time
 from spurious.processes import side_by_side
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     list(side_by_side(time.sleep, [(60,), (60,)], 2, desc="test", unit="task"))
 """
 

@@ -204,6 +204,7 @@ def html(results, tmp_path, monkeypatch):
     return lambda: report.render(reports.context(config, Layout("pilot"), []), pictures)
 
 
+@pytest.mark.slow
 def test_a_report_is_made_or_the_file_and_key_are_named_whatever_is_damaged(results, html):
     """Values of every file emptied, of another type, or left out; nothing else is raised."""
     _, found = results

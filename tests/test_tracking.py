@@ -37,6 +37,23 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store with the experiment `pilot`, which MLflow takes a second to make."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # it keeps its artifacts by a path relative to the project
+        tracking.ensure_store(Path("mlruns"), "pilot")
+    return folder / "mlruns"
+
+
+@pytest.fixture
+def tracked(project, store):
+    """That project with a store of its own."""
+    shutil.copytree(store, project / "mlruns")
+    return project
+
+
 def commit():
     return subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
 
@@ -67,7 +84,7 @@ def test_a_run_keeps_what_it_was_told_and_what_it_was_made_of(project):
     assert {a.path for a in client.list_artifacts(log.id)} == {"empty.png", "maps.h5"}
 
 
-def test_a_child_is_found_below_its_parent_and_carries_its_tags(project):
+def test_a_child_is_found_below_its_parent_and_carries_its_tags(tracked):
     folder = Path("maps")
     folder.mkdir()
     (folder / "worst.txt").write_text("worst")
@@ -156,7 +173,7 @@ def test_a_run_is_dirty_if_its_code_or_parameters_differ_from_the_commit(
     assert (tags["git.dirty"], len(tags["git.commit"])) == (dirty, 40)
 
 
-def test_an_exception_marks_the_run_as_failed(project):
+def test_an_exception_marks_the_run_as_failed(tracked):
     with pytest.raises(RuntimeError), tracking.start("train", "pilot") as log:
         raise RuntimeError
     assert MlflowClient(tracking.uri()).get_run(log.id).info.status == "FAILED"
@@ -210,7 +227,7 @@ def statuses(*runs):
     return [client.get_run(run).info.status for run in runs]
 
 
-def test_runs_of_a_dead_process_are_closed_at_the_next_start_of_their_stage(project):
+def test_runs_of_a_dead_process_are_closed_at_the_next_start_of_their_stage(tracked):
     dead = {
         group: subprocess.run(
             [sys.executable, "-c", DYING, group], capture_output=True, text=True, check=False
@@ -234,14 +251,14 @@ def test_runs_of_a_dead_process_are_closed_at_the_next_start_of_their_stage(proj
     ("error", "status"),
     [(KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (OSError, "FAILED")],
 )
-def test_a_run_says_how_it_was_stopped_and_the_one_above_too(project, error, status):
+def test_a_run_says_how_it_was_stopped_and_the_one_above_too(tracked, error, status):
     with pytest.raises(error), tracking.start("attack", "pilot") as log, log.child("a") as one:
         raise error
     assert statuses(log.id, one.id) == [status, status]
     assert mlflow.active_run() is None
 
 
-def test_what_a_process_left_open_below_a_run_is_closed_with_it(project):
+def test_what_a_process_left_open_below_a_run_is_closed_with_it(tracked):
     """As when a process that worked for it was killed for want of memory."""
     with tracking.start("attack", "pilot") as log:
         with log.child("a") as done:
@@ -252,8 +269,8 @@ def test_what_a_process_left_open_below_a_run_is_closed_with_it(project):
     assert statuses(log.id, done.id, left) == ["FINISHED", "FINISHED", "KILLED"]
 
 
-def damaged(how):
-    """Make the store, then spoil it; nothing but the store is there."""
+def damaged(store, how):
+    """A copy of a store, spoilt; nothing but the store is there."""
     database = Path("mlruns") / "mlflow.db"
     if how == "a file in place of the folder":
         Path("mlruns").write_text("x")
@@ -261,8 +278,7 @@ def damaged(how):
     if how == "a folder":
         database.mkdir(parents=True)
         return
-    tracking.ensure_store(Path("made"), "pilot")
-    Path("made").rename("mlruns")  # MLflow keeps stores that it has opened, by their path
+    shutil.copytree(store, "mlruns")
     content = bytearray(database.read_bytes())
     with closing(sqlite3.connect(database)) as opened, opened:
         if how == "of another version":
@@ -292,8 +308,8 @@ def damaged(how):
         "a file in place of the folder",
     ],
 )
-def test_a_damaged_store_is_one_line_that_names_it(project, how, caplog):
-    damaged(how)
+def test_a_damaged_store_is_one_line_that_names_it(project, store, how, caplog):
+    damaged(store, how)
     caplog.clear()
     with (
         pytest.raises(UserError, match=r"^mlruns/mlflow\.db (is damaged|cannot be used)") as caught,
@@ -307,6 +323,6 @@ def test_a_damaged_store_is_one_line_that_names_it(project, how, caplog):
             tracking.save_view("pilot", "attacks", "", ["kl"])
 
 
-def test_errors_of_a_run_are_not_taken_for_those_of_the_store(project):
+def test_errors_of_a_run_are_not_taken_for_those_of_the_store(tracked):
     with pytest.raises(sqlite3.OperationalError), tracking.start("attack", "pilot"):
         raise sqlite3.OperationalError("another database")

@@ -125,7 +125,7 @@ def _copied(tree: Any) -> Any:
     return [_copied(value) for value in tree] if isinstance(tree, list) else copy.copy(tree)
 
 
-def _told(way: Way, what: str) -> str:
+def _named(way: Way, what: str) -> str:
     return f"{'.'.join(map(str, way))}: {what}"[:200]
 
 
@@ -147,7 +147,7 @@ def _key_dropped(draw: random.Random, text: str, tree: Any) -> Broken:
     way = draw.choice(_ways(tree))
     changed = _copied(tree)
     del _at(changed, way[:-1])[way[-1]]
-    return Broken(_dumped(changed), _told(way, "dropped"), named=_words(way))
+    return Broken(_dumped(changed), _named(way, "dropped"), named=_words(way))
 
 
 def _key_renamed(draw: random.Random, text: str, tree: Any) -> Broken:
@@ -158,7 +158,7 @@ def _key_renamed(draw: random.Random, text: str, tree: Any) -> Broken:
         [f"{way[-1]}x", way[-1].upper(), f" {way[-1]}", 1, 1.5, False, None, "\u200b"]
     )
     changed = _renamed(tree, way, name)
-    return Broken(_dumped(changed), _told(way, f"renamed {name!r}"), True, _words(way))
+    return Broken(_dumped(changed), _named(way, f"renamed {name!r}"), True, _words(way))
 
 
 def _key_twice(draw: random.Random, text: str, tree: Any) -> Broken:
@@ -177,23 +177,23 @@ def _wrong_type(draw: random.Random, text: str, tree: Any) -> Broken:
     old = _at(tree, way)
     wrong = ["x", 5, True] if isinstance(old, dict | list) else [[[1]], {"x": {"y": 1}}, [None]]
     value = draw.choice(wrong)
-    return Broken(_with(tree, way, value), _told(way, f"{value!r}"), True, _words(way))
+    return Broken(_with(tree, way, value), _named(way, f"{value!r}"), True, _words(way))
 
 
 def _number(draw: random.Random, text: str, tree: Any) -> Broken:
     way, value = draw.choice(_leaves(tree, int, float)), draw.choice(NUMBERS)
-    what = _told(way, f"{float(value) if abs(value) < 10**300 else 'huge'!r}")
+    what = _named(way, f"{float(value) if abs(value) < 10**300 else 'huge'!r}")
     return Broken(_with(tree, way, value), what, False, _words(way))
 
 
 def _not_finite(draw: random.Random, text: str, tree: Any) -> Broken:
     way, value = draw.choice(_leaves(tree, int, float)), draw.choice(NOT_FINITE)
-    return Broken(_with(tree, way, value), _told(way, f"{value!r}"), True, _words(way))
+    return Broken(_with(tree, way, value), _named(way, f"{value!r}"), True, _words(way))
 
 
 def _text(draw: random.Random, text: str, tree: Any) -> Broken:
     way, value = draw.choice(_leaves(tree, int, float, str, bool)), draw.choice(TEXTS)
-    return Broken(_with(tree, way, value), _told(way, f"{value[:50]!r}"), False, _words(way))
+    return Broken(_with(tree, way, value), _named(way, f"{value[:50]!r}"), False, _words(way))
 
 
 def _hostile_name(draw: random.Random, text: str, tree: Any) -> Broken:
@@ -211,7 +211,7 @@ def _hostile_name(draw: random.Random, text: str, tree: Any) -> Broken:
     for one in changed["profiles"].values():
         if way[0] == "posteriors" and way[1] in one["posteriors"]:
             one["posteriors"][name] = one["posteriors"].pop(way[1])
-    return Broken(_dumped(changed), _told(way, f"renamed {name[:60]!r}"), True, _words(way[:-1]))
+    return Broken(_dumped(changed), _named(way, f"renamed {name[:60]!r}"), True, _words(way[:-1]))
 
 
 def _nested(draw: random.Random, text: str, tree: Any) -> Broken:
@@ -249,7 +249,7 @@ def _tag(draw: random.Random, text: str, tree: Any) -> Broken:
 def _kind(draw: random.Random, text: str, tree: Any) -> Broken:
     ways = [way for way in _leaves(tree, str) if way[-1] == "kind"]
     way, kind = draw.choice(ways), draw.choice(KINDS_OF_OTHERS)
-    return Broken(_with(tree, way, kind), _told(way, kind), True, _words(way))
+    return Broken(_with(tree, way, kind), _named(way, kind), True, _words(way))
 
 
 def _bytes(draw: random.Random, text: str, tree: Any) -> Broken:

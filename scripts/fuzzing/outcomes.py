@@ -128,6 +128,6 @@ def dice(seed: int, *what: str | int) -> random.Random:
     return random.Random(":".join(map(str, (seed, *what))))
 
 
-def chosen(cases: Iterable[Case], only: str | None) -> list[Case]:
+def select_cases(cases: Iterable[Case], only: str | None) -> list[Case]:
     """The cases whose kind or name was asked for; by default all."""
     return [case for case in cases if only is None or only in (case.kind, case.name)]

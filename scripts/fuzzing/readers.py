@@ -49,7 +49,7 @@ def maps(case: Case) -> str:
 
 def posterior(case: Case) -> str:
     """The target of attacks, as the stages get it."""
-    from spurious.stages.inputs import Posteriors
+    from spurious.stages.loading import Posteriors
 
     return _unlike(Posteriors(_config())("compact"))
 

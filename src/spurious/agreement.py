@@ -1,8 +1,8 @@
-"""Do two results agree? How many numbers of one lie in the intervals of the other.
+"""How many numbers of one result lie within the intervals of another.
 
-Two results are the same experiment made again: with other seeds, on another machine, by another
-team. If 95 % intervals hold what they say, somewhat less than 95 % of the numbers of one lie in
-those of the other, because both scatter: see `spurious.bootstrap`.
+Two results repeat the same experiment: with other seeds, on another machine, by another team. If
+95 % intervals are right, somewhat less than 95 % of the numbers of one lie in those of the other,
+because both scatter: see `spurious.bootstrap`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_table(path: Path) -> dict[str, dict[str, float]]:
     """A table of damage, `attacks.csv`: row -> column -> number.
 
     Raises:
-        UserError: the file is missing, or is no such table.
+        UserError: the file is missing, or is not such a table.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -95,7 +95,7 @@ def read_table(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _numbers(line: Mapping[str | None, str | list[str] | None], path: Path) -> dict[str, float]:
-    """The numbers of a row; what is empty is left out."""
+    """The numbers of a row, without empty cells."""
     numbers = {}
     for column, value in line.items():
         if value in ("", None):

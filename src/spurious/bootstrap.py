@@ -1,4 +1,4 @@
-"""Intervals of statistics over maps and over trainings, and of counts known to be binomial.
+"""Bootstrap intervals of statistics over maps and trainings, and binomial intervals of counts.
 
 Efron & Tibshirani (1993), An Introduction to the Bootstrap: percentile intervals. Maps of one
 simulation share their initial conditions, so resamples draw simulations, with all their maps.
@@ -84,8 +84,8 @@ def interval(
 class Hierarchy:
     """Resamples of several trainings, and of the simulations on which each was tried.
 
-    A simulation that several trainings were tried on enters a resample equally often in all. With
-    one training, intervals are the percentiles of the maps' bootstrap alone.
+    A resample draws a simulation that several trainings share equally often for all of them. With
+    one training, intervals are percentiles of the bootstrap over maps.
 
     Args:
         groups: for each training, the number of the simulation that each of its maps is of, (n_t,).

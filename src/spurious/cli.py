@@ -42,14 +42,14 @@ SCALE = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="spurious")
 def main() -> None:
-    """How easily is a network fooled that infers cosmology from maps?
+    """Measure how easily a network that infers cosmology from maps is fooled.
 
     Each command is one stage of the pipeline in dvc.yaml and reads params.yaml in the current
     folder. `dvc repro` runs them all, in this order:
 
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
-    audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` stand
-    beside it; `list` says what params.yaml may name.
+    audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` are not
+    part of it; `list` says what params.yaml may name.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
@@ -58,7 +58,7 @@ def main() -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """A user's mistake or a full disk is one line, not a traceback."""
+    """Report a user's mistake or a full disk in one line, without a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notes on CPU features and absent GPUs
     from spurious.errors import CheckFailed, UserError
     from spurious.processes import end_in_order
@@ -137,8 +137,8 @@ def list_kinds(kind: str | None) -> None:
 def code(config: Config) -> None:
     """List what every stage compiles in data/code/STAGE.txt; `dvc repro` reruns what changed.
 
-    Like all stages it checks params.yaml first, and as all others come after it, `dvc repro` runs
-    none with a file that is wrong.
+    Like all stages it checks params.yaml first. All others come after it, so `dvc repro` runs none
+    with an invalid file.
     """
     from spurious.code import write
 
@@ -172,7 +172,7 @@ def verify(config: Config) -> None:
 def simulate(config: Config, workers: int | None, preview: int | None) -> None:
     """Run the particle-mesh simulations; write data/SCALE/maps.h5.
 
-    Kill it and run it again: it goes on after the last finished shard.
+    If it is killed, run it again: it continues after the last finished shard.
     """
     from spurious.stages import simulate as module
 
@@ -188,8 +188,8 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 def train(config: Config, name: str | None, posterior: str | None) -> None:
     """Train what the entry NAME of `posteriors` says; write models/SCALE/NAME.keras.
 
-    Also its test metrics, its calibration and their figures, below results/SCALE/posteriors/. Kill
-    it and run it again: it goes on after the last finished epoch.
+    Also its test metrics, its calibration and their figures, below results/SCALE/posteriors/. If
+    it is killed, run it again: it continues after the last finished epoch.
     """
     from spurious.errors import UserError
     from spurious.stages import train as module
@@ -201,7 +201,7 @@ def train(config: Config, name: str | None, posterior: str | None) -> None:
 
 @stage()
 def assess(config: Config) -> None:
-    """Put the posteriors side by side: errors, calibration, and what P(k) could have told.
+    """Compare the posteriors: errors, calibration, and what P(k) can tell.
 
     Ensembles and the Fisher forecast are made here; all of `run.posteriors` must be trained.
     """
@@ -285,9 +285,9 @@ def attack(
 @stage()
 @own_model
 def audit(config: Config, model: Path | None, **own: Path | None) -> None:
-    """Damage against budget, and the checks that say how far to believe any damage.
+    """Measure damage against budget, and run the checks that say when not to believe a damage.
 
-    A failing check is printed and written down; it does not stop the pipeline. With --model and
+    Failed checks are printed and recorded; they do not stop the pipeline. With --model and
     --maps, the same for a model of your own.
     """
     if model is None:
@@ -310,7 +310,7 @@ def audit(config: Config, model: Path | None, **own: Path | None) -> None:
     "the attacks.csv of another run.",
 )
 def compare(config: Config, against: Path | None) -> None:
-    """Put the attacks side by side: one table, and who would notice them."""
+    """Compare the attacks: one table, and which detectors notice them."""
     from spurious.stages import compare as module
 
     if against is None:
@@ -330,10 +330,10 @@ def compare(config: Config, against: Path | None) -> None:
     "--worker", is_flag=True, help="Only work on the studies, beside others; write nothing else."
 )
 def search(config: Config, storage: str | None, worker: bool) -> None:
-    """Search the worst systematic of each family that keeps within the fences.
+    """Search for the worst systematic of each family within the fences.
 
-    Kill it and run it again: it goes on after the last finished trial. Any number of workers may
-    share a storage.
+    If it is killed, run it again: it continues after the last finished trial. Any number of
+    workers may share a storage.
     """
     from spurious.stages import search as module
 
@@ -347,10 +347,10 @@ def search(config: Config, storage: str | None, worker: bool) -> None:
     help="In place of tune.trials in params.yaml; trials of earlier calls count.",
 )
 def tune(config: Config, trials: int | None) -> None:
-    """Search better architectures and training settings; print the best as a posteriors entry.
+    """Search for better architectures and training settings; print the best as an entry.
 
-    Not part of `dvc repro`, unless `run.tune` in params.yaml names the scale. Kill it and run it
-    again: it goes on after the last finished epoch.
+    Not part of `dvc repro`, unless `run.tune` in params.yaml names the scale. If it is killed,
+    run it again: it continues after the last finished epoch.
     """
     from spurious.stages import tune as module
 

@@ -23,8 +23,8 @@ key of the row                  meaning; each is {"mean", "low", "high"}, a 95 %
 <spectrum> is `raw` (maps as they are, counts) or `contrast` (each over its own mean, minus 1).
 Means are over trainings and maps. `n_maps` is the number of maps, the largest of all trainings,
 `n_trainings` that of trainings, and `largest_mean_change` the largest `abs_mean_change` of a map.
-`kl_sampling_error` bounds the standard error of `kl_perturbed_clean` where that is drawn for want
-of a closed form: the mean of the maps' errors, as if all erred alike; 0 for single Gaussians.
+`kl_sampling_error` bounds the standard error of `kl_perturbed_clean` where it is a Monte Carlo
+estimate: the mean of the maps' errors, as if they were fully correlated; 0 for single Gaussians.
 `spectrum` holds arrays over the bins:
 `k` (h/Mpc), `n_modes`, `cosmic_variance` (relative, of one map), and for each of `raw` and
 `contrast` the clean and perturbed mean spectrum `clean` and `perturbed`; `mean_change`
@@ -73,7 +73,7 @@ class PosteriorChange:
         kl_perturbed_clean: KL(q(. | perturbed) || q(. | clean)) in nats, (n,).
         kl_clean_perturbed: the other direction, (n,).
         shift: posterior mean, perturbed minus clean, in clean standard deviations, (n, p).
-        kl_error: standard error of `kl_perturbed_clean` where that is drawn, nats, (n,).
+        kl_error: standard error of `kl_perturbed_clean` if it is a Monte Carlo estimate, (n,).
     """
 
     names: tuple[str, ...]
@@ -144,7 +144,7 @@ class Damage(PosteriorChange):
 def pooled_row(
     changes: Sequence[PosteriorChange], seed: int, groups: Sequence[np.ndarray | None]
 ) -> dict[str, Any]:
-    """One table row of what happened to several trainings of a network; see the top of the module.
+    """One table row for several trainings of a network; see the top of the module.
 
     Args:
         changes: of each training, all of the same class.
@@ -175,7 +175,7 @@ def pooled_row(
 
 
 def mean_change(changes: Sequence[PosteriorChange]) -> PosteriorChange:
-    """The mean over several posteriors of what happened to each on the same maps."""
+    """The mean change over several posteriors, on the same maps."""
     return PosteriorChange(
         changes[0].names,
         *(
@@ -186,7 +186,7 @@ def mean_change(changes: Sequence[PosteriorChange]) -> PosteriorChange:
 
 
 def _map_numbers(damages: Sequence[Damage], resamples: Hierarchy) -> dict[str, Any]:
-    """What a row says of the maps and their spectra beside means over maps."""
+    """Numbers of a row that are no means over maps: of the maps and their spectra."""
     row: dict[str, Any] = {
         "largest_mean_change": float(max(np.abs(one.mean_change).max() for one in damages))
     }
@@ -239,7 +239,7 @@ def measure(
     box_size: float,
     batch_size: int = BATCH,
 ) -> Damage:
-    """Damage that a perturbation did to each map.
+    """The damage that a perturbation did to each map.
 
     Args:
         clean: (n, N, N) in counts.
@@ -265,7 +265,7 @@ def measure(
 def posterior_change(
     clean: np.ndarray, perturbed: np.ndarray, posterior: Posterior, batch_size: int = BATCH
 ) -> PosteriorChange:
-    """What a perturbation did to a posterior that it may not have been made for.
+    """The change of a posterior, which the perturbation need not have been made for.
 
     Arguments and errors are those of `measure`.
     """

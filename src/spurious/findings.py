@@ -1,4 +1,4 @@
-"""What a reader should take home, in sentences made of a run's own numbers."""
+"""The main findings of a run, as sentences with its own numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DETECTORS = {
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`value` with so many significant digits."""
+    """`value` with this many significant digits."""
     return "–" if value is None else f"{value:.{digits}g}"
 
 
@@ -77,13 +77,13 @@ def findings(
 
 
 def detectors(judged: Rows) -> str:
-    """The detectors that were asked, in words."""
+    """The detectors that were used, in words."""
     names = next(iter(judged.values()))["detectors"] if judged else []
     return ", ".join(DETECTORS.get(name, pretty(name)) for name in names)
 
 
 def escaping(rows: Rows, judged: Rows) -> str:
-    """Which strong perturbations escape all detectors, against which, and what could be seen."""
+    """Which strong perturbations escape all detectors, and how sensitive these are."""
     strong = [name for name in judged if rows[name]["kl_perturbed_clean"]["mean"] >= FOOLED]
     decided = [name for name in strong if judged[name]["verdict"] != "too few maps"]
     escaped = [name for name in decided if judged[name]["verdict"] == "escapes"]
@@ -94,7 +94,7 @@ def escaping(rows: Rows, judged: Rows) -> str:
     )
     first = judged[decided[0]]
     seen = (
-        f"asked were {detectors(judged)}; with {first['n_maps']} maps they see an AUROC of "
+        f"the detectors are {detectors(judged)}; with {first['n_maps']} maps they see an AUROC of "
         f"{number(first['least_auroc'], 2)} or more in nine of ten cases"
     )
     if not escaped:
@@ -109,7 +109,7 @@ def escaping(rows: Rows, judged: Rows) -> str:
 
 
 def _most_escaping(rows: Rows, judged: Rows) -> str:
-    """The most damaging of what escapes, if anything does."""
+    """The most damaging perturbation that escapes, if any does."""
     escaped = [name for name in judged if judged[name]["verdict"] == "escapes"]
     if not escaped:
         return " Nothing escapes them all."
@@ -119,7 +119,7 @@ def _most_escaping(rows: Rows, judged: Rows) -> str:
 
 
 def undecided(rows: Rows, judged: Rows) -> list[str]:
-    """Strong perturbations that were made on too few maps to say who would notice."""
+    """Strong perturbations with too few maps to say who would notice."""
     names = [
         f"{pretty(name)} ({judged[name]['n_maps']} maps)"
         for name in judged
@@ -130,7 +130,7 @@ def undecided(rows: Rows, judged: Rows) -> list[str]:
 
 
 def reproduction(rows: Rows) -> list[str]:
-    """Whether the paper's two perturbations do here what the paper says they do."""
+    """Whether the paper's two perturbations have the effects that the paper reports."""
     return [
         _reproduced(name, rows[name], paper) for name, paper in PAPER_KL.items() if name in rows
     ]
@@ -173,21 +173,21 @@ def searched(search: Mapping[str, Any]) -> list[str]:
 
 
 def calibrated(assessed: Mapping[str, Any]) -> str:
-    """Whether the target knows its own errors."""
+    """Whether the target's widths match its errors."""
     network = assessed["posteriors"][assessed["target"]]
     scores = (f"{network[f'{p}_z_rms']['mean']:.2f} in {PLAIN[p]}" for p in PLAIN)
     return f"The network's z-scores have an RMS of {' and '.join(scores)} (1 if calibrated)."
 
 
 def beyond_power(assessed: Mapping[str, Any]) -> list[str]:
-    """How much less the target errs than estimators that see nothing but the power spectrum."""
+    """The target's errors relative to estimators that see only the power spectrum."""
     lines = []
     for baseline, ratios in assessed["ratios"].items():
         if assessed["target"] in ratios:
             found = ratios[assessed["target"]].items()
             parts = (f"{PLAIN.get(name, name)} {interval(ratio, 2)}" for name, ratio in found)
             lines.append(
-                f"Its RMSE over that of the estimator {pretty(baseline)}, which sees only P(k): "
+                f"Its RMSE over that of {pretty(baseline)}, an estimator that sees only P(k): "
                 f"{', '.join(parts)}."
             )
     return lines

@@ -1,4 +1,4 @@
-"""The data set: projected density maps with their labels, on disk and in memory.
+"""Data sets on disk: projected density maps with their labels, as HDF5.
 
 HDF5 schema, version 2 (one file is one `MapSet`; see docs/data.md):
 
@@ -33,9 +33,8 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -43,116 +42,29 @@ import numpy as np
 from spurious import values
 from spurious.errors import UserError
 from spurious.files import replacing
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-    import xarray
+from spurious.mapset import (  # noqa: F401
+    NAMES,
+    ROWS,
+    UNIT,
+    Kind,
+    MapSet,
+    Standardiser,
+    array_names,
+    concatenate,
+    distinct,
+)
 
 SCHEMA = 2
-NAMES = ("omega_m", "sigma_8")
-UNIT = "projected particle count per pixel"
-ROWS = {
-    "maps": np.float32,
-    "labels": np.float64,
-    "seeds": np.uint64,
-    "index": np.int64,
-    "axis": np.int8,
-}
 BLOCK = 64 * 2**20  # bytes that `join_maps` holds in memory at a time
 SLACK = 2**16  # bytes, more than a file has beside its arrays
 SHA256 = "sha256"  # attribute of each array of a file
 
 
-@dataclass(frozen=True)
-class MapSet:
-    """Maps and what is known of each.
-
-    Attributes:
-        maps: (n, N, N); the maps of one simulation follow each other.
-        labels: the parameters, (n, p).
-        seeds: of each simulation's white noise, (n,); 0 if unknown.
-        index: number of the simulation, (n,); the same for all its maps.
-        axis: line of sight, (n,): box axis 0, 1 or 2; -1 if unknown.
-        box_size: side of a map, Mpc/h.
-        names: the p parameters.
-        unit: of the maps.
-        provenance: settings and versions that made them. `ranges` in it, parameter -> (least,
-            greatest), are those of the simulations: readers refuse labels beyond them.
-        fields: density in units of the mean, one a simulation in the order of `simulations`,
-            (s, N, N, N); None if not kept or not read.
-    """
-
-    maps: np.ndarray
-    labels: np.ndarray
-    seeds: np.ndarray
-    index: np.ndarray
-    axis: np.ndarray
-    box_size: float
-    names: tuple[str, ...] = NAMES
-    unit: str = UNIT
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    fields: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        n, p = len(self.maps), len(self.names)
-        if self.maps.ndim != 3 or self.maps.shape[1] != self.maps.shape[2]:
-            raise ValueError(f"maps have shape {self.maps.shape}, expected (n, N, N)")
-        if self.labels.shape != (n, p):
-            raise ValueError(f"labels have shape {self.labels.shape}, expected {(n, p)}")
-        if not self.seeds.shape == self.index.shape == self.axis.shape == (n,):
-            raise ValueError(f"seeds, index and axis must have shape ({n},)")
-        if not np.isin(self.axis, (-1, 0, 1, 2)).all():
-            raise ValueError("axis must be 0, 1 or 2, or -1 for unknown")
-        expected = (len(self.simulations), *self.maps.shape[1:], self.maps.shape[1])
-        if self.fields is not None and self.fields.shape != expected:
-            raise ValueError(f"fields have shape {self.fields.shape}, expected {expected}")
-
-    def __len__(self) -> int:
-        return len(self.maps)
-
-    @property
-    def simulations(self) -> np.ndarray:
-        """Numbers of the simulations, each once, in the order in which `index` has them: (s,)."""
-        return distinct(self.index)[0]
-
-    def take(self, rows: np.ndarray) -> MapSet:
-        """The subset at `rows`, in that order.
-
-        Fields stay with their simulations: kept are those that still have a map, each once, in
-        the order in which the subset first names them.
-        """
-        fields = self.fields
-        if fields is not None:
-            _, place = distinct(self.index)
-            fields = fields[distinct(place[rows])[0]]
-        taken = {name: getattr(self, name)[rows] for name in ROWS}
-        return replace(self, **taken, fields=fields)
-
-    def to_dataset(self, batch_size: int | None = 32) -> tf.data.Dataset:
-        """The maps and labels as a `tf.data.Dataset`; see `spurious.views.to_dataset`."""
-        from spurious.views import to_dataset
-
-        return to_dataset(self, batch_size)
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Everything as an `xarray.Dataset`; see `spurious.views.to_xarray`."""
-        from spurious.views import to_xarray
-
-        return to_xarray(self)
-
-
-def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values in order of first appearance, and the place of each value among them."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return values[np.sort(first)], np.argsort(order)[inverse]
-
-
 def write_maps(path: Path, data: MapSet) -> None:
     """Write a data set as HDF5, whole or not at all. The same data give the same bytes."""
-    arrays = {name: getattr(data, name) for name in _arrays(data.fields is not None)}
-    shapes = {name: values.shape for name, values in arrays.items()}
-    with _created(path, _Kind.of(data), shapes, data.provenance) as file:
+    arrays = {name: getattr(data, name) for name in array_names(data.fields is not None)}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    with _created(path, Kind.of(data), shapes, data.provenance) as file:
         for name, whole in arrays.items():
             _fill(file[name], [whole])
 
@@ -173,20 +85,20 @@ def read_maps(path: Path, fields: bool = False) -> MapSet:
         if fields and "fields" not in file:
             raise UserError(f"{path} has no fields: make it with simulation.fields = true")
         data = MapSet(
-            **{name: _read(path, file, name) for name in _arrays(fields)},
+            **{name: _read(path, file, name) for name in array_names(fields)},
             box_size=float(file.attrs["box_size"]),
             names=tuple(json.loads(file.attrs["names"])),
             unit=str(file.attrs["unit"]),
             provenance=dict(json.loads(file.attrs["provenance"])),
         )
         _check(path, data)
-        for name in _arrays(fields):
+        for name in array_names(fields):
             _check_digest(path, file[name], getattr(data, name))
         return data
 
 
 def fingerprint(path: Path) -> str:
-    """Name of the maps, labels and seeds of a file: a few bytes to read, if it was written here.
+    """Hash of the maps, labels and seeds of a file, read from its checksums if it has them.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -219,51 +131,9 @@ def join_maps(path: Path, parts: Iterable[Path], provenance: Mapping[str, Any]) 
             _fill(file[name], (block for part in parts for block in _blocks(part, name)))
 
 
-def concatenate(parts: Sequence[MapSet]) -> MapSet:
-    """Join data sets in order; provenance is the first one's.
-
-    Raises:
-        ValueError: box size, names or unit differ, only some have fields, or a simulation with a
-            field is in two of them.
-    """
-    first, kind = parts[0], _Kind.of(parts[0])
-    for part in parts:
-        if _Kind.of(part) != kind:
-            raise ValueError(f"{_Kind.of(part)} does not fit to {kind}")
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in _arrays(kind.fields)
-    }
-    return replace(first, **joined)
-
-
-class _Kind(NamedTuple):
-    """What data sets must share to be joined."""
-
-    names: tuple[str, ...]
-    unit: str
-    box_size: float
-    n_pixels: int
-    fields: bool
-
-    @classmethod
-    def of(cls, data: MapSet) -> _Kind:
-        fields = data.fields is not None
-        return cls(data.names, data.unit, float(data.box_size), data.maps.shape[1], fields)
-
-    def __str__(self) -> str:
-        fields = "with fields" if self.fields else "without fields"
-        names = ", ".join(self.names)
-        return f"{self.n_pixels} pixels, {self.box_size} Mpc/h, {names}, {self.unit}, {fields}"
-
-
-def _arrays(fields: bool) -> list[str]:
-    return [*ROWS, "fields"] if fields else list(ROWS)
-
-
 @contextmanager
 def _created(
-    path: Path, kind: _Kind, shapes: Mapping[str, tuple[int, ...]], provenance: Mapping[str, Any]
+    path: Path, kind: Kind, shapes: Mapping[str, tuple[int, ...]], provenance: Mapping[str, Any]
 ) -> Iterator[h5py.File]:
     """A new file with its attributes and empty arrays; it gets its name when the block is done."""
     with replacing(path) as temporary:
@@ -283,7 +153,7 @@ def _created(
 
 
 def _fill(target: h5py.Dataset, blocks: Iterable[np.ndarray]) -> None:
-    """Write all rows of an array, and what its bytes are known by."""
+    """Write all rows of an array, and the checksum of its bytes."""
     digest, end = hashlib.sha256(), 0
     for block in blocks:
         start, end = end, end + len(block)
@@ -318,7 +188,7 @@ def _check(path: Path, data: MapSet) -> None:
 
 
 def _check_digest(path: Path, stored: h5py.Dataset, found: np.ndarray) -> None:
-    """Refuse values that are possible, but not those that were written; other writers say none."""
+    """Refuse valid values that differ from those written, if the file has a checksum."""
     if (expected := stored.attrs.get(SHA256)) not in (None, _digest([found])):
         name = stored.name.strip("/")
         raise UserError(
@@ -336,7 +206,7 @@ def _require_space(path: Path, size: int) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """A file of this schema, for reading; what HDF5 says of damaged bytes becomes one line."""
+    """A file of this schema, for reading; errors of HDF5 become one line."""
     if not Path(path).is_file():
         raise UserError(f"{path} is missing: make it with `spurious simulate`")
     try:
@@ -353,7 +223,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
-    """The rows of one array of a file, as many at a time as memory is meant to hold."""
+    """The rows of one array of a file, in blocks of limited size."""
     with _opened(path) as file:
         source = file[name]
         step = max(1, BLOCK // max(1, source.dtype.itemsize * math.prod(source.shape[1:])))
@@ -361,7 +231,7 @@ def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
             yield source[start : start + step]
 
 
-def _joined(path: Path, parts: Sequence[Path]) -> tuple[_Kind, dict[str, tuple[int, ...]]]:
+def _joined(path: Path, parts: Sequence[Path]) -> tuple[Kind, dict[str, tuple[int, ...]]]:
     """What all parts share, and the shapes of the joined arrays."""
     if not parts:
         raise UserError(f"{path}: there are no parts to join")
@@ -381,12 +251,12 @@ def _joined(path: Path, parts: Sequence[Path]) -> tuple[_Kind, dict[str, tuple[i
     return kinds[0], joined
 
 
-def _summary(path: Path) -> tuple[_Kind, dict[str, tuple[int, ...]], np.ndarray]:
+def _summary(path: Path) -> tuple[Kind, dict[str, tuple[int, ...]], np.ndarray]:
     """Kind, shapes and simulation numbers of a file, without its maps."""
     with _opened(path) as file:
         fields = "fields" in file
-        shapes = {name: file[name].shape for name in _arrays(fields)}
-        kind = _Kind(
+        shapes = {name: file[name].shape for name in array_names(fields)}
+        kind = Kind(
             tuple(json.loads(file.attrs["names"])),
             str(file.attrs["unit"]),
             float(file.attrs["box_size"]),
@@ -394,24 +264,3 @@ def _summary(path: Path) -> tuple[_Kind, dict[str, tuple[int, ...]], np.ndarray]
             fields,
         )
         return kind, shapes, file["index"][...]
-
-
-@dataclass(frozen=True)
-class Standardiser:
-    """Counts to the network's units and back: standardised = (counts - mean) / std."""
-
-    mean: float
-    std: float
-
-    @classmethod
-    def fit(cls, maps: np.ndarray) -> Standardiser:
-        """Mean and standard deviation over all pixels of all `maps`, in counts."""
-        return cls(float(np.mean(maps, dtype=np.float64)), float(np.std(maps, dtype=np.float64)))
-
-    def __call__(self, counts: Any) -> Any:
-        """Counts to standard units (any array or tensor)."""
-        return (counts - self.mean) / self.std
-
-    def inverse(self, standardised: Any) -> Any:
-        """Standard units to counts."""
-        return standardised * self.std + self.mean

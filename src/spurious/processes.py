@@ -1,4 +1,4 @@
-"""Independent pieces of work side by side, in processes of one thread each.
+"""Independent tasks in parallel, in processes of one thread each.
 
 A network of the pilot's size gains little from a second thread, and tracing a graph gains nothing:
 two processes on two cores do nearly twice the work of one.
@@ -43,16 +43,16 @@ def side_by_side(
     desc: str,
     unit: str,
 ) -> Iterator[T]:
-    """`function(*task)` of each task, in their order; after two seconds with a progress bar.
+    """Yield `function(*task)` of each task, in order; shows a progress bar after two seconds.
 
-    Where there is one process, one task or a GPU, all is done in this process.
+    With one process, one task or a GPU, this process does everything.
 
     Args:
         function: importable by its name, as its arguments and results are.
         tasks: its arguments.
-        processes: at most so many; by default one a core.
+        processes: at most this many; by default one per core.
         desc: of the bar.
-        unit: of the bar: what a task is.
+        unit: of the bar: the name of a task.
 
     Raises:
         UserError: a process died. What a task raises is raised here.
@@ -68,7 +68,7 @@ def side_by_side(
 
 
 def end_in_order() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, with status 143; once is enough."""
+    """Make SIGTERM end this process as Ctrl-C does, with status 143. Call it once."""
 
     def end(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)  # what is begun now must not be cut short
@@ -79,7 +79,7 @@ def end_in_order() -> None:
 
 
 def this_process() -> str:
-    """This process, told apart from all others: machine, process number, when it began."""
+    """An identifier of this process: machine, process number, start time."""
     import psutil
 
     process = psutil.Process()
@@ -87,7 +87,7 @@ def this_process() -> str:
 
 
 def is_gone(told: str) -> bool:
-    """Whether what `this_process` told was a process of this machine that has ended."""
+    """Whether `this_process` identified a process of this machine that has ended."""
     import psutil
 
     machine, _, rest = told.partition(" ")
@@ -110,7 +110,7 @@ def _machine() -> str:
 
 
 def collect_seldom() -> None:
-    """Look for garbage seldom, and not at the exit: TensorFlow's many objects are none."""
+    """Collect garbage rarely, and not at exit: few of TensorFlow's many objects are garbage."""
     gc.set_threshold(50_000, 20, 50)
     atexit.register(gc.freeze)
 

@@ -1,4 +1,4 @@
-"""The report as HTML: what its template needs beside the findings."""
+"""The report as HTML, and the values that its template needs besides the findings."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def grouped(
 
 
 def transfer_columns(families: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The posteriors on which what was found was tried; the same for every family."""
+    """The posteriors on which winners were tried, the same for every family."""
     return list(next((row["transfer"] for row in families.values() if "transfer" in row), {}))
 
 
 def verdicts(rows: Rows, judged: Rows) -> list[dict[str, Any]]:
-    """Perturbations beside what detection says of each, by decreasing damage.
+    """Perturbations with the verdict of detection on each, by decreasing damage.
 
     Those that were made on too few maps to judge come last: their numbers of maps differ.
     """
@@ -83,12 +83,12 @@ def verdicts(rows: Rows, judged: Rows) -> list[dict[str, Any]]:
 
 
 def others(attacks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The posteriors beside the target on which damage was measured."""
+    """The other posteriors on which damage was measured."""
     return list(next(iter(attacks.values()))["others"])
 
 
 def differences(attacks: Mapping[str, Mapping[str, Any]], std: float) -> list[str]:
-    """Why numbers differ from the paper's: what the paper leaves open, and what was chosen here.
+    """Why numbers differ from the paper's: what it leaves open, and our choices.
 
     Args:
         attacks: rows of damage with their `parameters`.
@@ -99,7 +99,7 @@ def differences(attacks: Mapping[str, Mapping[str, Any]], std: float) -> list[st
         "of 64 cells of mean 1. That unit is used here throughout.",
         "The paper's layers, its normalisation, its number of particle-mesh steps and its linear "
         "power spectrum are not given; ours are in the parameters below. The network is another "
-        "one, and how far it can be fooled is a property of the network.",
+        "one, and how easily it is fooled depends on the network.",
         "The paper says that the power spectrum changes by less than 0.1 %. The systematic adds a "
         "nearly constant β to all pixels below its switch, which lowers the fluctuations; the "
         "change is given above as measured, raw and of the contrast, beside the cosmic variance.",

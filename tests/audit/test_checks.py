@@ -108,6 +108,7 @@ def test_every_check_has_a_page_and_the_index_names_it(honest):
             assert heading in text, f"{name}: {heading}"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_index_runs(maps, truth, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     n = np.arange(len(maps))

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import kstest
 
 from spurious.config.detection import Detection
-from spurious.detection import Detector, compare, detect, two_sample, verdict
-from spurious.detection.compare import MMD, NETWORKS
+from spurious.detection import Detector, detect, two_sample, verdict
+from spurious.detection.compare import MMD, NETWORKS, folds, learns
 from spurious.errors import UserError
 from spurious.maps import MapSet
 
@@ -162,6 +162,7 @@ def test_a_common_factor_is_noticed_by_the_network_that_sees_counts_alone(detect
     assert verdict(row)["by"][:1] == ["network"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_row(detector, train, test):
     maps = noisy(test.maps, 5.0)
     row = detect(train, test, maps, seed=3)
@@ -171,6 +172,7 @@ def test_the_same_seed_gives_the_same_row(detector, train, test):
     assert detect(train, test, maps, 3, Detection(folds=3))["network"]["folds"] == 3
 
 
+@pytest.mark.slow
 def test_other_universes_of_the_same_cosmologies_are_not_noticed(train, monkeypatch):
     """P-values are of use only if they are as large as chance makes them."""
     monkeypatch.setattr(two_sample, "PERMUTATIONS", 1999)
@@ -210,7 +212,7 @@ def test_no_simulation_teaches_the_detector_that_judges_it(detector):
     draw = np.random.default_rng(5)
     clean = draw.normal(size=(120, 60))
     for one in range(5):
-        learn, held = compare.learns(detector.fold, one), detector.fold == one
+        learn, held = learns(detector.fold, one), detector.fold == one
         assert not (learn & held).any() and (learn | held).all()
     # More dimensions than a discriminant can know: with the judged maps it would know them all.
     own = 0.5 * draw.normal(size=(120, 60))
@@ -219,11 +221,11 @@ def test_no_simulation_teaches_the_detector_that_judges_it(detector):
 
 def test_folds_hold_whole_simulations_as_many_in_each(train):
     index = np.repeat(np.arange(23) * 7, 3)
-    fold = compare.folds(index, 5, seed=1)
+    fold = folds(index, 5, seed=1)
     by_simulation = fold.reshape(23, 3)
     assert (by_simulation == by_simulation[:, :1]).all()
     assert sorted(np.bincount(by_simulation[:, 0])) == [4, 4, 5, 5, 5]
-    assert (fold != compare.folds(index, 5, seed=2)).any()
+    assert (fold != folds(index, 5, seed=2)).any()
 
 
 def test_maps_of_one_simulation_count_once(train):

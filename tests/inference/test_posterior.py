@@ -76,6 +76,7 @@ def test_predict_without_maps_is_refused():
         predict(NetworkPosterior(network()), counts(0))
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_the_same_posterior(tmp_path):
     posterior = NetworkPosterior(network(2))
     posterior.save(tmp_path / "network.keras")

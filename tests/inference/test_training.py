@@ -141,6 +141,7 @@ def test_units_and_ranges_come_from_the_training_maps_alone(uninterrupted):
     np.testing.assert_array_equal(ranges.T, [train.labels.min(axis=0), train.labels.max(axis=0)])
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_exactly(tmp_path, uninterrupted):
     """A real SIGKILL in the third epoch of another process; then the same call again."""
     script = (
@@ -282,6 +283,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", PRESETS.values(), ids=PRESETS)
 def test_every_preset_and_head_learns(tmp_path, network):
     """Better than the best that knows no map: a uniform density of 1 / 0.36 in each parameter."""
@@ -293,6 +295,7 @@ def test_every_preset_and_head_learns(tmp_path, network):
     assert -np.mean(log_prob) < 2 * np.log(0.6), -np.mean(log_prob)
 
 
+@pytest.mark.slow
 def test_a_published_network_with_batch_normalisation_resumes_exactly(tmp_path):
     network = config.Network(kind="network", preset="horowitz2022")
     data, settings = make_data(24, 54), SETTINGS.model_copy(update={"epochs": 2})
@@ -355,6 +358,7 @@ def test_mixed_precision_trains_and_gives_back_a_float32_network(tmp_path, unint
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_two_devices_share_each_batch(tmp_path):
     """Two logical CPUs under tf.distribute, killed and resumed: as on one, up to rounding.
 

@@ -131,6 +131,7 @@ def interrupted(monkeypatch, at, written):
     monkeypatch.setattr(training.Checkpoint, "_write", interrupting)
 
 
+@pytest.mark.slow
 def test_two_trials_and_then_three_are_three_at_once_whatever_interrupts_them(whole, tmp_path):
     """Stopped in the first and after the last epoch of trial 1, before and after a checkpoint."""
     for at, written in ((3, False), (2, True)):
@@ -247,6 +248,7 @@ def test_bounds_that_cannot_be_searched_in_logarithm_are_refused():
         config.Tune(width={"low": 0, "high": 1})
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_results_and_an_entry_to_paste(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPURIOUS_TRACKING", "off")

@@ -226,6 +226,7 @@ def one_number(linear_posterior, n):
     return posterior, (weights[0] / posterior.scale[0]).ravel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "constraint", [PhaseOnly(), BinPreserving(), Bounded(0.5)], ids=["phases", "bins", "bounded"]
 )
@@ -253,6 +254,7 @@ def test_within_a_spectrum_the_optimum_is_reached(linear_posterior, maps, constr
         assert 0.98 * best < kl < 1.0001 * best
 
 
+@pytest.mark.slow
 def test_within_a_spectrum_and_a_ball_no_other_optimiser_finds_more(linear_posterior, make_maps):
     """SLSQP with the exact derivatives of all constraints, from two starts, both ways."""
     clean = make_maps(1, 6).astype(np.float64) + 100

@@ -119,7 +119,13 @@ TABLE = {
 }
 
 
-@pytest.fixture(params=TABLE, scope="module")
+SLOW = ("minimum_norm_unreached", "minimum_norm_linf")  # which bisect, as `minimum_norm` does
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in TABLE],
+    scope="module",
+)
 def make(request, linear_posterior):
     """One object for each size, because each traces its graph anew."""
     factory, *_ = TABLE[request.param]

@@ -93,6 +93,7 @@ def test_none_suffices(linear_posterior, maps):
     np.testing.assert_array_equal(found.maps, maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_on_a_network_the_goal_is_reached_and_less_budget_does_not_suffice(network, maps, norm):
     found = MinimumNorm(network, 0.05, largest=20.0, norm=norm).find(maps)

@@ -1,5 +1,6 @@
 """Goals and fences of the search: independent numbers, and central differences in double."""
 
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -84,6 +85,18 @@ def objectives(maps, linear_posterior):
     }
 
 
+@pytest.fixture(scope="module")
+def logistic(maps, linear_posterior, breathing_posterior):
+    """Objectives of the logistic by goal and posterior; each compiles once for all tests."""
+    posteriors = {"linear": linear_posterior, "breathing": breathing_posterior}
+
+    @cache
+    def made(goal, posterior="linear"):
+        return Objective(maps, posteriors[posterior], BOX, FAMILIES["logistic"], goal)
+
+    return made
+
+
 def in_double(family, point, maps, posterior):
     """Mean KL of the linear-Gaussian posterior, and the fences' values, in double precision."""
     density = maps.astype(np.float64)
@@ -136,11 +149,10 @@ def test_the_second_logistic_is_clipped(objectives):
 
 
 @pytest.mark.parametrize("name", GOALS)
-def test_goals_match_independent_numbers(name, maps, linear_posterior, breathing_posterior):
+def test_goals_match_independent_numbers(name, maps, breathing_posterior, logistic):
     """On a posterior whose width changes, so that a KL the wrong way round would show."""
     family, point = FAMILIES["logistic"], POINTS["logistic"][0]
-    goal = GOALS[name]
-    found = Objective(maps, breathing_posterior, BOX, family, goal)(point)
+    found = logistic(GOALS[name], "breathing")(point)
     perturbed = family.effect(point)(maps).numpy()
     measured = damage.measure(maps, perturbed, breathing_posterior, BOX)
     clean, after = (breathing_posterior(x) for x in (maps, perturbed))
@@ -163,9 +175,9 @@ def test_goals_match_independent_numbers(name, maps, linear_posterior, breathing
         assert abs(reverse / found.kl - 1) > 0.02
 
 
-def test_the_smoothed_fraction_is_a_sigmoid_of_the_distance(maps, linear_posterior):
+def test_the_smoothed_fraction_is_a_sigmoid_of_the_distance(maps, linear_posterior, logistic):
     family, point = FAMILIES["logistic"], POINTS["logistic"][0]
-    found = Objective(maps, linear_posterior, BOX, family, GOALS["fraction"])(point)
+    found = logistic(GOALS["fraction"])(point)
     perturbed = family.effect(point)(maps).numpy()
     shift = (linear_posterior.means(perturbed) - linear_posterior.means(maps)) / (
         linear_posterior.scale
@@ -179,10 +191,10 @@ def test_the_smoothed_fraction_is_a_sigmoid_of_the_distance(maps, linear_posteri
 
 
 @pytest.mark.parametrize("name", GOALS)
-def test_gradients_of_goals_match_central_differences(name, maps, breathing_posterior):
+def test_gradients_of_goals_match_central_differences(name, maps, breathing_posterior, logistic):
     family, goal = FAMILIES["logistic"], GOALS[name]
     point, step, density = POINTS["logistic"][0], 1e-5, maps.astype(np.float64)
-    found = Objective(maps, breathing_posterior, BOX, family, goal)(point)
+    found = logistic(goal, "breathing")(point)
 
     def value(at):
         perturbed = breathing_posterior(family.effect(at)(density))
@@ -194,12 +206,9 @@ def test_gradients_of_goals_match_central_differences(name, maps, breathing_post
         assert found.gradient[i] == pytest.approx(wanted, rel=2e-3, abs=1e-4 * abs(found.value))
 
 
-def test_shifts_have_the_sign_that_was_asked_for(maps, linear_posterior):
-    family, point = FAMILIES["logistic"], POINTS["logistic"][0]
-    more, less = (
-        Objective(maps, linear_posterior, BOX, family, MeanShiftS8(sign, NAMES))(point)
-        for sign in (1, -1)
-    )
+def test_shifts_have_the_sign_that_was_asked_for(logistic):
+    point = POINTS["logistic"][0]
+    more, less = (logistic(MeanShiftS8(sign, NAMES))(point) for sign in (1, -1))
     assert more.value == pytest.approx(-less.value)
     assert not more.quadratic
     np.testing.assert_allclose(more.gradient, -less.gradient, rtol=1e-5)
@@ -237,12 +246,14 @@ def test_values_alone_and_fences_alone_are_the_same_numbers(objectives):
         np.testing.assert_allclose(fences[name].jacobian, fence.jacobian, rtol=1e-4, atol=1e-5)
 
 
-def test_of_several_posteriors_the_mean_is_climbed(maps, linear_posterior, breathing_posterior):
+def test_of_several_posteriors_the_mean_is_climbed(
+    maps, linear_posterior, breathing_posterior, logistic
+):
     """Goal, gradient, KL and what is told: means over both; each KL stays to be seen."""
     both = (linear_posterior, breathing_posterior)
     family, point = FAMILIES["logistic"], POINTS["logistic"][0]
     for goal in (MeanKL(), FractionMoved(0.3)):
-        one, other = (Objective(maps, each, BOX, family, goal)(point) for each in both)
+        one, other = (logistic(goal, name)(point) for name in ("linear", "breathing"))
         objective = Objective(maps, both, BOX, family, goal)
         found, value = objective(point), objective.value_only(point)
         assert found.kls == pytest.approx((one.kl, other.kl), rel=1e-5)

@@ -98,7 +98,9 @@ def proxy(server):
     process.wait()
 
 
-@pytest.fixture(params=["file", "server", "proxy"])
+@pytest.fixture(
+    params=["file", *(pytest.param(name, marks=pytest.mark.slow) for name in ("server", "proxy"))]
+)
 def storage(request, tmp_path):
     return (
         str(tmp_path / "study.db")
@@ -254,6 +256,7 @@ search.run(wanted, objective, storage, 7, "one", heartbeat=Heartbeat(1, 3), prog
 """
 
 
+@pytest.mark.slow
 def test_real_searches_share_a_server_and_one_is_killed_in_mid_climb(server, tmp_path):
     workers = [start(WORKER, server, tmp_path, stalls) for stalls in ("yes", "no")]
     all_ready(tmp_path, 2)
@@ -333,6 +336,7 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_work_on_one_study(workplace, monkeypatch):
     """The first one finds all starts free, the next ones nothing left to do."""
     assert commands() == [["spurious", "search", "--worker"]] * 2

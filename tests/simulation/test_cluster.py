@@ -61,6 +61,7 @@ def after_a_shard(folder, action):
     return thread
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_retry_and_changes_no_byte(tmp_path, expected):
     with (
         LocalCluster(
@@ -127,6 +128,7 @@ def test_a_refused_scheduler_does_not_keep_the_next_one_from_starting(tmp_path, 
             gc.enable()
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_ends_the_run_in_one_line(tmp_path):
     address = tmp_path / "address"
     code = (
@@ -232,6 +234,7 @@ def job_processes(folder):
     ]
 
 
+@pytest.mark.slow
 def test_a_slurm_job_that_ends_is_asked_for_again(
     tmp_path, commands, expected, monkeypatch, caplog
 ):

@@ -22,6 +22,7 @@ from spurious.errors import UserError
 from spurious.files import md5
 from spurious.maps import MapSet, read_maps
 from spurious.simulation import engine, simulate, suite, workers
+from spurious.simulation.tasks import simulate as do_task
 
 NODES = np.array([[0.1, 0.6], [0.1, 0.9], [0.4, 0.7]])
 BACKGROUND = config.Background()
@@ -251,9 +252,9 @@ def test_what_others_have_finished_is_kept_when_a_field_is_not_finite(tmp_path, 
         def outcomes(self, tasks):
             tasks = iter(tasks)
             begun = [next(tasks) for _ in range(8)]
-            yield from (workers.simulate(Broken(), task, "") for task in (begun[2], *begun[5:]))
+            yield from (do_task(Broken(), task, "") for task in (begun[2], *begun[5:]))
             rest = [*begun[:2], *begun[3:5], *tasks]
-            yield from (workers.simulate(Broken(), task, "") for task in rest)
+            yield from (do_task(Broken(), task, "") for task in rest)
 
     @contextmanager
     def open_two(place, settings, folder):
@@ -322,6 +323,7 @@ def test_a_folder_is_for_one_run_at_a_time(tmp_path):
             run(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dead_worker_costs_no_shard(tmp_path, long_fingerprint, caplog):
     before = set(multiprocessing.active_children())
 
@@ -350,6 +352,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_leaves_nothing_behind_and_goes_on(tmp_path, long_fingerprint, how):
     script = tmp_path / "main.py"
@@ -368,6 +371,7 @@ def test_a_killed_run_leaves_nothing_behind_and_goes_on(tmp_path, long_fingerpri
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_ten_kills_change_a_byte(tmp_path):
     # Many shards, each soon made: a kill that comes late finds the run still going.
     several = {"simulations": 160, "shard_size": 4, "axes": (2, 0), "fields": True, "stages": 20}

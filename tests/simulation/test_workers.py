@@ -18,7 +18,8 @@ from spurious import config
 from spurious.errors import UserError
 from spurious.simulation import workers
 from spurious.simulation.engine import cosmology_at
-from spurious.simulation.workers import Processes, Task, ThisProcess
+from spurious.simulation.tasks import ENVIRONMENT, Task
+from spurious.simulation.workers import Processes, ThisProcess
 
 SETTINGS = config.Simulation(
     n_cells=16,
@@ -83,7 +84,7 @@ def test_processes_share_the_work_and_one_that_dies_is_replaced(expected, caplog
     (warning,) = caplog.messages
     assert f"(process {victim.pid}) died (SIGKILL) in simulation" in warning
     for environment in seen.values():  # glibc and OpenMP look when a process starts, not later
-        for name, value in workers.ENVIRONMENT.items():
+        for name, value in ENVIRONMENT.items():
             assert f"{name}={value}".encode() in environment.split(b"\0")
     assert "TF_NUM_INTRAOP_THREADS" not in os.environ
 

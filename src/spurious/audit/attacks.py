@@ -1,7 +1,7 @@
-"""The attacks of an audit: each is one graph, whatever budgets and steps it is given.
+"""The attacks of an audit: one graph each, for all budgets and numbers of steps.
 
 Building an attack costs seconds of tracing, and a curve needs one for every budget. So budgets are
-variables here, set call by call. A subclass may put another attack in place of any of these.
+variables here, set in each call. A subclass may replace any of these attacks.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Limit:
     Attributes:
         epsilon: largest change, counts as `norm` measures it.
         norm: "linf" (each pixel) or "l2" (root mean square over a map's pixels).
-        fraction: of one map's cosmic variance by which the power of an annulus may change; none:
-            any.
+        fraction: of one map's cosmic variance by which the power of an annulus may change; None:
+            no limit.
         phases_only: whether every Fourier mode keeps its amplitude.
     """
 
@@ -49,7 +49,7 @@ class Limit:
 
     @property
     def kind(self) -> tuple[str, bool, bool]:
-        """What is limited; limits of one kind share a graph."""
+        """The kind of limit; limits of one kind share a graph."""
         return self.norm, self.fraction is not None, self.phases_only
 
 
@@ -81,8 +81,8 @@ class Adjustable:
     """Auto-PGD on KL(perturbed || clean), from random starts, all budgets variable.
 
     Args:
-        posterior: what is attacked.
-        limit: whose kind is served; its numbers do not matter.
+        posterior: the posterior to attack.
+        limit: determines the kind of limit; its numbers are ignored.
         restarts: number of random starts.
         seed: of the starts.
         kind: class of the attack.
@@ -115,7 +115,7 @@ class Adjustable:
         )
 
     def set(self, limit: Limit, steps: int) -> Scheduled:
-        """The attack with these budgets and so many steps."""
+        """The attack with these budgets and this number of steps."""
         self._epsilon.assign(limit.epsilon)
         self._fraction.assign(0.0 if limit.fraction is None else limit.fraction)
         self._marks.assign(checkpoints(steps))
@@ -129,9 +129,9 @@ class Attacks:
     All take maps (n, N, N), and sizes in counts.
 
     Args:
-        posterior: what is attacked.
-        steps: of the strongest attack where only a ball limits it.
-        constrained_steps: of the strongest attack where the power spectrum does too.
+        posterior: the posterior to attack.
+        steps: of the strongest attack within a ball.
+        constrained_steps: of the strongest attack that also keeps the power spectrum.
         restarts: its number of random starts.
         seed: root of random starts and noise.
 
@@ -155,11 +155,11 @@ class Attacks:
         return self.constrained_steps if limit.constrained else self.steps
 
     def strongest(self, maps: Any, limit: Limit, steps: int | None = None) -> tf.Tensor:
-        """The strongest attack there is: Auto-PGD, the best of all its starts."""
+        """The strongest attack known here: Auto-PGD, the best of all its starts."""
         return self._adjusted(limit, self.restarts, steps)(maps)
 
     def ends(self, maps: Any, limit: Limit, count: int) -> tf.Tensor:
-        """Where it ends from each of `count` random starts: (n, count, N, N)."""
+        """Maps where it ends from each of `count` random starts: (n, count, N, N)."""
         return self._adjusted(limit, count, None).ends(maps)
 
     def reference(self, maps: Any, limit: Limit, steps: int) -> tf.Tensor:
@@ -177,7 +177,7 @@ class Attacks:
         )(maps)
 
     def bim(self, maps: Any, truth: Any, epsilon: float) -> tf.Tensor:
-        """The paper's: ten steps that together just reach `epsilon`, on -log q(truth)."""
+        """The paper's attack: ten steps that together just reach `epsilon`, on -log q(truth)."""
         return BIM(self.posterior, epsilon / BIM_STEPS, BIM_STEPS)(maps, truth)
 
     def fgsm(self, maps: Any, epsilon: float) -> tf.Tensor:
@@ -194,7 +194,7 @@ class Attacks:
         return GaussianNoise(rms, self.seed)(maps)
 
     def bounded_noise(self, maps: Any, rms: float, fraction: float) -> tf.Tensor:
-        """White Gaussian noise, drawn back to what the strongest attack may do."""
+        """White Gaussian noise, projected onto what the strongest attack may do."""
         clean = tf.convert_to_tensor(maps)
         self._fraction.assign(fraction)
         return self._fenced(self.noise(clean, rms), clean, tf.constant(rms, tf.float64))

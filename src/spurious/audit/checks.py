@@ -60,12 +60,12 @@ def run(
         maps: clean maps, (n, N, N) in counts.
         truth: their true parameters, (n, p).
         box_size: side of a map, Mpc/h.
-        settings: budgets, steps and thresholds; `maps` is ignored, all that are given are used.
+        settings: budgets, steps and thresholds; `maps` is ignored, all given maps are used.
         seed: root of random starts, noise, directions and resamples.
         groups: number of the simulation that each map is of, (n,).
-        others: other posteriors, by name: they are shown what is made on the target, and attacks
-            made on the first of them are shown to the target.
-        attacks: what attacks; by default `Attacks` on the posterior.
+        others: other posteriors, by name: they see the maps of attacks on the target, and the
+            target sees those of attacks on the first of them.
+        attacks: the attacks to use; by default `Attacks` on the posterior.
     """
     settings = settings or Audit()
     attacks = attacks or Attacks(

@@ -1,9 +1,8 @@
 """Security curves: damage against budget (Biggio & Roli 2018, arXiv:1712.03141, Section 3.3).
 
-Each attack is made once per budget, on the target, and its maps are shown to every posterior.
-Damage is KL(perturbed || clean), which is also what the strongest attack climbs: so what it found
-is what is counted, and no other attack within the same limit can do more, or it is not the
-strongest.
+Each attack is made once per budget, on the target, and every posterior sees its maps. Damage is
+KL(perturbed || clean), which the strongest attack climbs: so the curves measure what it maximises,
+and an attack within the same limit that does more shows that it is not the strongest.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Point:
 
     Attributes:
         budget: in the unit of its family: counts, or fractions of the cosmic variance.
-        responses: of each posterior that was shown the maps, by name; always of `TARGET`.
+        responses: of each posterior that saw the maps, by name; always includes `TARGET`.
         size: of the change.
     """
 
@@ -40,7 +39,7 @@ class Point:
 
     @property
     def target(self) -> Response:
-        """The response of what was attacked."""
+        """The response of the target."""
         return self.responses[TARGET]
 
 
@@ -50,8 +49,8 @@ class Curve:
 
     Attributes:
         name: of the attack.
-        family: what its budget limits: "linf", "l2" or "cosmic".
-        control: whether it knows nothing of the posterior.
+        family: what the budget limits: "linf", "l2" or "cosmic".
+        control: whether it ignores the posterior.
         points: smallest budget first.
         rms: of a curve of the family "cosmic": largest RMS change, counts.
     """
@@ -69,7 +68,7 @@ class Curve:
 
     @property
     def damages(self) -> np.ndarray:
-        """Mean KL(perturbed || clean) of what was attacked at each budget, nats: (points,)."""
+        """Mean KL(perturbed || clean) of the target at each budget, nats: (points,)."""
         return np.array([point.target.kl.mean() for point in self.points])
 
 
@@ -78,9 +77,9 @@ class Curves:
     """All curves over the same maps.
 
     Attributes:
-        curves: one an attack.
+        curves: one per attack.
         weights: of the maps' bootstrap resamples, (resamples, n).
-        std: standard deviation of a pixel in the target's eyes, counts.
+        std: standard deviation of a pixel by the target's standardiser, counts.
         sigmas: shift of the mean beyond which a map counts as moved.
     """
 
@@ -94,15 +93,15 @@ class Curves:
         return next(curve for curve in self.curves if curve.name == name)
 
     def family(self, family: str) -> list[Curve]:
-        """The curves whose budget limits the same."""
+        """The curves whose budgets limit the same quantity."""
         return [curve for curve in self.curves if curve.family == family]
 
     def as_json(self) -> dict[str, Any]:
         """Every point with its intervals, in the order of the curves.
 
         `budget` is in `unit`, and in `std` for counts; `responses` holds for each posterior the
-        mean KL(perturbed || clean) in nats and the fraction of maps moved, none where a posterior
-        gave no number.
+        mean KL(perturbed || clean) in nats and the fraction of maps moved, None where a posterior
+        gave no finite number.
         """
         return {
             "std_counts": self.std,
@@ -138,19 +137,19 @@ class Curves:
 
 
 def _finite(interval: dict[str, float]) -> dict[str, float | None]:
-    """What is not finite as none, which JSON can say."""
+    """Replace numbers that are not finite by None, for JSON."""
     return {key: value if np.isfinite(value) else None for key, value in interval.items()}
 
 
 @dataclass(frozen=True)
 class Audience:
-    """The clean maps, and all posteriors that are shown what attacks make of them.
+    """The clean maps, and all posteriors that see what attacks make of them.
 
     Args:
         maps: (n, N, N) in counts.
         truth: their true parameters, (n, p).
         box_size: side of a map, Mpc/h.
-        target: what is attacked.
+        target: the posterior that is attacked.
         others: other posteriors, by name.
     """
 
@@ -161,7 +160,7 @@ class Audience:
     others: Mapping[str, Listener]
 
     def point(self, budget: float, perturbed: Any, *, control: bool = False) -> Point:
-        """All responses to the perturbed maps; to a control, only the target's."""
+        """All responses to the perturbed maps; for a control, only the target's."""
         listeners = {TARGET: self.target, **({} if control else self.others)}
         responses = {name: listener(perturbed) for name, listener in listeners.items()}
         return Point(budget, responses, measure(self.maps, perturbed, self.box_size))
@@ -174,7 +173,7 @@ def audience(
     box_size: float,
     others: Mapping[str, Any] | None = None,
 ) -> Audience:
-    """The target's and the other posteriors' ears on these maps; arguments as of `security`."""
+    """The listeners of all posteriors on these maps; arguments as for `security`."""
     listeners = {name: Listener(one, maps) for name, one in (others or {}).items()}
     return Audience(maps, truth, box_size, Listener(attacks.posterior, maps), listeners)
 
@@ -190,8 +189,8 @@ def security(
 
     Args:
         attacks: on the target.
-        heard: the maps and the posteriors that are shown them.
-        settings: budgets; those in standard deviations are of the target's standardiser.
+        heard: the maps and the posteriors that see them.
+        settings: budgets; standard deviations are those of the target's standardiser.
         seed: draws the bootstrap's resamples.
         groups: number of the simulation that each map is of, (n,).
     """
@@ -225,7 +224,7 @@ class _Maker(NamedTuple):
 
 
 def _makers(attacks: Attacks, heard: Audience, rms: float) -> dict[str, _Maker]:
-    """What makes the maps of a budget, by name of the attack."""
+    """Functions from a budget to perturbed maps, by name of the attack."""
     maps, truth = heard.maps, heard.truth
 
     def strongest(limit: Limit) -> Any:

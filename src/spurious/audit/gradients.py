@@ -1,4 +1,4 @@
-"""Is a posterior's gradient true? Against finite differences, map by map."""
+"""A posterior's gradient compared with finite differences, map by map."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RANDOM = 2  # random directions, beside the gradient's sign and the gradient its
 
 
 class Agreement(NamedTuple):
-    """What finite differences say of the gradient of -log q(truth).
+    """The gradient of -log q(truth) against finite differences.
 
     Attributes:
         error: largest relative error over the directions, (n,); inf where the loss changes in
-            none of them, or is no number.
+            none of them or is NaN.
         zeros: share of pixels whose gradient is exactly zero, (n,).
     """
 
@@ -43,8 +43,8 @@ def agreement(
         error = |J(x+) - J(x-) - g . (x+ - x-)| / size,
 
     where size is the largest of |J(x+) - J(x-)|, |g . (x+ - x-)| and what a random direction of
-    the same length would give, |g| |x+ - x-| / N. Sums are in double precision. Of a direction
-    counts the step that agrees best: large ones feel the curvature, small ones the rounding.
+    the same length would give, |g| |x+ - x-| / N. Sums are in double precision. In each
+    direction the step that agrees best counts: large steps feel the curvature, small ones rounding.
 
     Args:
         posterior: maps -> distribution.
@@ -106,7 +106,7 @@ def _error(
     gradient: np.ndarray,
     change: np.ndarray,
 ) -> np.ndarray:
-    """Relative error of the gradient along a change, (n,); NaN where nothing was to be seen."""
+    """Relative error of the gradient along a change, (n,); NaN where neither changes."""
     up, down = np.maximum(maps + change, 0), np.maximum(maps - change, 0)
     up, down = up.astype(np.float32), down.astype(np.float32)
     moved = up.astype(np.float64) - down

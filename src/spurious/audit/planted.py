@@ -1,4 +1,4 @@
-"""A posterior with a weakness that is known."""
+"""A posterior with a known weakness."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Planted(Posterior):
         mean = mean of the original + DISTANCE std <x, t> / (epsilon N^2),
 
     so x + epsilon t, which lies in the ball, moves the mean of every parameter by `DISTANCE`
-    standard deviations, whatever else it does to the original; noise of the same size moves it
-    by `DISTANCE` / N, hardly.
+    standard deviations, whatever else it does to the original; noise of the same size moves it by
+    only `DISTANCE` / N.
 
     Args:
-        original: what the weakness is planted in.
+        original: the posterior that receives the weakness.
         epsilon: size of the pattern, counts.
         seed: draws the pattern.
     """
@@ -58,5 +58,5 @@ class Planted(Posterior):
 
 
 def known(heard: Listener, planted: Planted, maps: Any) -> np.ndarray:
-    """What the pattern does, with the better of both signs: KL(perturbed || clean), (n,)."""
+    """Damage by the pattern, with the better of both signs: KL(perturbed || clean), (n,)."""
     return np.max([heard(one).kl for one in planted.examples(maps)], axis=0)

@@ -1,4 +1,4 @@
-"""What an attack did, map by map: to one posterior, and to the maps themselves."""
+"""What an attack did to one posterior and to the maps themselves, map by map."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Listener:
     """A posterior's responses to changes of the same maps, as one graph.
 
     Args:
-        posterior: what listens.
+        posterior: whose responses are measured.
         clean: (n, N, N) in counts.
     """
 
@@ -64,7 +64,7 @@ class Size:
         least: smallest density, counts, (n,).
         cosmic: largest |dP / P| over annuli in units of one map's cosmic variance, (n,).
         rounding: largest float32 spacing of the densities, counts, (n,): no change of a pixel is
-            known better.
+            known more accurately.
     """
 
     linf: np.ndarray
@@ -75,7 +75,7 @@ class Size:
 
 
 def measure(clean: np.ndarray, perturbed: Any, box_size: float) -> Size:
-    """Size of the change of each map, in double precision and apart from any attack's own code.
+    """Size of the change of each map, in double precision and independent of any attack's code.
 
     Args:
         clean: (n, N, N) in counts.

@@ -1,8 +1,8 @@
-"""How much of the damage the strongest attack finds: against more steps, and another attack.
+"""How much of the damage the strongest attack finds, compared with longer and other attacks.
 
 A damage is a lower bound: the attack shows that the posterior can be moved so far, not that it
-cannot be moved farther. How loose the bound is, is asked for each kind of limit on its own, because
-constraints make the search harder.
+cannot be moved farther. How loose the bound is, is measured for each kind of limit
+separately, because constraints make the search harder.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from spurious.config.audit import Audit
 
 @dataclass(frozen=True)
 class Saturation:
-    """What the strongest attack found within one limit, and what more work finds.
+    """What the strongest attack found within one limit, and what more steps find.
 
     Attributes:
         limit: what the attack may do.
         steps: of the attack.
         restarts: its number of random starts.
         found: KL(perturbed || clean), nats, of each map, (n,).
-        twice: the same by twice the steps, (n,).
-        rows: maps that the reference was made of, (m,).
-        reference: the most that any attack did to these, map by map, (m,): this one, its twice,
-            and a long other one.
+        twice: the same with twice the steps, (n,).
+        rows: maps of the reference, (m,).
+        reference: the largest damage by any attack, map by map, (m,): this one, the same with twice
+            the steps, and another long one.
         reference_steps: of the long one.
     """
 
@@ -46,13 +46,13 @@ class Saturation:
 
     @property
     def gain(self) -> float:
-        """By how much twice the steps do more, relative to the larger; NaN if neither does any."""
+        """How much more twice the steps find, relative to the larger; NaN if both find nothing."""
         one, two = float(self.found.mean()), float(self.twice.mean())
         return (two - one) / max(one, two) if max(one, two) > 0 else np.nan
 
     @property
     def share(self) -> float:
-        """Of the reference's damage, what the attack found of the same maps; NaN of none."""
+        """Share of the reference's damage that the attack found on its maps; NaN if it is 0."""
         most = float(self.reference.mean())
         return float(self.found[self.rows].mean()) / most if most > 0 else np.nan
 
@@ -60,7 +60,7 @@ class Saturation:
         """All of it, in means over maps.
 
         Args:
-            std: standard deviation of a pixel in the target's eyes, counts.
+            std: standard deviation of a pixel by the target's standardiser, counts.
             weights: of the maps' bootstrap resamples, (resamples, n).
         """
         known = np.maximum(self.found, self.twice)
@@ -138,5 +138,5 @@ def _finite(interval: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _number(value: float) -> float | None:
-    """None for what JSON cannot say."""
+    """None for numbers that JSON lacks."""
     return value if np.isfinite(value) else None

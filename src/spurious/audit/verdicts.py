@@ -1,12 +1,12 @@
 """Checks that tell when not to believe a damage.
 
-A number for the damage is only as good as the attack that made it, and damage that an attack
-failed to find looks like robustness. Each function below looks at one way to be wrong and returns
-a `Check`; a failing one is a finding about the numbers beside it, not an error. What each means,
-and what to do when it fails, is in docs/checks.
+A measured damage is only as good as the attack behind it, and damage that an attack failed to find
+looks like robustness. Each function below tests for one mistake and returns a `Check`; a failed
+check is a finding about the numbers, not an error. docs/checks explains what each means and what to
+do when it fails.
 
-Attacks are compared by the mean KL(perturbed || clean), which the strongest of them climbs and all
-curves count.
+Attacks are compared by the mean KL(perturbed || clean), which the strongest attack climbs and all
+curves show.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Check:
     """What one check found.
 
     Attributes:
-        name: also of its page.
-        passed: none if it could not be made.
-        value: what was compared; none if there is no finite number.
-        threshold: with what.
-        sentence: what was found, for a reader who knows nothing of the check.
+        name: of the check and of its page.
+        passed: None if the check was skipped.
+        value: the number compared; None if there is no finite one.
+        threshold: the number it is compared with.
+        sentence: the finding, for a reader who does not know the check.
         values: the parts of `value`, by name.
     """
 
@@ -116,7 +116,7 @@ def saturates(strongest: Mapping[str, Saturation], limits: Thresholds) -> Check:
 
 
 def full_damage(curves: Curves, limits: Thresholds) -> Check:
-    """With the largest budget every map's posterior is another one.
+    """The largest budget changes every map's posterior completely.
 
     That is a KL above sigmas^2 / 2, as of a Gaussian shifted by so many standard deviations: a
     posterior within a narrow prior may have no room to shift, but it can collapse at its edge.
@@ -211,7 +211,7 @@ def gradient_not_zero(found: Agreement, limits: Thresholds) -> Check:
 
 
 def restarts_agree(ends: np.ndarray, limits: Thresholds) -> Check:
-    """Wherever the attack starts, it does the same damage.
+    """The attack does the same damage from every start.
 
     Args:
         ends: KL(perturbed || clean) from each random start, nats, (starts, n).
@@ -244,7 +244,7 @@ def budget_respected(curves: Curves, limits: Thresholds) -> Check:
 
 
 def planted_found(planted: np.ndarray, reached: np.ndarray, limits: Thresholds) -> Check:
-    """The attack finds a weakness that is known to be there.
+    """The attack finds a weakness that is known to exist.
 
     Args:
         planted: KL(perturbed || clean) by the planted pattern, nats, (n,).
@@ -264,7 +264,7 @@ def planted_found(planted: np.ndarray, reached: np.ndarray, limits: Thresholds) 
 
 
 def _used(curve: Curve, cosmic: float) -> float:
-    """Largest share of the budget that any map of a curve took; above 1 is too much."""
+    """Largest share of the budget that any map of a curve used; above 1 is too much."""
     shares = []
     for point in curve.points:
         size, radius = point.size, curve.rms if curve.rms is not None else point.budget
@@ -284,7 +284,7 @@ def _check(
     sentence: str,
     values: Mapping[str, float] | None = None,
 ) -> Check:
-    """A check whose numbers are finite or none, as JSON wants them."""
+    """A check whose numbers are finite or None, for JSON."""
     numbers = {key: float(one) for key, one in (values or {}).items() if np.isfinite(one)}
     finite = float(value) if np.isfinite(value) else None
     return Check(name, bool(passed), finite, float(threshold), sentence, numbers)

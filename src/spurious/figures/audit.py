@@ -48,8 +48,8 @@ SHADES = (*PALETTE, "#7F3C8D", "#8C564B", "#6B8E23", "#1F3A5F")
 def security_curves(curves: Mapping[str, Any], paper: Mapping[str, float]) -> Figure:
     """KL and fraction of maps moved, with 95 % intervals, against three kinds of budget.
 
-    A colour is a posterior, a kind of line an attack; all are made on the target. What is counted,
-    and what the attacks climb, stands above.
+    Colours are posteriors and line styles attacks, all made on the target. The title names the
+    damage and what the attacks climb.
 
     Args:
         curves: what `spurious.audit.curves.Curves.as_json` gives, and the target's name as

@@ -1,4 +1,4 @@
-"""Whether posteriors are calibrated: what `spurious.inference.coverage` found, drawn."""
+"""Figures of calibration: what `spurious.inference.coverage` found."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BAND_LABEL = "95 % if calibrated"
 def coverage(pit: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
     """Share of test maps inside the central credible interval of each level.
 
-    `pit` is (n, p): one panel, a curve a parameter. Or it maps the name of each of several
-    posteriors, tested on the same maps, to such an array: a panel a parameter, a curve a
+    `pit` is (n, p): one panel with one curve per parameter. Or it maps the name of each of several
+    posteriors, tested on the same maps, to such an array: one panel per parameter, one curve per
     posterior.
     """
     if isinstance(pit, Mapping):
@@ -87,7 +87,7 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _coverage_curves(axes: Axes, curves: Mapping[str, tuple[np.ndarray, str]]) -> None:
-    """The coverage of each name's PIT (n,) in its colour, beside what chance allows."""
+    """The coverage of each name's PIT (n,) in its colour, with the band that chance allows."""
     levels = np.linspace(0, 1, 101)
     (n,) = {len(pit) for pit, _ in curves.values()}
     axes.fill_between(levels, *binomial_band(n, levels), color=BAND, label=BAND_LABEL)
@@ -100,7 +100,7 @@ def _coverage_curves(axes: Axes, curves: Mapping[str, tuple[np.ndarray, str]]) -
 
 
 def _histogram(axes: Axes, values: np.ndarray, edges: np.ndarray, colour: str) -> None:
-    """Counts of `values` (n,) in equal bins, and what chance allows in each of them."""
+    """Counts of `values` (n,) in equal bins, with the band that chance allows in each."""
     n, bins = len(values), len(edges) - 1
     low, high = binomial_band(n, 1 / bins)
     axes.axhspan(n * float(low), n * float(high), color=BAND, label=BAND_LABEL)

@@ -40,7 +40,7 @@ def spectrum_changes(
 def damage_bars(rows: Mapping[str, Mapping[str, Any]], paper: Mapping[str, float]) -> Figure:
     """Mean KL(perturbed ‖ clean) of each perturbation, 95 % interval, and the paper's value.
 
-    Rows of one `group`, if they name it, have one colour.
+    Rows that share a `group` share a colour.
     """
     figure = Figure(figsize=(8, 0.32 * len(rows) + 1.6), layout="constrained")
     axes = figure.subplots()

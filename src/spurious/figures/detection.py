@@ -1,4 +1,4 @@
-"""Who would notice: what `spurious.detection` found, drawn."""
+"""Figures of detection: who would notice a perturbation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALLEST = 1e-3  # p-values below have the same colour
 
 
 def detection(rows: Mapping[str, Mapping[str, Any]], settings: Detection | None = None) -> Figure:
-    """Perturbations against detectors: AUROC for those who know the perturbation or not, p-values.
+    """Perturbations against detectors: AUROC with and without knowing the perturbation, p-values.
 
     Below 0.5, an AUROC has the colour of 0.5. P-values below the level over the number of detectors
     are in bold. On the right are the verdicts, and the number of maps.
@@ -69,14 +69,14 @@ def detection(rows: Mapping[str, Mapping[str, Any]], settings: Detection | None 
 
 
 def _value(cell: Mapping[str, Any], kind: str) -> float:
-    """The number that a panel shows of a detector; a network is told what the perturbation is."""
+    """The number that a panel shows for a detector; a network always knows the perturbation."""
     if kind == "p_value":
         return float(cell["p_value"])
     return float(cell.get(f"auroc_{kind}", cell["auroc"])["mean"])
 
 
 def _auroc(cells: Sequence[Sequence[float]]) -> tuple[np.ndarray, list[list[str]], np.ndarray]:
-    """Shade from 0 (no better than chance) to 1, text, and what is in bold: nothing."""
+    """Shade from 0 (no better than chance) to 1, text, and whether it is bold: never."""
     means = np.array(cells)
     texts = [[f"{value:.2f}" for value in row] for row in means]
     return np.maximum(2 * means - 1, 0), texts, np.zeros(means.shape, bool)
@@ -85,7 +85,7 @@ def _auroc(cells: Sequence[Sequence[float]]) -> tuple[np.ndarray, list[list[str]
 def _p_value(
     cells: Sequence[Sequence[float]], level: float
 ) -> tuple[np.ndarray, list[list[str]], np.ndarray]:
-    """Shade by order of magnitude, text, and what is in bold: what was noticed."""
+    """Shade by order of magnitude, text, and whether it is bold: if noticed."""
     values = np.array(cells)
     shade = np.log10(np.maximum(values, SMALLEST)) / np.log10(SMALLEST)
     texts = [["<.001" if v < 1e-3 else f"{v:.3f}".lstrip("0") for v in row] for row in values]

@@ -1,4 +1,4 @@
-"""The maps of one perturbation that were hurt most and least."""
+"""The maps that one perturbation damaged most and least."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def extremes(
     truths: np.ndarray,
     box_size: float,
 ) -> Figure:
-    """A row a map: the perturbed map, what was added to it, and its posterior before and after.
+    """One row per map: the perturbed map, the change, and the posteriors before and after.
 
     Args:
         name: of the perturbation.

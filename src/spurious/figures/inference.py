@@ -1,4 +1,4 @@
-"""Training, and how good the posteriors are."""
+"""Figures of training, and of how good the posteriors are."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def predicted_versus_true(
 
 
 def error_plane(nodes: Mapping[str, Any], names: Sequence[str]) -> Figure:
-    """RMSE and bias of the posterior mean over the plane of two parameters: a row each.
+    """RMSE and bias of the posterior mean over the plane of two parameters, one row each.
 
     Cosmologies without maps are grey.
 
@@ -81,13 +81,13 @@ def posterior_bars(
     names: Sequence[str],
     forecast: Mapping[str, float] | None = None,
 ) -> Figure:
-    """RMSE of every posterior with its 95 % interval, a panel a parameter.
+    """RMSE of every posterior with its 95 % interval, one panel per parameter.
 
     Args:
         table: posterior -> metrics, of which `<name>_rmse` is drawn, as made by
             `spurious.inference.calibration.metrics`.
         names: the parameters.
-        forecast: parameter -> what a Fisher forecast expects of the power spectrum alone; a line.
+        forecast: parameter -> the Fisher forecast for the power spectrum alone, drawn as a line.
     """
     figure = Figure(figsize=(5 * len(names), 4.4), layout="constrained")
     shade = colours(list(table))

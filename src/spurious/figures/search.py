@@ -56,7 +56,7 @@ def fronts(
     references: Mapping[str, Mapping[str, tuple[float, float]]],
     limits: Mapping[str, float],
 ) -> Figure:
-    """KL against the height of each fence, a panel each: families, paper's point, references.
+    """KL against the height of each fence, one panel each: families, the paper's point, references.
 
     Args:
         curves: fence -> family -> its Pareto front.
@@ -102,7 +102,7 @@ def fronts(
 def _reference(
     axes: Axes, unit: float, place: tuple[float, float], lowest: float, number: int, name: str
 ) -> None:
-    """A level line for what lies below all heights, else a mark."""
+    """A horizontal line for what lies below all heights, else a mark."""
     x, y = place
     if x < lowest:
         style = ("--", ":", "-.")[number % 3]

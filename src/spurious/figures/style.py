@@ -1,4 +1,4 @@
-"""What all figures share: colours, labels, legends."""
+"""Colours, labels and legends that all figures share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """One colour a name, the same in every figure made of the same names."""
+    """One colour per name, the same in every figure made of the same names."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
 
 

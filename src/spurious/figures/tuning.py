@@ -12,7 +12,7 @@ from spurious.figures.style import CLEAN, PALETTE, pretty
 
 
 def tuning_history(values: Sequence[float | None], best_so_far: Sequence[float | None]) -> Figure:
-    """Validation loss of every trial, None where it was ended early; the first is to be beaten.
+    """Validation loss of every trial, None where it was pruned; the first is the one to beat.
 
     Losses far above the others are marked at the upper edge.
     """

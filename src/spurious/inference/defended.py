@@ -105,14 +105,14 @@ class Defended(keras.Model):
             scaled = self.optimizer.scale_loss(share)
         weights = self.trainable_weights
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
-        return self._told({"loss": each})
+        return self._running_means({"loss": each})
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The defence's loss with fixed draws, and the plain one."""
         maps, truth, _ = keras.utils.unpack_x_y_sample_weight(data)
         network = self._network(False)
         each = self.defence.loss(network, maps, truth, tf.constant(self._seeds[1]))
-        return self._told({"loss": each, "nll": -network(maps).log_prob(truth)})
+        return self._running_means({"loss": each, "nll": -network(maps).log_prob(truth)})
 
     def _network(self, training: bool) -> Trainee:
         return Trainee(self, *self._parts, training)
@@ -124,7 +124,7 @@ class Defended(keras.Model):
         context = tf.distribute.get_replica_context()
         return fold(step, context.replica_id_in_sync_group if context else 0)
 
-    def _told(self, values: dict[str, tf.Tensor]) -> dict[str, Any]:
+    def _running_means(self, values: dict[str, tf.Tensor]) -> dict[str, Any]:
         """The means over the epoch so far of values (batch,), with these added."""
         means = {mean.name: mean for mean in self._means if mean.name in values}
         for name, mean in means.items():

@@ -1,8 +1,9 @@
-"""Posteriors from elsewhere: Keras models, and functions, that know nothing of this package."""
+"""The interface of every posterior, and posteriors of users' own Keras models and functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,57 @@ from spurious import seeds
 from spurious.errors import UserError
 from spurious.inference.distributions import mixture, parameters
 from spurious.inference.heads import Head
+from spurious.inference.keras_outputs import (
+    as_text,
+    check_shapes,
+    check_values,
+    components,
+    input_shape,
+    listed,
+)
 from spurious.inference.model_files import read_model, reason
-from spurious.inference.posterior import Posterior
 from spurious.inference.scaling import Scaling, check_units
 from spurious.maps import Standardiser
 
 tfd = tfp.distributions
 
-OUTPUTS = ("means", "scales", "logits")
 TRIAL_MAPS = 2
 TRIAL_PIXELS = 64  # along a side, for models that take any
 REPEATABLE = 1e-4  # relative difference between two calls with the same maps, above rounding
+
+
+class Posterior(ABC):
+    """Maps (batch, N, N) in counts to p(parameters | map), differentiable in the maps.
+
+    Whatever is called with maps and has these two attributes can be attacked.
+
+    Attributes:
+        names: the p parameters, in the order of the distribution's last axis.
+        standardiser: the units in which the posterior sees a map; budgets are given in them.
+    """
+
+    names: tuple[str, ...]
+    standardiser: Standardiser
+
+    @abstractmethod
+    def __call__(self, maps: Any) -> Any:
+        """The distribution over physical parameters: batch_shape (batch,), event_shape (p,).
+
+        It has `log_prob`, `sample`, `mean`, `stddev` and `covariance`;
+        `spurious.inference.distributions.kl` compares two of them.
+        """
+
+    @staticmethod
+    def from_keras(path: Path | str, *, scaling: Scaling) -> Posterior:
+        """The posterior of any Keras 3 model; see `spurious.inference.external.from_keras`."""
+        return from_keras(path, scaling=scaling)
+
+    @staticmethod
+    def from_callable(
+        function: Callable[[Any], Any], *, names: Sequence[str], standardiser: Standardiser
+    ) -> Posterior:
+        """The posterior of any function; see `spurious.inference.external.from_callable`."""
+        return from_callable(function, names=names, standardiser=standardiser)
 
 
 class KerasPosterior(Posterior):
@@ -45,12 +86,12 @@ class KerasPosterior(Posterior):
     def __init__(self, model: keras.Model, scaling: Scaling, source: str) -> None:
         self.model, self.scaling, self._source = model, scaling, source
         self.names, self.standardiser = scaling.names, scaling.maps
-        self._shape = _input_shape(model, source)
+        self._shape = input_shape(model, source)
         self._try()
 
     def __call__(self, maps: Any) -> Any:
         """The posterior of each map; the same for the same maps, as in inference mode."""
-        means, scales, logits = _components(self._outputs(maps))
+        means, scales, logits = components(self._outputs(maps))
         return mixture(*self.scaling.physical(means, scales), logits)
 
     def _outputs(self, maps: Any) -> list[Any]:
@@ -58,12 +99,12 @@ class KerasPosterior(Posterior):
         n = self._shape[0] or maps.shape[-1]
         if tuple(maps.shape[1:]) != (n, n):
             raise UserError(
-                f"{self._source} takes maps of {_by(self._shape[:2])} pixels, "
-                f"not {_by(maps.shape[1:])}"
+                f"{self._source} takes maps of {as_text(self._shape[:2])} pixels, "
+                f"not {as_text(maps.shape[1:])}"
             )
         x = self.scaling.seen(maps)
         x = x[..., None] if len(self._shape) == 3 else x
-        return _listed(self.model(x, training=False), self._source)
+        return listed(self.model(x, training=False), self._source)
 
     def _try(self) -> None:
         """Refuse a model whose outputs for random maps cannot be a posterior's."""
@@ -79,8 +120,8 @@ class KerasPosterior(Posterior):
                     f"{self._source} does not take a map of {n} x {n} pixels: {reason(error)}"
                 ) from error
             total = tf.add_n([tf.reduce_sum(output) for output in outputs])
-        _check_shapes(outputs, self.names, self._source)
-        _check_values(outputs, self._source)
+        check_shapes(outputs, self.names, self._source)
+        check_values(outputs, self._source)
         if tape.gradient(total, maps) is None:
             raise UserError(f"{self._source} has no gradient with respect to the map")
         for one, other in zip(outputs, self._outputs(maps), strict=True):
@@ -200,84 +241,3 @@ def _with_gradients(distribution: Any, batch: Any) -> Any:
         tf.broadcast_to(scales, full),
         tf.broadcast_to(logits, [batch, m]),
     )
-
-
-def _input_shape(model: keras.Model, source: str) -> tuple[int | None, ...]:
-    """(N, N) or (N, N, 1), N None if the model takes any size."""
-    try:
-        shape = model.input_shape  # of a model made of inputs and outputs, or a Sequential
-    except AttributeError:
-        shape = (model.get_build_config() or {}).get("input_shape") or ()
-    if any(isinstance(part, Sequence) for part in shape):
-        raise UserError(f"{source} has {len(shape)} inputs: must have one, the maps")
-    inner = tuple(shape[1:])
-    if len(inner) not in (2, 3) or inner[0] != inner[1] or inner[2:] not in ((), (1,)):
-        raise UserError(f"{source} takes inputs of shape {inner}: must be (N, N) or (N, N, 1)")
-    return inner
-
-
-def _listed(outputs: Any, source: str) -> list[Any]:
-    """A model's outputs in the documented order, float32."""
-    if isinstance(outputs, Mapping):
-        found = [key for key in OUTPUTS if key in outputs]
-        if len(found) != len(outputs) or found[:2] != list(OUTPUTS[:2]):
-            raise UserError(
-                f"{source} has outputs {', '.join(map(str, outputs))}: must be means, scales and, "
-                "for a mixture, logits"
-            )
-        outputs = [outputs[key] for key in found]
-    if not isinstance(outputs, list | tuple):
-        outputs = [outputs]
-    if len(outputs) not in (2, 3):
-        shapes = ", ".join(str(tuple(output.shape[1:])) for output in outputs)
-        raise UserError(
-            f"{source} has {len(outputs)} output{'s' * (len(outputs) > 1)}, of shape {shapes} a "
-            "map: must be (means, scales) or (means, scales, logits)"
-        )
-    return [tf.cast(output, tf.float32) for output in outputs]
-
-
-def _components(outputs: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Means (batch, m, p), scales (batch, m, p) or (batch, m, p, p) and logits (batch, m)."""
-    means, scales = outputs[:2]
-    if len(means.shape) == 2:
-        means, scales = means[:, None], scales[:, None]
-    return means, scales, outputs[2] if len(outputs) == 3 else tf.zeros_like(means[..., 0])
-
-
-def _check_shapes(outputs: Sequence[Any], names: Sequence[str], source: str) -> None:
-    p, given = len(names), [tuple(output.shape[1:]) for output in outputs]
-    if len(given[0]) not in (1, 2) or given[0][-1] != p:
-        raise UserError(
-            f"{source} has means of shape {given[0]} a map: must be ({p},) or (m, {p}), for "
-            f"{', '.join(names)}"
-        )
-    if given[1] not in (given[0], (*given[0], p)):
-        raise UserError(
-            f"{source} has scales of shape {given[1]} a map: must be {given[0]} or "
-            f"{(*given[0], p)}, like its means"
-        )
-    m = given[0][0] if len(given[0]) == 2 else 1
-    if (len(given) == 3 and given[2] != (m,)) or (len(given) == 2 and m > 1):
-        logits = f"logits of shape {given[2]} a map" if len(given) == 3 else "no logits"
-        raise UserError(f"{source} has {logits}: must be ({m},), one for each Gaussian")
-
-
-def _check_values(outputs: Sequence[Any], source: str) -> None:
-    for name, output in zip(OUTPUTS, outputs, strict=False):
-        if not np.isfinite(output).all():
-            raise UserError(f"{source} has {name} that are not finite on a map of noise")
-    _, scales, _ = _components(outputs)
-    if len(scales.shape) == 4:
-        if np.any(np.triu(scales, 1)):
-            raise UserError(f"{source} has scales that are no lower-triangular Cholesky factors")
-        scales = tf.linalg.diag_part(scales)
-    if not np.min(scales) > 0:
-        raise UserError(
-            f"{source} has a scale of {np.min(scales):.3g} on a map of noise: must be above 0, a "
-            "standard deviation and not its logarithm"
-        )
-
-
-def _by(shape: Sequence[int | None]) -> str:
-    return " x ".join("any" if length is None else str(length) for length in shape)

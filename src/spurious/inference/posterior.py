@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,52 +18,12 @@ from spurious.errors import UserError
 from spurious.files import replacing
 from spurious.inference import likelihood  # noqa: F401, registers its layers for loading
 from spurious.inference.distributions import concatenate, pooled
+from spurious.inference.external import Posterior
 from spurious.inference.heads import HEAD, Head
 from spurious.inference.model_files import finish, read_identity, read_model, reason
 from spurious.inference.presets import STANDARDISE
 from spurious.inference.recalibration import fit_temperature
 from spurious.maps import Standardiser
-
-if TYPE_CHECKING:
-    from spurious.inference.scaling import Scaling
-
-
-class Posterior(ABC):
-    """Maps (batch, N, N) in counts to p(parameters | map), differentiable in the maps.
-
-    Whatever is called with maps and has these two attributes can be attacked.
-
-    Attributes:
-        names: the p parameters, in the order of the distribution's last axis.
-        standardiser: the units in which the posterior sees a map; budgets are given in them.
-    """
-
-    names: tuple[str, ...]
-    standardiser: Standardiser
-
-    @abstractmethod
-    def __call__(self, maps: Any) -> Any:
-        """The distribution over physical parameters: batch_shape (batch,), event_shape (p,).
-
-        It has `log_prob`, `sample`, `mean`, `stddev` and `covariance`;
-        `spurious.inference.distributions.kl` compares two of them.
-        """
-
-    @staticmethod
-    def from_keras(path: Path | str, *, scaling: Scaling) -> Posterior:
-        """The posterior of any Keras 3 model; see `spurious.inference.external.from_keras`."""
-        from spurious.inference import external
-
-        return external.from_keras(path, scaling=scaling)
-
-    @staticmethod
-    def from_callable(
-        function: Callable[[Any], Any], *, names: Sequence[str], standardiser: Standardiser
-    ) -> Posterior:
-        """The posterior of any function; see `spurious.inference.external.from_callable`."""
-        from spurious.inference import external
-
-        return external.from_callable(function, names=names, standardiser=standardiser)
 
 
 class NetworkPosterior(Posterior):

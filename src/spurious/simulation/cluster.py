@@ -26,7 +26,7 @@ from distributed.scheduler import KilledWorker
 from spurious import config
 from spurious.errors import UserError
 from spurious.simulation.engine import Engine, make_engine
-from spurious.simulation.workers import ENVIRONMENT, Outcome, Task, Workers, simulate, versions
+from spurious.simulation.tasks import ENVIRONMENT, Outcome, Task, Workers, simulate, versions
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class DaskWorkers:
     look: Callable[[Names], None] = lambda names: None
 
     def outcomes(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
-        """See `spurious.simulation.workers.Workers`."""
+        """See `spurious.simulation.tasks.Workers`."""
         waiting = iter(tasks)
         ended: SimpleQueue[Future] = SimpleQueue()
         in_flight: dict[Any, tuple[Future, Task]] = {}

@@ -1,4 +1,4 @@
-"""A look at a suite before it is made: a few of its maps, and how long all would take."""
+"""A preview of a suite: a few of its maps, and an estimate of the time for all."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import numpy as np
 from spurious.design import spread
 from spurious.errors import UserError
 from spurious.simulation.suite import Suite
-from spurious.simulation.workers import Outcome, Processes, Task
+from spurious.simulation.tasks import Outcome, Task
+from spurious.simulation.workers import Processes
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A few maps of a suite, and what was measured while they were made.
+    """A few maps of a suite, and the times measured while making them.
 
     Attributes:
         maps: (n, N, N) counts, along the first line of sight.
         labels: (n, 2) Omega_m and sigma_8.
         start: seconds from nothing to the first map: imports and compilation.
-        each: seconds a simulation, on one thread.
-        new: seconds more where Omega_m is new to a worker, for its linear power.
+        each: seconds per simulation, on one thread.
+        new: additional seconds for the linear power of an Omega_m that a worker has not met.
     """
 
     maps: np.ndarray
@@ -33,7 +34,7 @@ class Preview:
     new: float
 
     def estimate(self, nodes: np.ndarray, simulations: int, workers: int) -> float:
-        """Seconds that a whole suite would take if workers did not slow each other down."""
+        """Seconds for a whole suite if workers did not slow each other down."""
         omega_m = len(np.unique(nodes[:simulations, 0]))
         extra = self.new * min(omega_m * workers, simulations)
         return self.start + (self.each * simulations + extra) / workers

@@ -16,7 +16,7 @@ import dask.config
 
 from spurious import config
 from spurious.errors import UserError
-from spurious.simulation.workers import ENVIRONMENT
+from spurious.simulation.tasks import ENVIRONMENT
 
 _interrupt = signal.getsignal(signal.SIGINT)
 from dask_jobqueue import SLURMCluster  # noqa: E402

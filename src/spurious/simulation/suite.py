@@ -1,8 +1,8 @@
 """Many simulations: workers, resumable shards, one data set.
 
-Simulation i is at node i modulo the number of nodes, and its white-noise seed follows from the
-root seed and i alone. So the same maps come out, bit for bit, whoever made them and however often
-a run was killed and started again.
+Simulation i is at node i modulo the number of nodes, and its white-noise seed depends only on the
+root seed and i. So the maps are the same, bit for bit, for any workers and any number of
+interruptions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from spurious.files import replacing
 from spurious.maps import NAMES, ROWS, MapSet, join_maps, read_maps, write_maps
 from spurious.simulation.engine import cosmology_at
 from spurious.simulation.summary import Summary, Tally
-from spurious.simulation.workers import Outcome, Place, Task, open_workers, versions
+from spurious.simulation.tasks import Outcome, Task, versions
+from spurious.simulation.workers import Place, open_workers
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def run(
 ) -> Summary:
     """Simulate a suite and write it as one data set; valid shards in `shard_dir` are kept.
 
-    Neither while it simulates nor when it goes on are more than a few shards in memory.
+    At no time are more than a few shards in memory.
 
     Args:
         settings: the particle mesh, the number of simulations, and how many make a shard.
@@ -58,7 +59,7 @@ def run(
         root_seed: root of all white-noise seeds.
         shard_dir: folder of the finished shards, made if need be; they are left there.
         path: the data set to write, maps in the order of their simulations.
-        place: who does the work; default: this process.
+        place: where the work is done; default: this process.
         progress: whether to show a progress bar.
 
     Raises:
@@ -102,7 +103,7 @@ def run(
 
 @dataclass(frozen=True)
 class Suite:
-    """What is to be simulated, and where its shards are; fields as the arguments of `run`."""
+    """A suite and the place of its shards; fields as the arguments of `run`."""
 
     settings: config.Simulation
     background: config.Background
@@ -112,7 +113,7 @@ class Suite:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """All that decides what the maps are, beside their labels and seeds."""
+        """Everything that determines the maps besides their labels and seeds."""
         made = provenance(self.settings, self.background, self.root_seed)
         return json.loads(json.dumps(made))  # as it comes back from a file
 
@@ -239,7 +240,7 @@ class Suite:
 def provenance(
     settings: config.Simulation, background: config.Background, root_seed: int
 ) -> dict[str, Any]:
-    """All that decides what maps are, beside their labels and seeds: settings and versions."""
+    """Everything that determines maps besides their labels and seeds: settings and versions."""
     return {
         "simulation": settings.model_dump(mode="json", exclude=BOOKKEEPING),
         "background": background.model_dump(mode="json"),

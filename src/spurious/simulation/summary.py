@@ -1,10 +1,10 @@
-"""What a run of a suite did, and how fast each worker was."""
+"""Summary of a run of a suite, and the speed of each worker."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spurious.simulation.workers import Outcome
+from spurious.simulation.tasks import Outcome
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Summary:
         maps: in the data set.
         simulations: in the data set.
         made: simulations made by this run; the others were in shards that it kept.
-        seconds: it took, start of the workers included.
+        seconds: wall time, including the start of the workers.
         kept: finished shards found and used.
         remade: shards found but made again, because they were damaged or of another suite.
         workers: what each worker did, by name.
@@ -40,7 +40,7 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        """Maps a second of this run."""
+        """Maps per second of this run."""
         return self.made * self.maps / self.simulations / self.seconds
 
     def __str__(self) -> str:

@@ -1,7 +1,6 @@
-"""Who simulates: this process, spawned processes on this machine, or a cluster.
+"""Workers that simulate: this process, spawned processes on this machine, or a cluster.
 
-All of them are `Workers`: simulations go in, outcomes come out in any order. An outcome depends
-on its task alone, so no map shows who made it.
+All of them are `Workers`: they take tasks and yield outcomes in any order.
 """
 
 from __future__ import annotations
@@ -11,100 +10,28 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from spurious import config
-from spurious.cosmology import Cosmology
 from spurious.errors import UserError
-from spurious.simulation.engine import Engine, make_engine, project, white_noise
+from spurious.simulation.engine import Engine, make_engine
+from spurious.simulation.tasks import ENVIRONMENT, Outcome, Task, Workers, simulate
 
 logger = logging.getLogger(__name__)
 
 Place: TypeAlias = config.Local | config.Dask | config.Slurm
 
-# What a worker process is started with. TensorFlow reads the thread counts when it is imported,
-# glibc its own tunables when the process starts: this is the place for both.
-ENVIRONMENT: Mapping[str, str] = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 MOST_WORKERS = 16  # when their number is left to us
 DEATHS = 3  # of workers, in one simulation, before it is given up
 AHEAD = 2  # tasks a worker holds, so that it need not wait while a shard is written
-
-
-@dataclass(frozen=True)
-class Task:
-    """One simulation: its number in the suite, its cosmology, the seed of its white noise."""
-
-    index: int
-    cosmology: Cosmology
-    seed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task.
-
-    Attributes:
-        index: number of the simulation.
-        worker: name of who did it.
-        seconds: how long that took.
-        maps: (lines of sight, n, n) float32 counts; None if the density is not finite.
-        field: (n, n, n) float32 density in units of the mean, if it is to be kept.
-        problem: why there are no maps.
-    """
-
-    index: int
-    worker: str
-    seconds: float
-    maps: np.ndarray | None = None
-    field: np.ndarray | None = None
-    problem: str | None = None
-
-
-class Workers(Protocol):
-    """Simulates many tasks."""
-
-    def outcomes(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
-        """The outcome of each task, as they come; no more tasks are drawn than are soon begun.
-
-        Closing the generator ends all work in progress.
-
-        Raises:
-            UserError: the work cannot go on; what to do about it.
-        """
-        ...
-
-
-def simulate(engine: Engine, task: Task, worker: str) -> Outcome:
-    """Do one task. A density that is not finite is an outcome, because it would be so again."""
-    began = time.perf_counter()
-    settings, cosmology = engine.settings, task.cosmology
-    density = engine.density(cosmology, white_noise(task.seed, settings.n_cells))
-    maps = np.stack([project(density, axis) for axis in settings.axes])
-    seconds = time.perf_counter() - began
-    if not np.isfinite(maps).all():
-        problem = (
-            f"simulation {task.index}: the density is not finite at omega_m = "
-            f"{cosmology.omega_m}, sigma_8 = {cosmology.sigma_8}, seed = {task.seed}"
-        )
-        return Outcome(task.index, worker, seconds, problem=problem)
-    return Outcome(task.index, worker, seconds, maps, density if settings.fields else None)
 
 
 @contextmanager
@@ -134,14 +61,6 @@ def open_workers(place: Place, settings: config.Simulation, folder: Path) -> Ite
         yield workers
 
 
-def versions(settings: config.Simulation) -> dict[str, str]:
-    """Versions of the packages that decide what maps are."""
-    packages = ["spurious", "tensorflow", "camb", "numpy"]
-    if settings.engine == "flowpm":
-        packages.append("flowpm")
-    return {package: metadata.version(package) for package in packages}
-
-
 def local_count(place: config.Local) -> int:
     """Number of local workers: as asked for, or one a core that this process may use."""
     if place.workers is not None:
@@ -151,7 +70,7 @@ def local_count(place: config.Local) -> int:
 
 
 def expected_count(place: Place) -> int | None:
-    """How many workers there will be; None if only the cluster knows."""
+    """The number of workers; None if only the cluster knows."""
     if isinstance(place, config.Local):
         return local_count(place)
     return place.jobs * place.workers_per_job if isinstance(place, config.Slurm) else None
@@ -159,7 +78,7 @@ def expected_count(place: Place) -> int | None:
 
 @dataclass(frozen=True)
 class ThisProcess:
-    """Does the work itself, one simulation after the other."""
+    """Simulates in this process, one simulation after another."""
 
     settings: config.Simulation
 
@@ -173,7 +92,7 @@ class ThisProcess:
 
 @dataclass(frozen=True)
 class Processes:
-    """Spawned processes of one thread each; one that dies is replaced and its work done again."""
+    """Spawned processes of one thread each; one that dies is replaced and its work repeated."""
 
     settings: config.Simulation
     count: int
@@ -201,7 +120,7 @@ class Processes:
                 process.join()
 
     def _deal(self, waiting: _Queue, processes: list[_Process]) -> bool:
-        """Fill every process's hands, those of the idlest first; False if nothing is to be done."""
+        """Give tasks to processes, the idlest first; False if nothing is left to do."""
         while True:
             free = min(processes, key=lambda process: len(process.tasks), default=None)
             start = len(processes) < self.count and (free is None or bool(free.tasks))
@@ -218,7 +137,7 @@ class Processes:
             free.give(task)
 
     def _died(self, process: _Process, deaths: Counter[int]) -> None:
-        """Warn of a dead worker, or give up when one simulation has cost too many."""
+        """Warn of a dead worker, or give up if one simulation killed too many."""
         how = process.join()
         if not process.tasks:  # idle: nobody's fault, and nothing to be done again
             return
@@ -254,7 +173,7 @@ class _Queue:
 
 @dataclass
 class _Process:
-    """A spawned worker, its end of the line to it, and the tasks that it holds."""
+    """A spawned worker, our end of its pipe, and the tasks that it holds."""
 
     number: int
     process: BaseProcess
@@ -294,7 +213,7 @@ class _Process:
         return answer
 
     def join(self) -> str:
-        """Wait for the end of a process that is ending, not for long; how it ended."""
+        """Wait a while for an ending process, then kill it; return how it ended."""
         self.connection.close()
         self.process.join(10)
         self.process.kill()
@@ -319,7 +238,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(settings: config.Simulation, name: str, line: Connection) -> None:
-    """A worker process: do what comes down the line until that ends."""
+    """The loop of a worker process: do what comes down the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""Stage `assess`: all posteriors side by side, and what the power spectrum could have told."""
+"""Stage `assess`: all posteriors compared, and with what the power spectrum can tell."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def label_of(config: Config, name: str, training: int) -> str:
 
 
 def described(config: Config, name: str, training: int) -> dict[str, Any]:
-    """What a posterior is and on how many maps it was made; an ensemble names its members."""
+    """The kind of a posterior and its numbers of maps; for an ensemble, its members."""
     what = {"split": inputs.split_of(config, name)}
     if members := config.members(name):
         kind = getattr(config.posteriors.get(name), "kind", "ensemble")
@@ -109,8 +109,8 @@ def described(config: Config, name: str, training: int) -> dict[str, Any]:
 def ratios(config: Config, found: Mapping[str, Assessment], test: MapSet) -> dict[str, Any]:
     """RMSE of every posterior over that of each power-spectrum estimator: baseline -> posterior.
 
-    Only those that are tested on the same maps as the target can be compared; of several
-    trainings, the first.
+    Only posteriors tested on the same maps as the target are compared, and only the first of
+    several trainings.
     """
     alike = [label_of(config, name, 1) for name in (config.run.target, *inputs.bystanders(config))]
     return {
@@ -125,7 +125,7 @@ def ratios(config: Config, found: Mapping[str, Assessment], test: MapSet) -> dic
 
 
 def sees_only_power(config: Config, name: str) -> bool:
-    """Whether a posterior knows nothing of a map but its power spectrum."""
+    """Whether a posterior sees only the power spectrum of a map."""
     settings = config.posteriors.get(name)  # a baseline has one training, so its label is its name
     return isinstance(settings, Likelihood) or getattr(settings, "preset", "") == "power_spectrum"
 
@@ -147,7 +147,7 @@ def forecast(config: Config, data: MapSet) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a posterior: each metric `x` and the ends of its interval, `x.low`, `x.high`."""
+    """One line per posterior: each metric `x` and the ends of its interval, `x.low`, `x.high`."""
     lines = [{"posterior": name, **tracking.numbers(row)} for name, row in rows.items()]
     fields = list(dict.fromkeys(key for line in lines for key in line))
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -157,7 +157,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def told(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
-    """The table for a terminal: one block a parameter."""
+    """The table for a terminal, one block per parameter."""
     lines = []
     for parameter in names:
         lines.append(f"{parameter:20s}" + "".join(f"{column:>15s}" for column in COLUMNS))

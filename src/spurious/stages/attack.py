@@ -1,7 +1,7 @@
 """Stage `attack`: groups of perturbations of the test maps, and the damage of each.
 
-White-box attacks are made on every training of the target; what does not depend on the target is
-made once and shown to all of them.
+White-box attacks are made on every training of the target; perturbations that do not depend on the
+target are made once and applied to all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,7 +25,6 @@ from spurious.config.names import shown
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
 from spurious.errors import UserError
 from spurious.files import write_json
-from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, write_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.perturbations import build as builder
@@ -35,16 +33,9 @@ from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.processes import side_by_side
 from spurious.splitting import evenly_spaced
 from spurious.stages import examples
-from spurious.stages.inputs import (
-    BATCH,
-    bystanders,
-    check_models,
-    files,
-    test_set,
-    training_set,
-)
+from spurious.stages.experiment import Experiment
+from spurious.stages.inputs import BATCH, bystanders, check_models, files, test_set
 from spurious.stages.layout import Layout
-from spurious.stages.loading import Posteriors
 from spurious.stages.schemas import Summary, check, read
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
@@ -61,13 +52,13 @@ OF_TRAINING = (
 
 @dataclass(frozen=True)
 class Made:
-    """Maps that a perturbation was made on, and what it made of them.
+    """The maps before and after one perturbation.
 
     Attributes:
         clean: the maps.
         perturbed: the same, perturbed.
         parameters: numbers that describe how, in counts.
-        extras: arrays that the perturbation found beside its maps.
+        extras: further arrays that the perturbation returned.
     """
 
     clean: MapSet
@@ -81,33 +72,17 @@ class Made:
         return self.clean.maps, self.perturbed.maps
 
 
-class Scene:
-    """What all attacks of one process share, each loaded when it is first needed."""
+class Scene(Experiment):
+    """What all attacks of one process share."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.posterior = Posteriors(config)
+        super().__init__(config)
         # For each training: what several entries build on is made once.
         self.memory: defaultdict[int, dict[bytes, np.ndarray]] = defaultdict(dict)
 
-    @cached_property
-    def test(self) -> MapSet:
-        """The maps that are attacked."""
-        return test_set(self.config)
-
-    @cached_property
-    def training(self) -> MapSet:
-        """The maps on which the target was trained."""
-        return training_set(self.config)
-
-    @cached_property
-    def targets(self) -> list[Posterior]:
-        """What is attacked: all trainings of the target."""
-        return self.posterior.trainings(self.config.run.target)
-
 
 def run(config: Config, names: Sequence[str]) -> None:
-    """Perturb and measure, group by group.
+    """Perturb the test maps and measure the damage, group by group.
 
     Below `data/<scale>/attacks/<group>/` the maps of each attack are written, below
     `results/<scale>/attacks/<group>/` its row of damage, and beside these folders the metrics of
@@ -115,7 +90,7 @@ def run(config: Config, names: Sequence[str]) -> None:
 
     Args:
         config: has the attacks.
-        names: groups, or single attacks, which replace what is there of them.
+        names: groups, or single attacks, whose former results are replaced.
 
     Raises:
         UserError: a name is neither.
@@ -181,17 +156,17 @@ def outputs(layout: Layout, group: str) -> list[Path]:
 
 
 def some_outputs(config: Config, layout: Layout, group: str, names: Sequence[str]) -> list[Path]:
-    """What it writes of single attacks, which replace what is there of them."""
+    """What it writes for single attacks; other results of their group stay."""
     numbers = range(1, config.trainings(config.run.target) + 1)
     return [
         layout.result(f"attacks/{group}.json"),
-        *(layout.result(f"attacks/{group}/{name}.json") for name in names),
+        *(layout.row(group, name) for name in names),
         *(layout.attacked(group, name, number) for name in names for number in numbers),
     ]
 
 
 def _kept(path: Path, names: Container[str]) -> dict[str, Any]:
-    """Rows of earlier calls, of attacks that the group still has."""
+    """Rows of earlier calls, for attacks that the group still has."""
     if not path.exists():
         return {}
     rows = read(path, dict[str, Any])
@@ -203,7 +178,7 @@ def _kept(path: Path, names: Container[str]) -> dict[str, Any]:
 def _apart(
     key: str, config: Config, group: str, name: str, log: tracking.Run, out: Outputs
 ) -> dict[str, Any]:
-    """One attack as a run of its own; perhaps in a process that makes several."""
+    """One attack as its own run, in a process that may make several."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if key not in _scenes:
         _scenes.clear()
@@ -231,38 +206,50 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs
     row["trainings"] = [
         _of_training(damage, one, config.seed) for damage, one in zip(damages, made, strict=True)
     ]
-    row["others"] = {other: _seen_by(scene, other, made) for other in bystanders(config)}
+    row["others"] = {other: _seen_by(scene, other, made) for other in scene.bystanders}
     if len(distinct(made)) > 1:
         row["retrained"] = _retrained(scene, made)
-    for number, one in enumerate(distinct(made), start=1):
-        write_maps(out.new(layout.attacked(group, name, number)), one.perturbed)
-    result = layout.result(f"attacks/{group}/{name}.json")
-    write_json(out.new(result), {"run_id": log.id, **row})
-    log.metrics(tracking.numbers(row))
+    keep(row, [one.perturbed for one in distinct(made)], layout, group, name, out, log)
     for other, change in row["others"].items():
         log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
     for number, one in enumerate(row["trainings"], start=1):
         log.metrics({f"training_{number}.{k}": v for k, v in tracking.numbers(one).items()})
-    log.series(series(row))
     keep_extremes(log, scene, name, made[0], damages[0], out.scratch)
     return row
 
 
+def keep(
+    row: Mapping[str, Any],
+    perturbed: Sequence[MapSet],
+    layout: Layout,
+    group: str,
+    name: str,
+    out: Outputs,
+    log: tracking.Run,
+) -> None:
+    """Write one attack's row and its maps, one set for each training; log the row's numbers."""
+    for number, maps in enumerate(perturbed, start=1):
+        write_maps(out.new(layout.attacked(group, name, number)), maps)
+    write_json(out.new(layout.row(group, name)), {"run_id": log.id, **row})
+    log.metrics(tracking.numbers(row))
+    log.series(series(row))
+
+
 def _of_training(damage: Damage, made: Made, seed: int) -> dict[str, Any]:
-    """What a row keeps of one training, whose intervals are those of its maps alone."""
+    """The part of a row about one training, with intervals over its maps alone."""
     row = damage.row(seed, made.clean.index)
     return {key: row[key] for key in OF_TRAINING} | {"parameters": made.parameters}
 
 
 def _seen_by(scene: Scene, name: str, made: Sequence[Made]) -> dict[str, Any]:
-    """What happened to another posterior, whichever training the perturbation was made on."""
+    """The damage to another posterior, pooled over the trainings that were attacked."""
     once, posterior = distinct(made), scene.posterior(name)
     changes = [posterior_change(*one.pair, posterior, BATCH) for one in once]
     return pooled_row(changes, scene.config.seed, [one.clean.index for one in once])
 
 
 def _retrained(scene: Scene, made: Sequence[Made]) -> dict[str, Any]:
-    """Damage to the trainings other than the one that each attack was made on."""
+    """The damage to the other trainings, averaged for each training that was attacked."""
     changes, groups = [], []
     for i, one in enumerate(made):
         others = [target for j, target in enumerate(scene.targets) if j != i]
@@ -272,10 +259,10 @@ def _retrained(scene: Scene, made: Sequence[Made]) -> dict[str, Any]:
 
 
 def perturb(scene: Scene, settings: cfg.Perturbation) -> list[Made]:
-    """What a perturbation makes of the test maps, or of those that its entry asks for.
+    """Perturb the test maps, or those of them that the entry selects.
 
     Returns:
-        For each training of the target; the same object for all where the target does not matter.
+        One for each training of the target; the same object for all if the target does not matter.
     """
     trainings = range(1, len(scene.targets) + 1)
     if not follows_target(settings):
@@ -284,7 +271,7 @@ def perturb(scene: Scene, settings: cfg.Perturbation) -> list[Made]:
 
 
 def distinct(made: Sequence[Made]) -> Sequence[Made]:
-    """One where all trainings share it, else all."""
+    """One if all trainings share it, else all."""
     return made[:1] if all(one is made[0] for one in made) else made
 
 
@@ -311,7 +298,7 @@ def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
 def keep_extremes(
     log: tracking.Run, scene: Scene, name: str, made: Made, damage: Damage, scratch: Path
 ) -> None:
-    """The maps that were hurt most, middling and least, two of them drawn; and `made.extras`."""
+    """Log the maps with the largest, median and smallest damage, a figure, and `made.extras`."""
     rows = extreme_rows(damage.kl_perturbed_clean)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         for kind, data in (("clean", made.clean), ("perturbed", made.perturbed)):
@@ -343,7 +330,7 @@ def told(name: str, row: Mapping[str, Any], target: str) -> str:
 
 
 def series(row: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The change of the mean power spectrum, bin by bin."""
+    """Series for MLflow: the change of the mean power spectrum, bin by bin."""
     spectrum = row["spectrum"]
     return {
         f"change_of_{kind}_power": spectrum[kind]["mean_change"] for kind in ("raw", "contrast")

@@ -60,8 +60,7 @@ def examine(
 ) -> Sequence[Check]:
     """Curves and checks of a posterior called `name` on these maps: write and log.
 
-    `others` are the posteriors that see what is made on it, and on which attacks are made that
-    are transferred to it.
+    `others` see the maps of attacks on it; attacks on them are transferred to it.
     """
     log.params(config.audit.model_dump() | {"seed": config.seed, "target": name})
     found = checks.run(
@@ -86,7 +85,7 @@ def examine(
 
 
 def chosen(test: MapSet, count: int, seed: int) -> MapSet:
-    """Some of the maps, drawn once for all; all of them if there are no more."""
+    """A random subset of `count` maps, in their order; all maps if there are no more."""
     drawn = seeds.generator(seed, "audit maps").permutation(len(test))[:count]
     return test.take(np.sort(drawn))
 
@@ -100,7 +99,7 @@ def verdicts(found: Sequence[Check]) -> dict[str, Any]:
 
 
 def track(log: tracking.Run, curves: Mapping[str, Any], found: Sequence[Check]) -> None:
-    """One run a perturbation and budget, below the stage's; curves and checks on the stage's."""
+    """Log one run per perturbation and budget; curves and checks go to the stage's run."""
     series: dict[str, list[float]] = {}
     for curve in curves["curves"]:
         about = {key: curve[key] for key in ("name", "family", "control", "unit")}
@@ -132,7 +131,7 @@ def told(found: Sequence[Check]) -> str:
 
 
 def _metrics(point: Mapping[str, Any]) -> dict[str, float]:
-    """Damage at one budget; of other posteriors with their name first."""
+    """Damage at one budget; keys of other posteriors begin with their name."""
     metrics = {"rms_counts": point["rms_counts"]}
     for who, response in point["responses"].items():
         prefix = "" if who == TARGET else f"{who}."

@@ -1,4 +1,4 @@
-"""Stage `compare`: the attacks side by side, and what would notice them."""
+"""Stage `compare`: the attacks side by side, and which detectors notice them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,9 @@ from spurious.maps import MapSet, read_maps
 from spurious.outputs import replaced_together
 from spurious.perturbations.entry import follows_target
 from spurious.processes import side_by_side
-from spurious.stages.inputs import (
-    BATCH,
-    attack_rows,
-    files,
-    test_set,
-    training_set,
-    winner_rows,
-)
+from spurious.stages.experiment import Experiment
+from spurious.stages.inputs import BATCH, attack_rows, files, winner_rows
 from spurious.stages.layout import Layout
-from spurious.stages.loading import Posteriors
 from spurious.stages.output import save_figures
 from spurious.stages.table import drawn, told, write_table
 
@@ -43,16 +36,16 @@ from spurious.stages.table import drawn, told, write_table
 def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
     layout, groups = Layout(config.scale), config.attacked
-    test, targets = test_set(config), Posteriors(config).trainings(config.run.target)
+    experiment = Experiment(config)
     rows, winners = attack_rows(config), winner_rows(config)
     attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
     families = {winner(family): family for family in config.search.families}
     attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
-    noticed = detection(config, test, attacked)
+    noticed = detection(experiment, attacked)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
-        {name: every_training(config, name) for name in first}, targets, config.seed
+        {name: every_training(config, name) for name in first}, experiment.targets, config.seed
     )
     inputs = [
         layout.maps,
@@ -120,23 +113,22 @@ def against(config: Config, file: Path) -> None:
 
 
 def every_training(config: Config, name: str) -> list[MapSet]:
-    """An attack's maps for each training of the target, or once where that does not matter."""
+    """An attack's maps for each training of the target; one set if the target does not matter."""
     layout, group = Layout(config.scale), config.attacked[name]
     count = config.trainings(config.run.target) if follows_target(config.entries[name]) else 1
     return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 
-def detection(
-    config: Config, test: MapSet, attacked: Mapping[str, MapSet]
-) -> dict[str, dict[str, Any]]:
-    """How well detectors tell the maps of each perturbation from clean ones, and the judgement.
+def detection(experiment: Experiment, attacked: Mapping[str, MapSet]) -> dict[str, dict[str, Any]]:
+    """How well detectors distinguish each perturbation's maps from clean ones, and the verdict.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
     """
+    config = experiment.config
     processes = config.execution.processes or os.cpu_count() or 1
     shares = [list(attacked)[first::processes] for first in range(min(processes, len(attacked)))]
-    training = training_set(config)
+    training, test = experiment.training, experiment.test
     tasks = [
         (training, test, {name: attacked[name] for name in share}, config.seed, config.detection)
         for share in shares
@@ -171,7 +163,7 @@ def detect(
 
 
 def same_maps(test: MapSet, data: MapSet) -> MapSet:
-    """The clean maps of which `data` are the perturbed ones."""
+    """The clean maps that belong to the perturbed ones in `data`."""
     rows = {key: row for row, key in enumerate(zip(test.index, test.axis, strict=True))}
     return test.take(np.array([rows[key] for key in zip(data.index, data.axis, strict=True)]))
 
@@ -182,7 +174,7 @@ def disagreements(
     """Mean symmetrised KL, with its interval, between the posteriors of each pair of attacks.
 
     Args:
-        attacked: of each attack, its maps for each training of the target, or once for all.
+        attacked: for each attack, its maps for each training of the target, or one set for all.
         targets: all trainings of the target.
         seed: draws the resamples.
 
@@ -222,7 +214,7 @@ def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
 
 
 def write_detection(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a perturbation and detector."""
+    """One line per perturbation and detector."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         header = ["auroc", "auroc.low", "auroc.high", "kind", "auroc_known", "auroc_anomaly"]

@@ -1,4 +1,4 @@
-"""Single maps for a reader's eye: their posteriors on a grid and their power spectra."""
+"""Figures of single maps: their posteriors on a grid and their power spectra."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def extremes(
     posterior: Posterior,
     axes: tuple[np.ndarray, np.ndarray],
 ) -> Figure:
-    """Single maps that one perturbation hurt; `titles` say how, one for each of `rows`."""
+    """Single maps that one perturbation damaged, with one title for each of `rows`."""
     before, after = (densities(posterior, data.maps[rows], axes) for data in (clean, perturbed))
     return figures.extremes(
         name,

@@ -1,7 +1,7 @@
-"""What a trained model is: made when it is trained, kept in its file, compared when it is read.
+"""The identity of a trained model: stored in its file, and compared when a stage reads it.
 
-Without it a file that was copied over another, or that was trained on other maps or settings, would
-give a table that nobody could tell from a right one.
+Otherwise a file that was copied over another, or was trained on other maps or settings, would give
+wrong tables that look right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRACTIONS = ("test_fraction", "validation_fraction")  # all that an estimator ha
 
 
 def expected(config: Config, name: str, training: int) -> dict[str, Any]:
-    """What a training of a posterior is, by params.yaml and the maps of its scale.
+    """The identity that params.yaml and the maps of its scale give to a training.
 
     Raises:
         UserError: the maps are missing or damaged.
@@ -48,13 +48,13 @@ def expected(config: Config, name: str, training: int) -> dict[str, Any]:
 
 
 def made(config: Config, name: str, training: int) -> dict[str, Any]:
-    """The same with the versions that made it, which the file keeps but need not be ours."""
+    """The same with the versions that made it, which the file records but no stage compares."""
     versions = {package: metadata.version(package) for package in PACKAGES}
     return {**expected(config, name, training), "versions": versions}
 
 
 def check(config: Config, name: str, training: int) -> Path:
-    """The file of a training, if it says that it is one; its weights are not read.
+    """The file of a training, if its identity is right; does not read its weights.
 
     Raises:
         UserError: it is missing, damaged, or something else; one line with what differs.
@@ -84,7 +84,7 @@ def load(config: Config, name: str, training: int = 1) -> NetworkPosterior:
 
 @lru_cache(maxsize=8)
 def _fingerprint(path: Path, modified: int) -> str:
-    """Of the maps; a file that says none is read only once."""
+    """Fingerprint of the maps; a file without checksums is read only once."""
     return maps.fingerprint(path)
 
 

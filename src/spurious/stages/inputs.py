@@ -20,7 +20,7 @@ BATCH = 512  # maps whose damage is measured at a time: each batch has a cost of
 
 
 def parts(config: Config, data: MapSet, kind: str) -> Split:
-    """The split of the data set, `random` or `held_out`; the same in every stage."""
+    """The split of the data set, `random` or `held_out`, the same in every stage."""
     fractions = config.training.test_fraction, config.training.validation_fraction
     group = data.index if kind == "random" else splitting.cosmologies(data.labels)
     return splitting.split(group, *fractions, config.seed)
@@ -33,10 +33,10 @@ def ranges(data: MapSet) -> dict[str, tuple[float, float]]:
 
 
 def box(data: MapSet) -> dict[str, tuple[float, float]]:
-    """The prior's box for an estimator that is zero outside of it: each range, a little wider.
+    """The prior's box for an estimator that is zero outside it: each range, slightly wider.
 
     Equal weights on n equally spaced values stand for a flat prior that reaches half a spacing
-    beyond the outermost; for random designs, whose values all differ, that is next to nothing.
+    beyond the outermost; for random designs, whose values all differ, this is negligible.
     """
     widened = {}
     for name, values in zip(data.names, data.labels.T, strict=True):
@@ -71,7 +71,7 @@ def files(config: Config, name: str) -> list[Path]:
 
 
 def check_models(config: Config, names: Iterable[str]) -> None:
-    """Refuse files that are not the trainings of these posteriors, before any work is done.
+    """Refuse files that are not the trainings of these posteriors, before any work begins.
 
     Raises:
         UserError: one is missing, damaged, or something else.
@@ -81,7 +81,7 @@ def check_models(config: Config, names: Iterable[str]) -> None:
 
 
 def bystanders(config: Config) -> list[str]:
-    """The other posteriors that know nothing of the target's test maps."""
+    """The other posteriors that were not trained on the target's test maps."""
     run, kind = config.run, split_of(config, config.run.target)
     return [name for name in run.present if name != run.target and split_of(config, name) == kind]
 
@@ -101,10 +101,7 @@ def training_set(config: Config) -> MapSet:
 def attack_rows(config: Config) -> dict[str, dict[str, Any]]:
     """The row of damage of each attack that is run, in that order."""
     layout = Layout(config.scale)
-    return {
-        name: read(layout.result(f"attacks/{group}/{name}.json"), Row)
-        for name, group in config.attacked.items()
-    }
+    return {name: read(layout.row(group, name), Row) for name, group in config.attacked.items()}
 
 
 def winner_rows(config: Config) -> dict[str, dict[str, Any]]:

@@ -17,8 +17,8 @@ STUDY = Path("mlruns/optuna.db")
 class Layout:
     """Files of one scale.
 
-    Names that come from params.yaml were checked when it was read; all the same, no path leaves the
-    folder of its scale, nor that one the folder of all scales: `UserError`.
+    Names from params.yaml were checked when it was read; as a second barrier, a path that would
+    leave the folder of its scale raises `UserError`.
     """
 
     scale: str
@@ -30,11 +30,11 @@ class Layout:
 
     @property
     def shards(self) -> Path:
-        """Finished parts of a suite that is still being made."""
+        """Finished shards of a suite that is not complete."""
         return self._folder("data/shards")
 
     def checkpoints(self, posterior: str) -> Path:
-        """Epoch checkpoints of a training that is still going on."""
+        """Epoch checkpoints of a training that is not finished."""
         return inside(self._folder("data/checkpoints"), posterior)
 
     def posterior(self, name: str, training: int = 1) -> Path:
@@ -42,9 +42,13 @@ class Layout:
         return inside(self._folder("models"), f"{name}/{training}.keras")
 
     def attacked(self, group: str, attack: str, training: int = 1) -> Path:
-        """The test maps as one perturbation, made on one training of the target, left them."""
+        """The test maps as changed by one perturbation on one training of the target."""
         name = attack if training == 1 else f"{attack}.{training}"
         return inside(self._folder("data"), f"attacks/{group}/{name}.h5")
+
+    def row(self, group: str, attack: str) -> Path:
+        """The damage that one perturbation did, as one row."""
+        return self.result(f"attacks/{group}/{attack}.json")
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""

@@ -1,4 +1,4 @@
-"""What several stages write: figures, on disk and in the run."""
+"""Figures of a stage, written to disk and logged to its run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spurious.tracking import Run
 def save_figures(
     out: Outputs, layout: Layout, log: Run, named: Mapping[str, Figure], folder: str = ""
 ) -> None:
-    """Write each figure as what will be `results/<scale>/<folder>/<name>.png`, and log it.
+    """Write each figure to `results/<scale>/<folder>/<name>.png`, and log it.
 
     The PNG carries no time and no version, so the same figure is the same file.
     """

@@ -1,4 +1,4 @@
-"""Attacks on a model of one's own, over maps of one's own, and their audit: not in dvc.yaml."""
+"""Attacks on a user's own model and maps, and their audit; not part of dvc.yaml."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from spurious.config import Config, Perturbation
 from spurious.damage import Damage, measure
 from spurious.description.section import parts
 from spurious.errors import UserError
-from spurious.files import inside, md5, write_json
+from spurious.files import inside, md5
 from spurious.inference.external import KerasPosterior, has_head
 from spurious.inference.model_files import read_model
 from spurious.inference.posterior import NetworkPosterior, Posterior, predict
-from spurious.maps import MapSet, read_maps, write_maps
+from spurious.maps import MapSet, read_maps
 from spurious.outputs import Outputs, replaced_together
 from spurious.perturbations.build import apply, build, parameters
 from spurious.perturbations.entry import OnPosterior, some_maps
 from spurious.stages import audit as stage
-from spurious.stages.attack import chosen, series
+from spurious.stages.attack import chosen, keep
 from spurious.stages.layout import Layout
 from spurious.stages.output import save_figures
 from spurious.stages.scaling_file import read_scaling
@@ -39,8 +39,12 @@ class Own(Layout):
     folder: Path
 
     def attacked(self, group: str, attack: str, training: int = 1) -> Path:
-        """The maps as one perturbation left them, whatever its group: a model is one training."""
+        """The maps as changed by one perturbation, whatever its group; a model is one training."""
         return inside(self.folder, f"attacks/{attack}.h5")
+
+    def row(self, group: str, attack: str) -> Path:
+        """The damage that one perturbation did, whatever its group."""
+        return self.result(f"attacks/{attack}.json")
 
     def result(self, name: str) -> Path:
         """A table, a metrics file or a figure."""
@@ -59,14 +63,14 @@ def run(
 
     Args:
         config: has the attacks and the seed.
-        model: a `.keras` file, of this package or of one's own.
-        maps: what is attacked, all of it; a file of `spurious.maps`.
-        scaling: of a model of one's own.
+        model: a `.keras` file, of this package or any other.
+        maps: a file of `spurious.maps`; all its maps are attacked.
+        scaling: units of the model; for models that are not of this package.
         out: by default results/own/<name of the model>.
         names: attacks or groups of them; by default the first group of `run.attacks`.
 
     Raises:
-        UserError: anything of this does not fit together.
+        UserError: model, maps, scaling and attacks do not fit together.
     """
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -96,9 +100,9 @@ def run(
 
 
 def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
-    """What an attack writes; what other attacks wrote stays."""
+    """What these attacks write; results of other attacks stay."""
     tables = [layout.result(name) for name in ("attacks.csv", "spectra.png", "damage.png")]
-    rows = [layout.result(f"attacks/{name}.json") for name in names]
+    rows = [layout.row("", name) for name in names]
     return [*tables, *rows, *(layout.attacked("", name) for name in names)]
 
 
@@ -123,10 +127,10 @@ def audit(
 
 
 def opened(model: Path, scaling: Path | None) -> Posterior:
-    """The posterior of a `.keras` file; one of this package knows its own units.
+    """The posterior of a `.keras` file; a file of this package includes its units.
 
     Raises:
-        UserError: it cannot be read; or its scaling is missing, or is one too many.
+        UserError: it cannot be read; or its scaling is missing, or given although not needed.
     """
     network = read_model(model)
     if has_head(network):
@@ -142,7 +146,7 @@ def opened(model: Path, scaling: Path | None) -> Posterior:
 
 
 def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
-    """The maps with the labels that the posterior is about, in its order.
+    """The maps with the labels of the posterior's parameters, in its order.
 
     Raises:
         UserError: there are no maps, a label is missing, or the maps have another size.
@@ -164,7 +168,7 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
 
 
 def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
-    """How far the posteriors are from the truth before any attack: wrong units show here.
+    """Errors of the posteriors before any attack, in units of their widths: shows wrong units.
 
     Raises:
         UserError: a posterior has no mean or width.
@@ -183,7 +187,7 @@ def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
 def _check(
     settings: Mapping[str, Perturbation], posterior: Posterior, test: MapSet, seed: int
 ) -> None:
-    """Refuse attacks that these parameters or maps do not allow, before the first one starts."""
+    """Refuse attacks that do not fit these parameters or maps, before the first starts."""
     for name, entry in settings.items():
         try:
             for part in parts(entry):
@@ -214,10 +218,7 @@ def _attacked(
     damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
     _check_finite(damage, name, layout.scale)
     row = damage.row(seed, test.index) | {"parameters": parameters(perturbation)}
-    write_maps(out.new(layout.attacked("", name)), perturbed)
-    write_json(out.new(layout.result(f"attacks/{name}.json")), {"run_id": log.id, **row})
-    log.metrics(tracking.numbers(row))
-    log.series(series(row))
+    keep(row, [perturbed], layout, "", name, out, log)
     return row
 
 
@@ -231,7 +232,7 @@ def _check_finite(damage: Damage, name: str, model: str) -> None:
 
 
 def _inputs(model: Path, maps: Path) -> dict[str, str]:
-    """What a run was made of; paths of any kind may not be part of a tag's name."""
+    """Inputs of a run, as parameters: a tag's name must not contain a path."""
     return {
         "model": str(model),
         "model_md5": md5(model),

@@ -67,7 +67,7 @@ def figure(layout: Layout, name: str) -> Path:
 
 
 def images(config: Config, layout: Layout) -> dict[str, bytes]:
-    """The pictures of other stages by name; those that not every run has where they were made.
+    """Pictures of other stages by name; optional ones only if they exist.
 
     Raises:
         UserError: one is missing that every run has.
@@ -103,7 +103,7 @@ def draw(config: Config, layout: Layout, out: Outputs, log: tracking.Run) -> Non
 
 
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
-    """Everything that the template asks for, from the other stages' files."""
+    """Everything that the template needs, from the other stages' files."""
     rows = attack_rows(config) | winner_rows(config)
     detection, audit, assessed, search, compared, defended = (
         schemas.read(layout.result(f"{name}.json"), schema) for name, schema in RESULTS.items()
@@ -157,7 +157,7 @@ def _check_alike(
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """All parameters as they were used: each network's training with what it shares with others."""
+    """All parameters as used: each network's training includes the shared settings."""
     parameters = config.model_dump(mode="json")
     for name, entry in config.posteriors.items():
         if isinstance(entry, Network):

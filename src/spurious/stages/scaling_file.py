@@ -1,4 +1,4 @@
-"""The file that says what units a model of one's own has: a `Scaling` as YAML."""
+"""A `Scaling` as a YAML file: the units of a user's own model."""
 
 from __future__ import annotations
 

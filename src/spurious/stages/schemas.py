@@ -1,6 +1,6 @@
-"""What stages read of each other's results: the keys that they need, and what these must hold.
+"""Schemas of results that other stages read: the keys they need, and what these must hold.
 
-A file may have more. What is read is returned as it is; it was only looked at.
+A file may have more keys. Reading checks the values and returns them unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AGAIN = "the stage that wrote it must run again"
 
 
 class Result(BaseModel):
-    """Part of a file: numbers are numbers and finite, and keys beside these are allowed."""
+    """Part of a file: numbers must be finite; further keys are allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
 
@@ -48,7 +48,7 @@ class Interval(Result):
 
 
 class Hurt(Result):
-    """Damage to a posterior that was shown the maps."""
+    """Damage to a posterior that saw the maps."""
 
     kl_perturbed_clean: Interval
 

@@ -62,11 +62,11 @@ class Searched:
 
     @property
     def point(self) -> np.ndarray | None:
-        """Where in the cube `told` is, (d,)."""
-        return None if self.told is None else self.family.point(self.told.parameters)
+        """Where in the cube the answer is, (d,)."""
+        return None if self.answer is None else self.family.point(self.answer.parameters)
 
     @property
-    def told(self) -> Found | None:
+    def answer(self) -> Found | None:
         """The winner, or else what is nearest to the fences."""
         return self.result.best or self.result.closest
 
@@ -229,12 +229,11 @@ def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any]
 
 
 def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> dict[str, Any]:
-    """What is told of a family: the winner, or the closest, on both halves of the test maps.
+    """The results of a family: the winner, or the closest, on both halves of the test maps.
 
-    It `holds` if it keeps within every limit on maps that the search did not see, where its height
-    is that of these maps, without a margin.
+    It `holds` if it keeps within every limit on maps that the search did not see, without a margin.
     """
-    result, one = searched.result, searched.told
+    result, one = searched.result, searched.answer
     row: dict[str, Any] = {
         "study": result.study,
         "feasible": result.best is not None,
@@ -351,7 +350,7 @@ def _illustrate(
     witnesses: Witnesses, searched: Searched, tried: Tried, storage: str | Path
 ) -> None:
     """Figures of the winner, for optuna-dashboard."""
-    one = searched.told
+    one = searched.answer
     if one is None:
         return
     shown = pictures(witnesses, searched.family.name, tried)
@@ -396,10 +395,7 @@ def _history(result: Result) -> Figure:
 def _attacks(config: Config) -> dict[str, Any]:
     """Rows of damage of the attacks that have been made."""
     layout = Layout(config.scale)
-    paths = {
-        name: layout.result(f"attacks/{group}/{name}.json")
-        for name, group in config.attacked.items()
-    }
+    paths = {name: layout.row(group, name) for name, group in config.attacked.items()}
     return {name: read(path, Row) for name, path in paths.items() if path.exists()}
 
 

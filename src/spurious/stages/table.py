@@ -41,7 +41,7 @@ def drawn(
 
 
 def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a perturbation: each number `x` and the ends of its interval, `x.low`, `x.high`."""
+    """One line per perturbation: numbers `x` and the ends of its interval, `x.low`, `x.high`."""
     lines = [{"perturbation": name, **tracking.numbers(row)} for name, row in rows.items()]
     columns = list(dict.fromkeys(column for line in lines for column in line))
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

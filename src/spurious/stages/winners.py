@@ -1,4 +1,4 @@
-"""What the search found, looked at again: on other maps, and by other posteriors."""
+"""Winners of the search, confirmed on other maps and on other posteriors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from spurious.damage import (
     pooled_row,
     posterior_change,
 )
-from spurious.inference.posterior import Posterior
 from spurious.maps import MapSet, read_maps, write_maps
 from spurious.outputs import Outputs
 from spurious.perturbations.base import Perturbation, possible
@@ -30,34 +29,27 @@ from spurious.search.fences import FENCES, FenceValue, Observed
 from spurious.search.goals import MeanKL, build_goal
 from spurious.stages import examples
 from spurious.stages.attack import OF_TRAINING
-from spurious.stages.inputs import BATCH, bystanders, split_of, test_set
+from spurious.stages.experiment import Experiment
+from spurious.stages.inputs import BATCH, split_of, test_set
 from spurious.stages.layout import Layout
-from spurious.stages.loading import Posteriors
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
 LEAST_MAPS = 32  # of fewer, that scatter is not known
 STRONGEST = "strongest"  # group of the attacks beside which the front is drawn
 
 
-class Witnesses:
-    """The two halves of the test maps, and all posteriors, each loaded when it is first needed."""
+class Witnesses(Experiment):
+    """All posteriors, and both halves of the test maps, to confirm what a search found.
+
+    Attributes:
+        searched: the test maps that the search sees.
+        confirming: the others.
+    """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.test = test_set(config)
+        super().__init__(config)
         self.searched, self.confirming = halves(config, self.test)
-        self.posterior = Posteriors(config)
         self._own: dict[str, MapSet] = {}
-
-    @cached_property
-    def targets(self) -> list[Posterior]:
-        """What is fooled: every training of the target."""
-        return self.posterior.trainings(self.config.run.target)
-
-    @property
-    def target(self) -> Posterior:
-        """The first of them, which is drawn."""
-        return self.targets[0]
 
     def maps_for(self, name: str) -> MapSet:
         """Maps that neither the search nor that posterior has seen.
@@ -65,7 +57,7 @@ class Witnesses:
         For those of the target's split, the maps that confirm; for others their own test maps, less
         those of the simulations that the search saw.
         """
-        if name in bystanders(self.config) or name == self.config.run.target:
+        if name in self.bystanders or name == self.config.run.target:
             return self.confirming
         if name not in self._own:
             self._own[name] = unseen(test_set(self.config, name), self.searched)
@@ -73,11 +65,11 @@ class Witnesses:
 
 
 class Tried:
-    """One systematic on all test maps, which are perturbed and shown to a posterior once.
+    """One systematic on all test maps; evaluates each posterior only once.
 
     Attributes:
         perturbation: the systematic.
-        perturbed: the test maps as it leaves them.
+        perturbed: the test maps as changed by it.
     """
 
     def __init__(self, witnesses: Witnesses, perturbation: Perturbation) -> None:
@@ -89,7 +81,7 @@ class Tried:
 
     @cached_property
     def damages(self) -> list[Damage]:
-        """To each training of the target, on all test maps."""
+        """The damage to each training of the target, on all test maps."""
         test = self._witnesses.test
         return [
             measure(test.maps, self.perturbed.maps, target, test.box_size, BATCH)
@@ -97,7 +89,7 @@ class Tried:
         ]
 
     def change(self, name: str) -> PosteriorChange:
-        """To another posterior that knows nothing of the target's test maps, on all of them."""
+        """The change of another posterior of the target's split, on all test maps."""
         if name not in self._changes:
             posterior = self._witnesses.posterior(name)
             pair = self._witnesses.test.maps, self.perturbed.maps
@@ -105,12 +97,12 @@ class Tried:
         return self._changes[name]
 
     def rows(self, half: MapSet) -> np.ndarray:
-        """Where the maps of one half are among all test maps."""
+        """Rows of one half among all test maps."""
         return np.flatnonzero(np.isin(self._witnesses.test.index, half.index))
 
 
 def halves(config: Config, test: MapSet) -> tuple[MapSet, MapSet]:
-    """The maps of the search, of test simulations drawn at random, and those of all others."""
+    """The maps of the search, from randomly drawn test simulations, and all other test maps."""
     simulations = np.unique(test.index)
     order = seeds.generator(config.seed, "search maps").permutation(simulations)
     searched = np.isin(test.index, order[: config.search.maps])
@@ -118,7 +110,7 @@ def halves(config: Config, test: MapSet) -> tuple[MapSet, MapSet]:
 
 
 def unseen(test: MapSet, searched: MapSet) -> MapSet:
-    """The maps of simulations that are not among those of the search."""
+    """The maps of simulations that the search did not see."""
     return test.take(np.flatnonzero(~np.isin(test.index, searched.index)))
 
 
@@ -151,10 +143,10 @@ def _of_maps(change: PosteriorChange, rows: np.ndarray) -> PosteriorChange:
 
 
 def confirmed(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
-    """Of both halves, "searched" and "confirmed": the KL with its interval, fences and goal.
+    """KL with its interval, fences and goal for both halves, "searched" and "confirmed".
 
-    The KL on the search's maps is the one that was maximised, so it is too large; the other is what
-    to believe. Heights of fences are those of the half itself, without a margin.
+    The KL on the search's maps was maximised, so it is too large; believe the other one. Heights of
+    fences are those of the half itself, without a margin.
     """
     told = {}
     for half, data in (("searched", witnesses.searched), ("confirmed", witnesses.confirming)):
@@ -174,9 +166,9 @@ def confirmed(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
 
 
 def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
-    """Every fence's height on these maps, by name; of few maps none whose unit is their scatter.
+    """Every fence's height on these maps, by name, without a margin.
 
-    Without a margin: what these maps themselves show.
+    With few maps, fences in units of the maps' scatter are left out.
     """
     before = Observed(tf.constant(data.maps), data.box_size, data.index, data.labels)
     after = Observed(tf.constant(perturbed), data.box_size)
@@ -189,12 +181,12 @@ def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
 
 
 def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
-    """Damage to posteriors that the search did not see, on maps that it did not see, by name."""
+    """Damage on unseen maps to posteriors that the search did not see, by name."""
     config, rows = witnesses.config, {}
     for name in config.run.present:
         if name == config.run.target:
             continue
-        if name in bystanders(config):
+        if name in witnesses.bystanders:
             places = tried.rows(witnesses.confirming)
             row = damaged([tried.change(name)], witnesses.test, config.seed, places)
         else:
@@ -209,7 +201,7 @@ def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
 def attack_row(
     witnesses: Witnesses, tried: Tried, parameters: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The damage on all test maps, like that of an attack; the search has seen some of these."""
+    """The row of damage on all test maps, like that of an attack; the search saw some of them."""
     config, test = witnesses.config, witnesses.test
     row = damaged(tried.damages, test, config.seed)
     alone = [damaged([one], test, config.seed) for one in tried.damages]
@@ -217,7 +209,7 @@ def attack_row(
         {key: one[key] for key in OF_TRAINING} | {"parameters": dict(parameters)} for one in alone
     ]
     row["others"] = {
-        name: damaged([tried.change(name)], test, config.seed) for name in bystanders(config)
+        name: damaged([tried.change(name)], test, config.seed) for name in witnesses.bystanders
     }
     return row | {
         "parameters": dict(parameters),
@@ -228,7 +220,7 @@ def attack_row(
 
 
 def write_winners(out: Outputs, witnesses: Witnesses, winners: Mapping[str, Tried]) -> None:
-    """The test maps as the winner of each family leaves them, for detectors to judge."""
+    """Write the test maps as changed by the winner of each family, for the detectors."""
     layout = Layout(witnesses.config.scale)
     for family, tried in winners.items():
         write_maps(out.new(layout.attacked("search", family)), tried.perturbed)
@@ -243,7 +235,7 @@ def papers(witnesses: Witnesses) -> tuple[dict[str, Any], dict[str, float]]:
 
 
 def pure_gain(witnesses: Witnesses) -> dict[str, Any] | None:
-    """What the fence on the mean admits by itself: the worse of its two gains, on unseen maps.
+    """Damage that the fence on the mean admits by itself: the worse of two gains, on unseen maps.
 
     Returns:
         "gain", "fence" and "kl" with its interval; None where no fence limits the mean.
@@ -280,7 +272,7 @@ def pictures(witnesses: Witnesses, name: str, tried: Tried) -> dict[str, Figure]
 def _goal(
     witnesses: Witnesses, clean: np.ndarray, perturbed: np.ndarray, kls: Sequence[float]
 ) -> float:
-    """The goal as it is told, the mean over trainings."""
+    """The reported goal, averaged over trainings."""
     goal = build_goal(witnesses.config.search.goal, witnesses.target.names)
     if goal == MeanKL():
         return float(np.mean(kls))
@@ -293,8 +285,8 @@ def references(
 ) -> dict[str, dict[str, Any]]:
     """White-box attacks of the group `strongest`, beside which a front is drawn.
 
-    None is a ceiling: each has another constraint than the fences, and changes every map in its own
-    way, which one rule for all maps cannot; but it is held to a small RMS, which a rule is not.
+    None is an upper bound: each keeps to another constraint than the fences and changes every map
+    individually, which one rule for all maps cannot; but its RMS is limited, which a rule's is not.
 
     Args:
         witnesses: has the clean maps.
@@ -325,7 +317,7 @@ def references(
 
 
 def _respected(entry: Any) -> str:
-    """What a white-box attack keeps to."""
+    """The constraints of a white-box attack, as text."""
     kinds = [one.kind.replace("_", " ") for one in getattr(entry, "constraints", ())]
     norm = getattr(entry, "norm", "linf")
     return f"attack, {' and '.join(kinds) if kinds else f'any change of its {norm} norm'}"
