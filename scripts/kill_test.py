@@ -47,6 +47,7 @@ EXCLUDED = frozenset((*IDS, *TIMES, *NUMBERS))
 RUN = {
     "posteriors": ["compact", "power_spectrum", "likelihood"],
     "attacks": ["paper", "strongest", "systematics"],
+    "defences": ["power_spectrum"],
 }
 FOLDERS = ("data", "models", "results")
 
@@ -138,7 +139,7 @@ def clone(folder: Path) -> Pipeline:
     path = folder / "params.yaml"
     raw = _reduced(yaml.safe_load(path.read_text()))
     raw["run"] |= RUN
-    raw["profiles"]["pilot"]["posteriors"] = {}  # DVC asks for it
+    raw["profiles"]["pilot"] |= {"posteriors": {}, "defend": {}}  # DVC asks for them
     raw["execution"] = {"workers": {"kind": "local", "workers": 2}, "processes": 2}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     pull = [str(BIN / "dvc"), "pull", "--quiet", "data.dvc"]

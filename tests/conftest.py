@@ -122,6 +122,16 @@ def pytest_collection_finish(session):
 LONGEST = (
     "test_pipeline.py",
     "simulation/test_suite.py",
+    "search/test_workers.py",
+    "search/test_objective.py",
+    "perturbations/test_every_perturbation.py",
+    "search/test_study.py",
+    "inference/test_training.py",
+    "test_cli.py",
+    "audit/test_checks.py",
+    "perturbations/test_initial_conditions.py",
+    "perturbations/test_auto.py",
+    "test_tracking.py",
 )
 
 

@@ -14,7 +14,7 @@ from dvc.repo import Repo
 
 from spurious import code
 from spurious.code import LIBRARIES, Module, Package, fingerprint, running
-from spurious.config import names as names_rule
+from spurious.description import names as names_rule
 from spurious.description.families import is_family
 from spurious.kinds import GROUPS, SYSTEMATICS
 
@@ -125,12 +125,18 @@ def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
         ("inference/defended.py", {"train", "tune"}),
         ("defences/trades.py", {"train", "tune"}),
         ("defences/worst_case.py", {"train", "tune"}),
-        ("search/refine.py", {"search"}),
+        ("search/refine.py", {"search", "defend"}),
         ("stages/report.py", {"report"}),
         ("simulation/verify.py", {"verify"}),
         ("stages/own.py", set()),  # models of one's own, of which DVC knows nothing
         ("camels.py", set()),
-        ("perturbations/controls.py", {"attack", "search"}),
+        # A detector of a posterior that abstains is shown perturbations.
+        (
+            "perturbations/controls.py",
+            {"assess", "attack", "audit", "compare", "search", "defend", "report"},
+        ),
+        ("defences/adaptive.py", {"defend"}),
+        ("defences/smoothing.py", set(STAGES) - {"verify", "simulate", "train", "tune"}),
         ("code.py", set()),
     ],
 )

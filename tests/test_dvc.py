@@ -11,6 +11,7 @@ from spurious.stages import (
     attack,
     audit,
     compare,
+    defend,
     report,
     search,
     simulate,
@@ -33,7 +34,7 @@ def dvc(*arguments):
 def test_dvc_knows_every_stage_of_the_pilot():
     names = {line.split()[0] for line in dvc("stage", "list", "--name-only").splitlines()}
     run = yaml.safe_load((ROOT / "params.yaml").read_text())["run"]
-    stages = {"simulate", "assess", "audit", "compare", "search", "report"}
+    stages = {"simulate", "assess", "audit", "compare", "search", "defend", "report"}
     expected = {"code", "verify", *(f"{stage}@pilot" for stage in stages)}
     expected |= {f"train@pilot-{name}" for name in run["posteriors"]}
     expected |= {f"attack@pilot-{group}" for group in run["attacks"]}
@@ -58,6 +59,9 @@ def test_dvc_runs_stages_in_the_order_in_which_they_need_each_other():
         ("assess@pilot", "report@pilot"),
         ("compare@pilot", "report@pilot"),
         ("search@pilot", "report@pilot"),
+        ("train@pilot-marginalised", "defend@pilot"),
+        ("search@pilot", "defend@pilot"),
+        ("defend@pilot", "report@pilot"),
     ):
         assert f'"{before}" -> "{after}";' in edges
 
@@ -87,6 +91,7 @@ def test_stages_replace_the_outputs_of_dvc_which_removes_none_itself():
         ("audit", audit.outputs(layout), {}),
         ("search", search.outputs(layout), {}),
         ("compare", compare.outputs(layout), {}),
+        ("defend", defend.outputs(layout), {}),
         ("report", report.outputs(layout), {}),
     ):
         assert outputs_of_dvc(stage, scale="pilot", **item) == (set(outputs), True), stage

@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from spurious.cli import main
-from spurious.config.names import RULE, is_name
+from spurious.description.names import RULE, is_name
 from spurious.errors import UserError
 from spurious.params import load
 

@@ -242,7 +242,7 @@ def spoiled(maps):
     [
         (lambda: data_set(names=("omega_m", "s8")), "maps.h5 has no a_agn: its parameters are"),
         (lambda: data_set(size=24), "mine.keras takes maps of 16 x 16 pixels, not 24 x 24"),
-        (lambda: data_set(n=0), "maps.h5 has no maps"),
+        (lambda: data_set(n=0), "maps.h5: maps have shape (0, 16, 16): there must be at least one"),
         (lambda: spoiled(lambda m: np.log(m / 100)), "maps.h5: row 0 of maps has -"),
         (
             lambda: spoiled(lambda m: m * np.nan),

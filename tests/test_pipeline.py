@@ -30,6 +30,7 @@ from spurious.stages import (
     attack,
     audit,
     compare,
+    defend,
     inputs,
     loading,
     report,
@@ -76,6 +77,16 @@ SMALL = {
         "linf": {"values": [0.01, 0.1], "unit": "std"},
         "l2": {"values": [0.01, 0.1], "unit": "std"},
         "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},
+    },
+    "defend": {
+        "maps": 5,
+        "linf": {"values": [0.03, 0.1], "unit": "std"},
+        "l2": {"values": [0.01, 0.03], "unit": "std"},
+        "steps": 3,
+        "restarts": 1,
+        "reference_maps": 2,
+        "reference_steps": 5,
+        "refine_steps": 2,
     },
     "report": {"examples": 2},
     "execution": {"workers": {"kind": "local"}, "processes": 1},
@@ -175,7 +186,13 @@ def compared(searched):
 
 
 @pytest.fixture(scope="module")
-def reported(searched, audited, compared):
+def defended(searched):
+    defend.run(searched)
+    return searched
+
+
+@pytest.fixture(scope="module")
+def reported(searched, audited, compared, defended):
     report.run(searched)
     return searched
 
@@ -554,6 +571,22 @@ class _Parameters(HTMLParser):
         self.text += data if self.inside else ""
 
 
+def test_defences_are_compared_and_tracked_side_by_side(defended):
+    found = read("defences.json")
+    assert list(found["defences"]) == ["compact", *defended.run.defences]
+    assert found["inside"] == ["beam", "calibration", "gain_drift", "logistic"]
+    for name, row in found["defences"].items():
+        assert row["inside"]["nll"]["low"] <= row["inside"]["nll"]["mean"]
+        seen = {family: one["seen"] for family, one in row["families"].items()}
+        assert seen == {"logistic": name == "marginalised", "saturation": False}
+    client = MlflowClient(tracking.uri())
+    runs = client.search_runs(["1"], "tags.stage = 'defend' and tags.defence != ''")
+    assert {run.data.tags["defence"] for run in runs} >= set(found["defences"])
+    one = next(run for run in runs if run.data.tags["defence"] == "adversarial")
+    row = found["defences"]["adversarial"]
+    assert one.data.metrics["information"] == row["information"]["mean"]
+
+
 def test_report_is_one_file_that_needs_no_network(reported):
     html = Layout("pilot").report.read_text()
     external = _External()
@@ -632,6 +665,8 @@ LATE = [
     ("search", in_the_way, "results/pilot/pareto.png"),
     ("compare", damaged, "data/pilot/attacks/controls/transferred.h5"),
     ("compare", in_the_way, "results/pilot/detection.png"),
+    ("defend", damaged, "results/pilot/search.json"),
+    ("defend", in_the_way, "results/pilot/defences_trade.png"),
     ("report", damaged, "results/pilot/compare.json"),
     ("report", in_the_way, "results/pilot/figure_2.png"),
 ]
@@ -650,6 +685,7 @@ def test_a_stage_that_fails_late_leaves_the_former_results_as_they_were(
         "audit": lambda: audit.run(reported),
         "search": lambda: search.run(reported),
         "compare": lambda: compare.run(reported),
+        "defend": lambda: defend.run(reported, ["resnet"]),
         "report": lambda: report.run(reported),
     }[stage]
     with harm(Path(path)):

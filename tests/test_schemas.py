@@ -40,6 +40,50 @@ JUDGED = {
 }
 
 
+INTERVAL = {"mean": 0.3, "low": 0.2, "high": 0.4}
+CHECK = {
+    "passed": True,
+    "value": 0.1,
+    "threshold": 0.2,
+    "sentence": "all is well",
+    "page": "docs/checks/README.md",
+}
+QUALITY = {
+    f"{name}_{metric}": INTERVAL
+    for name in schemas.PARAMETERS
+    for metric in ("rmse", "z_rms", "coverage_68", "coverage_95")
+} | {"nll": INTERVAL, "rejected": INTERVAL}
+HIT = {"kind": "logistic", "seen": True, "found_on": "itself", "kl": INTERVAL, "rejected": INTERVAL}
+DEFENCE = {
+    "kind": "smoothed",
+    "unproven": ["saturates"],
+    "checks": {"saturates": CHECK},
+    "damage": INTERVAL,
+    "damage_left": 0.5,
+    "rejected": INTERVAL,
+    "information": INTERVAL,
+    "clean": QUALITY,
+    "inside": QUALITY,
+    "families": {
+        "logistic": HIT,
+        "saturation": {**HIT, "found_on": None, "kl": None, "rejected": None},
+    },
+    "certified": [{"std": 0.01, "shift": {"omega_m": INTERVAL, "sigma_8": None}}],
+}
+DEFENCES = {
+    "target": "compact",
+    "winner": None,
+    "epsilon": {"value": 0.03, "unit": "std"},
+    "n_attacked": 32,
+    "keep": 0.5,
+    "inside": ["logistic"],
+    "defences": {
+        "compact": {**DEFENCE, "unproven": [], "inside": None, "certified": []},
+        "smoothed": DEFENCE,
+    },
+}
+
+
 WRONG = [{}, "x", None, "left out", [], float("nan")]
 
 
@@ -138,6 +182,7 @@ def results():
         }
     winners = [f"searched_{name}" for name in found["results/pilot/search.json"]["families"]]
     found["results/pilot/detection.json"] = dict.fromkeys([*config.attacked, *winners], JUDGED)
+    found["results/pilot/defences.json"] = DEFENCES
     return config, found
 
 

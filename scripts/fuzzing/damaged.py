@@ -28,6 +28,7 @@ RESULTS = {
     "audit.json": "report",
     "compare.json": "report",
     "search.json": "rows",
+    "defences.json": "report",
     "attacks/paper/bim.json": "rows",
     "posteriors/compact.json": "described",
 }  # below results/pilot, and who reads it

@@ -54,6 +54,7 @@ def cases(seed: int, project: Path, small: bytes) -> Iterator[Case]:
         (["assess"], {"results/pilot/posteriors/compact.json": b"{}"}, "{}"),
         (["report"], {"results/pilot/search.json": b"[]"}, "[]"),
         (["report"], {"results/pilot/audit.json": b'{"checks": {"x": NaN}}'}, "NaN"),
+        (["defend"], {"results/pilot/search.json": b"[]"}, "[]"),
         (["search"], {STORE: TEXT}, "text"),
         (["tune", "--trials", "1"], {STORE: TEXT}, "text"),
         (["audit"], {TRACKED: TEXT}, "text"),

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from spurious.config.names import shown
-from spurious.errors import UserError
+from spurious.errors import UserError, shown
 
 KEY = "perturbation"
 HEADLINE = "kl_perturbed_clean"

@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from spurious.config import UNKNOWN_KEY, Config, Run
-from spurious.config.names import RULE, cut, is_name, shown
-from spurious.errors import UserError
+from spurious.description.names import RULE, is_name
+from spurious.errors import UserError, cut, shown
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search", "defend")

@@ -12,6 +12,7 @@ from spurious.defences.adversarial_training import AdversarialTraining
 from spurious.defences.build import build
 from spurious.defences.fisher_penalty import FisherPenalty
 from spurious.defences.gradient_penalty import GradientPenalty
+from spurious.defences.systematics_training import SystematicsTraining
 from spurious.defences.trades import Trades
 from spurious.inference import training
 from spurious.inference.defence import Defence
@@ -126,13 +127,16 @@ class KillAfter(keras.callbacks.Callback):
             raise Killed
 
 
-def resumed(data, parts, folder, defence, network=QUICK):
-    """The same training, ended in its second epoch and begun again in the same folder."""
-    options = {"progress": False, "defence": defence}
+def resumed(data, parts, folder, make, network=QUICK):
+    """The same training, ended in its second epoch and gone on with by a new defence object."""
+    epochs = []
+    record = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    one = (data, parts, network, SHORT, SEED, folder)
     with pytest.raises(Killed):
-        training.train(data, parts, network, SHORT, SEED, folder, [KillAfter(1)], **options)
-    assert len(list(folder.iterdir())) == 1
-    return training.train(data, parts, network, SHORT, SEED, folder, **options)
+        training.train(*one, [KillAfter(1)], progress=False, defence=make())
+    found = training.train(*one, [record], progress=False, defence=make())
+    assert epochs == [1, 2]
+    return found
 
 
 def assert_same(one, two):
@@ -144,15 +148,28 @@ def assert_same(one, two):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_killed_training_goes_on_exactly(fit, data, parts, tmp_path, norm):
     one = AdversarialTraining(epsilon=EPSILON, norm=norm)
-    assert_same(resumed(data, parts, tmp_path, one), fit(one, SHORT, QUICK))
+    assert_same(resumed(data, parts, tmp_path, lambda: one), fit(one, SHORT, QUICK))
+
+
+class Unnamed(SystematicsTraining):
+    """Shows its address in memory, as objects of one's own may: another one in each process."""
+
+    __repr__ = object.__repr__
 
 
 def test_a_killed_training_over_systematics_goes_on_exactly(fit, data, parts, tmp_path):
-    """The entry names the checkpoint: objects of another process have other addresses."""
+    """The entry names the checkpoint, whatever the object made of it shows of itself."""
     entry = config.Network(kind="network", defence=OVER_LOGISTIC).defence
     network = QUICK.model_copy(update={"defence": entry})
-    one, again = (build(entry, data.take(parts.train), seed=1) for _ in range(2))
-    assert_same(resumed(data, parts, tmp_path, again, network), fit(one, SHORT, network))
+    made = []
+
+    def make():
+        made.append(Unnamed(**vars(build(entry, data.take(parts.train), seed=1))))
+        return made[-1]
+
+    whole = fit(make(), SHORT, network)
+    assert_same(resumed(data, parts, tmp_path, make, network), whole)
+    assert len(set(map(repr, made))) == 3
 
 
 def test_a_checkpoint_of_another_defence_is_not_used(fit, data, parts, tmp_path):
@@ -212,7 +229,7 @@ def test_batch_normalisation_learns_from_what_the_network_is_trained_on_alone():
     """The inner attack runs in inference mode and leaves the moving averages as they are."""
     maps = keras.Input((8, 8))
     x = keras.layers.Reshape((8, 8, 1))(maps)
-    x = keras.layers.BatchNormalization(momentum=0.0, name="normalise")(x)
+    x = keras.layers.BatchNormalization(momentum=0.5, name="normalise")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     outputs = [keras.layers.Dense(2)(x), keras.layers.Dense(2, "softplus")(x)]
     model = keras.Model(maps, outputs)
@@ -233,4 +250,5 @@ def test_batch_normalisation_learns_from_what_the_network_is_trained_on_alone():
     counts = np.random.default_rng(0).gamma(4.0, 16.0, (32, 8, 8)).astype(np.float32)
     defended.fit(counts, np.full((32, 2), 0.5, np.float32), batch_size=32, epochs=1, verbose=0)
     moving = model.get_layer("normalise").moving_mean.numpy()
-    assert moving == pytest.approx(2 * counts.mean(), rel=1e-3)
+    # One update, half way from 0 to the mean of what was shown.
+    assert moving == pytest.approx(counts.mean(), rel=1e-3)

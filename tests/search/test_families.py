@@ -47,6 +47,7 @@ def test_points_parameters_and_coordinates_are_inverse(name):
         family.from_coordinates(family.coordinate_values(point)), point, atol=1e-12
     )
     assert list(family.coordinate_values(point)) == [one.name for one in family.coordinates]
+    assert len(family.parameters(point)) == family.dimension  # what is fixed is not reported
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -84,6 +85,16 @@ def test_the_logistic_starts_at_the_papers_and_switches_where_it_says():
     found = family.parameters(steeper)
     assert found["a"] > 0.25
     assert -found["b"] / found["a"] == pytest.approx(60.0)
+
+
+def test_a_parameter_that_stands_for_another_may_be_fixed():
+    family = families(logistic={"transition": 60.0})["logistic"]
+    assert [one.name for one in family.coordinates] == ["a", "beta"]
+    point = np.array([0.3, 0.8])
+    effect = family.effect(point)
+    assert -effect.b / effect.a == pytest.approx(60.0)
+    assert family.parameters(point) == {"a": effect.a, "b": effect.b, "beta": effect.beta}
+    np.testing.assert_allclose(family.point(family.parameters(point)), point)
 
 
 def test_coordinates_have_the_scale_that_they_say():

@@ -1,6 +1,5 @@
 """Goals and fences of the search: independent numbers, and central differences in double."""
 
-from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -90,9 +89,14 @@ def logistic(maps, linear_posterior, breathing_posterior):
     """Objectives of the logistic by goal and posterior; each compiles once for all tests."""
     posteriors = {"linear": linear_posterior, "breathing": breathing_posterior}
 
-    @cache
+    known = {}
+
     def made(goal, posterior="linear"):
-        return Objective(maps, posteriors[posterior], BOX, FAMILIES["logistic"], goal)
+        key = repr(goal), posterior  # a direction is a mapping, which no cache takes
+        if key not in known:
+            family = FAMILIES["logistic"]
+            known[key] = Objective(maps, posteriors[posterior], BOX, family, goal)
+        return known[key]
 
     return made
 

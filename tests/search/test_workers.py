@@ -110,7 +110,8 @@ def storage(request, tmp_path):
 
 
 def start(script, *arguments):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": f"{HERE}:{HERE.parent}"}
+    path = os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])  # the package tested here
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": path}
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.Popen(command, env=environment)
 

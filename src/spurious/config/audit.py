@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from spurious.config.quantities import Budget, Section
+from spurious.description.quantities import Budget
+from spurious.description.section import Section
 
 
 def _increasing(values: tuple[float, ...], least: float) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from spurious.config.quantities import Section
+from spurious.description.section import Section
 
 
 class Detection(Section):

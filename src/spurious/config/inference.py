@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from spurious.config.defences import Defence
-from spurious.config.names import PosteriorName
-from spurious.config.quantities import Density, Range, Section
 from spurious.config.wrapped import Abstaining, Smoothed
 from spurious.description.marks import Within
+from spurious.description.names import PosteriorName
+from spurious.description.quantities import Density, Range
+from spurious.description.section import Section
 from spurious.errors import shown
 
 

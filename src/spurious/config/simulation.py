@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spurious.config.names import Word
-from spurious.config.quantities import Axis, Length, Range, Section
+from spurious.description.names import Word
+from spurious.description.quantities import Axis, Length, Range
+from spurious.description.section import Section
 
 
 class Background(Section):

@@ -220,7 +220,8 @@ def _build(settings: Entry, context: Context) -> Any:
         matching = any(isinstance(value, Matching) for value in given.values())
         return _matched(settings, given, context) if matching else settings.CLASS(**given)
     except ValueError as error:  # what only the class knows to be impossible
-        raise UserError(f"kind {settings.kind}: {error}") from error
+        prefix = f"kind {settings.kind}: " if isinstance(settings, PerturbationEntry) else ""
+        raise UserError(f"{prefix}{error}") from error
 
 
 def _value(given: Any, here: Context, context: Context) -> Any:

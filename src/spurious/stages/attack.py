@@ -21,9 +21,8 @@ from tqdm import tqdm
 from spurious import config as cfg
 from spurious import tracking
 from spurious.config import Config
-from spurious.config.names import shown
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
-from spurious.errors import UserError
+from spurious.errors import UserError, shown
 from spurious.files import write_json
 from spurious.maps import MapSet, write_maps
 from spurious.outputs import Outputs, replaced_together

@@ -37,12 +37,13 @@ def run(config: Config) -> None:
     """Write the tables of damage and of detection, the KL between attacks, and the figures."""
     layout, groups = Layout(config.scale), config.attacked
     experiment = Experiment(config)
+    test = experiment.test  # first: it says in one line that the maps are missing
     rows, winners = attack_rows(config), winner_rows(config)
     attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
     families = {winner(family): family for family in config.search.families}
     attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
-    noticed = detection(experiment, attacked)
+    noticed = detection(config, experiment.training, test, attacked)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
         {name: every_training(config, name) for name in first}, experiment.targets, config.seed
@@ -119,16 +120,16 @@ def every_training(config: Config, name: str) -> list[MapSet]:
     return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 
-def detection(experiment: Experiment, attacked: Mapping[str, MapSet]) -> dict[str, dict[str, Any]]:
+def detection(
+    config: Config, training: MapSet, test: MapSet, attacked: Mapping[str, MapSet]
+) -> dict[str, dict[str, Any]]:
     """How well detectors distinguish each perturbation's maps from clean ones, and the verdict.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
     """
-    config = experiment.config
     processes = config.execution.processes or os.cpu_count() or 1
     shares = [list(attacked)[first::processes] for first in range(min(processes, len(attacked)))]
-    training, test = experiment.training, experiment.test
     tasks = [
         (training, test, {name: attacked[name] for name in share}, config.seed, config.detection)
         for share in shares

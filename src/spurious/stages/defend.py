@@ -18,11 +18,10 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config
-from spurious.config.names import shown
 from spurious.defences.evaluation import Reference, Scene, evaluate
 from spurious.defences.ranking import card, winner
 from spurious.defences.systematics import random_members
-from spurious.errors import UserError
+from spurious.errors import UserError, shown
 from spurious.files import replacing, write_json
 from spurious.inference.posterior import Ensemble, NetworkPosterior, Posterior
 from spurious.maps import MapSet

@@ -149,7 +149,7 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
     """The maps with the labels of the posterior's parameters, in its order.
 
     Raises:
-        UserError: there are no maps, a label is missing, or the maps have another size.
+        UserError: a label is missing, or the maps have another size.
     """
     missing = [name for name in posterior.names if name not in data.names]
     if missing:
@@ -157,8 +157,6 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
             f"{path} has no {missing[0]}: its parameters are {', '.join(data.names)}, those of "
             f"the model {', '.join(posterior.names)}"
         )
-    if len(data) == 0:
-        raise UserError(f"{path} has no maps")
     if isinstance(posterior, NetworkPosterior):  # another says so itself
         n, own = data.maps.shape[-1], posterior.model.input_shape[1]
         if n != own:

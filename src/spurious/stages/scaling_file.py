@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from spurious.config.quantities import Section
+from spurious.description.section import Section
 from spurious.errors import UserError
 from spurious.inference.scaling import Inputs, Scaling
 from spurious.maps import Standardiser

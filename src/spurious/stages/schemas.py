@@ -21,8 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from spurious.config.names import shown
-from spurious.errors import UserError
+from spurious.errors import UserError, shown
 from spurious.files import read_json
 from spurious.params import one_line
 

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config, Likelihood, Network
-from spurious.config.names import shown
 from spurious.defences.build import of_posterior
-from spurious.errors import UserError
+from spurious.errors import UserError, shown
 from spurious.files import replacing, sweep, write_json
 from spurious.inference import likelihood, training
 from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
