@@ -113,6 +113,9 @@ def reduced(raw):
         raw[section] = values if section == "profiles" else raw.get(section, {}) | values
     raw["posteriors"]["compact"]["trainings"] = 2
     raw["run"]["posteriors"].insert(3, "held_out")
+    # A fourth of the pilot's particles a pixel: what takes away more would empty maps.
+    families = raw["posteriors"]["marginalised"]["defence"]["families"]
+    families["logistic"]["beta"] = {"low": -1.0, "high": 5.0}
     every = {name: entry for group in raw["attacks"].values() for name, entry in group.items()}
     del raw["attacks"]["more"]
     for group, names in FEW.items():
