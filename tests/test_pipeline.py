@@ -98,6 +98,7 @@ SMALL = {
         }
     },
 }
+DEFENDED = ("marginalised", "adversarial")
 # Every kind of entry is tried in tests/entries; here, one of each that the stage treats apart.
 FEW = {
     "strongest": ["strongest_bounded"],
@@ -317,6 +318,7 @@ def test_every_attack_has_its_row_and_its_run(attacked):
         assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
         assert run.data.tags["dvc.models/pilot/compact/2.keras"]
         assert set(row["others"]) == {
+            *DEFENDED,
             "contrast",
             "resnet",
             "power_spectrum",
@@ -476,7 +478,7 @@ def test_search_keeps_its_study_and_confirms_on_other_maps(searched):
     metrics = read("search.json")
     assert (metrics["n_search"], metrics["n_confirm"]) == (6, 21)
     assert set(metrics["transfer"]) == {
-        "contrast", "resnet", "held_out", "power_spectrum", "likelihood", "ensemble",
+        "contrast", "resnet", "held_out", "power_spectrum", "likelihood", *DEFENDED, "ensemble",
     }  # fmt: skip
     assert metrics["transfer"]["likelihood"]["n_maps"] == 21
     assert metrics["transfer"]["held_out"]["split"] == "held_out"
@@ -495,9 +497,17 @@ def test_what_is_told_of_transfer_follows_from_the_table(searched):
         kl = {name: row["kl_perturbed_clean"]["mean"] for name, row in family["transfer"].items()}
         least = 0.1 * family["confirmed"]["kl"]["mean"]
         assert family["transfers_to"] == [
-            name for name in ("contrast", "resnet", "held_out", "power_spectrum", "likelihood")
+            name
+            for name in (
+                "contrast",
+                "resnet",
+                "held_out",
+                "power_spectrum",
+                "likelihood",
+                *DEFENDED,
+            )
             if kl[name] >= least
-        ]  # fmt: skip
+        ]
         heights = family["confirmed"]["fences"]
         assert family["beyond"] == [n for n in ("power", "mean_shift") if heights[n] > 0.2]
 
@@ -595,7 +605,7 @@ def test_report_is_one_file_that_needs_no_network(reported):
     external = _External()
     external.feed(html)
     assert external.found == []
-    assert html.count("data:image/png;base64,") == 17
+    assert html.count("data:image/png;base64,") == 19
     kl = read("attacks/paper/bim.json")["kl_perturbed_clean"]["mean"]
     assert f"{kl:.3g}" in html
     assert "git.commit" in html
