@@ -66,7 +66,7 @@ def ours(n: int, maps: int, batch: int, steps: int) -> tuple[Programs, Facts]:
 
     from spurious import config
     from spurious.defences.build import build
-    from spurious.inference import training
+    from spurious.training import loop
 
     train_set = random_set(n, maps)
     settings = config.Training(epochs=1_000_000, batch_size=batch)
@@ -74,10 +74,10 @@ def ours(n: int, maps: int, batch: int, steps: int) -> tuple[Programs, Facts]:
     def program(defence: dict[str, Any] | None) -> Any:
         network = config.Network(kind="network", defence=defence)
         against = build(network.defence, train_set, SEED) if network.defence else None
-        untrained = training.build(train_set, network, SEED)
-        count = training._steps(maps, settings)
-        model = training._trainable(untrained, settings, count, against, SEED)
-        data = training._batches(train_set, settings, SEED, 0)
+        untrained = loop.build(train_set, network, SEED)
+        count = loop._steps(maps, settings)
+        model = loop._trainable(untrained, settings, count, against, SEED)
+        data = loop._batches(train_set, settings, SEED, 0)
         step = tf.function(lambda x, y: model.train_step((x, y)), input_signature=data.element_spec)
         batches = iter(data)
 

@@ -16,7 +16,7 @@ from benchmarks.measure import Child, Facts, Programs, Start
 from benchmarks.result import Claim, Result
 
 if TYPE_CHECKING:
-    from spurious.inference.posterior import Posterior
+    from spurious.posteriors.posterior import Posterior
     from spurious.search.families import Family
     from spurious.search.objective import Evaluation, Objective
 
@@ -105,8 +105,8 @@ def race(objective: Recorded, seed: int) -> dict[str, tuple[Trace, float]]:
 
 def _inputs(count: int, quick: bool) -> tuple[Posterior, np.ndarray]:
     """The pilot's network and some of its maps, the same for all; for a quick run, any."""
-    from spurious.inference.posterior import load
-    from spurious.maps import read_maps
+    from spurious.data.hdf5 import read_maps
+    from spurious.posteriors.trained import load
 
     if quick:
         from benchmarks.attacks import network, random_maps
@@ -174,7 +174,7 @@ class Recorded:
 
         Where that ends outside, it goes on from there.
         """
-        from spurious.search.within import excess_share, nearest_within
+        from spurious.search.projection import excess_share, nearest_within
 
         for _ in range(TRIES):
             point = nearest_within(self.fences, point, LIMITS)
@@ -335,7 +335,7 @@ def _slsqp(
     """Climb the root of the KL with all that the fences say for free; then come inside."""
     from scipy.optimize import minimize
 
-    from spurious.search.within import room, room_jacobian
+    from spurious.search.projection import room, room_jacobian
 
     fences = _last_kept(objective.fences)
 

@@ -24,8 +24,8 @@ from benchmarks.measure import (
 )
 from benchmarks.result import Claim, Result
 from spurious import config
-from spurious.design import nodes
 from spurious.simulation import suite
+from spurious.simulation.design import nodes
 
 MAPS = 10_000  # the paper's suite
 CALLS = {"ours": 5, "FlowPM graph": 2, "FlowPM eager": 1}  # in a turn

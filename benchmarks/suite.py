@@ -51,7 +51,7 @@ def suite(n: int, count: int) -> tuple[Programs, Facts]:
 
     from spurious import params
     from spurious.damage import measure
-    from spurious.maps import MapSet
+    from spurious.data.maps import MapSet
     from spurious.perturbations.build import apply, build
 
     posterior, other = network(n), network(n)

@@ -51,14 +51,14 @@ def ours(n: int, maps: int, batch: int, steps: int) -> tuple[Programs, Facts]:
     import tensorflow as tf
 
     from spurious import config
-    from spurious.inference import training
-    from spurious.inference.augmentation import augment
+    from spurious.training import loop
+    from spurious.training.augmentation import augment
 
     train_set = random_set(n, maps)
     settings = config.Training(epochs=1_000_000, batch_size=batch)
-    network = training.build(train_set, config.Network(kind="network"), SEED)
-    model = training._trainable(network, settings, training._steps(maps, settings))
-    data = training._batches(train_set, settings, SEED, 0)
+    network = loop.build(train_set, config.Network(kind="network"), SEED)
+    model = loop._trainable(network, settings, loop._steps(maps, settings))
+    data = loop._batches(train_set, settings, SEED, 0)
     step = tf.function(lambda x, y: model.train_step((x, y)), input_signature=data.element_spec)
     batches, alone = iter(data), iter(data)
     one, generator = next(batches), np.random.default_rng(SEED)
@@ -92,7 +92,7 @@ def ours(n: int, maps: int, batch: int, steps: int) -> tuple[Programs, Facts]:
 
 def random_set(n: int, count: int) -> Any:
     """A data set of `count` maps without structure."""
-    from spurious.maps import MapSet
+    from spurious.data.maps import MapSet
 
     draw = np.random.default_rng(SEED)
     return MapSet(

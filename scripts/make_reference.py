@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from spurious import config
-from spurious.maps import write_maps
+from spurious.data.hdf5 import write_maps
 from spurious.simulation.verify import make_reference
 
 

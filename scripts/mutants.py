@@ -4,7 +4,7 @@
 
     python scripts/mutants.py                                # all, hours
     python scripts/mutants.py --share 0.1                    # a tenth of each module's
-    python scripts/mutants.py 'spurious.stages.examples.*'   # one module, minutes
+    python scripts/mutants.py 'spurious.figures.map_posteriors.*'   # one module, minutes
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from spurious.maps import NAMES, Standardiser
+from spurious.data.maps import NAMES, Standardiser
 
 tfd = tfp.distributions
+
+pytest_plugins = ["small_project"]
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,11 @@ LONGEST = (
     "search/test_objective.py",
     "perturbations/test_every_perturbation.py",
     "search/test_study.py",
-    "inference/test_training.py",
+    "training/test_loop.py",
     "test_cli.py",
     "audit/test_checks.py",
     "perturbations/test_initial_conditions.py",
-    "perturbations/test_auto.py",
+    "perturbations/test_auto_pgd.py",
     "test_tracking.py",
 )
 

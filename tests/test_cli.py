@@ -168,7 +168,7 @@ PLAIN_TERMINALS = [
 ]
 SIGNS = "KL(perturbed ‖ clean), σ, −1, Ω_m, “x”"
 COMMANDS = {
-    "code": ["code", "write", "code"],
+    "code": ["pipeline.code", "write", "code"],
     "attack": ["stages.attack", "run", "attack", "paper"],
     "audit": ["stages.audit", "run", "audit"],
     "report": ["stages.report", "run", "report"],

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy.stats import norm
 
 from spurious import damage, spectra
-from spurious.inference.distributions import mixture
+from spurious.densities.divergences import mixture
 
 BOX = 128.0
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from spurious import config
-from spurious.maps import MapSet, Standardiser, write_maps
+from spurious.data.hdf5 import write_maps
+from spurious.data.maps import MapSet, Standardiser
 from spurious.simulation import project
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +45,9 @@ def data_set(n=8, size=16):
 
 def what_the_pages_read(folder):
     """Small files of the names that the examples use."""
-    from spurious.inference.heads import HEAD, MixtureHead
-    from spurious.inference.posterior import NetworkPosterior
-    from spurious.inference.presets import compact
+    from spurious.networks.heads import HEAD, MixtureHead
+    from spurious.networks.presets import compact
+    from spurious.posteriors.trained import NetworkPosterior
 
     write_maps(folder / "data" / "pilot" / "maps.h5", data_set())
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}

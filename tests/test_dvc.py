@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from spurious.pipeline.layout import Layout
 from spurious.stages import (
     assess,
     attack,
@@ -19,7 +20,6 @@ from spurious.stages import (
     tune,
     verify,
 )
-from spurious.stages.layout import Layout
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

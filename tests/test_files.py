@@ -12,8 +12,8 @@ import pytest
 
 from spurious.errors import UserError
 from spurious.files import inside, md5, read_json, replacing, sweep, write_json
-from spurious.stages.layout import Layout
-from spurious.stages.own import Own
+from spurious.own_model import Own
+from spurious.pipeline.layout import Layout
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -32,7 +32,8 @@ def test_a_full_disk_leaves_no_file_under_the_final_name(tmp_path):
 import resource, signal
 from pathlib import Path
 import numpy as np
-from spurious.maps import MapSet, write_maps
+from spurious.data.hdf5 import write_maps
+from spurious.data.maps import MapSet
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 n = 10

@@ -11,7 +11,7 @@ LINES = [
     "    spurious.damage.x_kl__mutmut_1: killed",
     "    spurious.damage.x_kl__mutmut_2: survived",
     "    spurious.damage.xǁRowǁof__mutmut_1: no tests",
-    "spurious.stages.inputs.x_box__mutmut_1: not checked",
+    "spurious.pipeline.inputs.x_box__mutmut_1: not checked",
     "some other line",
 ]
 
@@ -20,9 +20,9 @@ def test_results_are_read_by_module_and_pattern():
     found = mutants.found(LINES)
     assert {name: len(one) for name, one in found.items()} == {
         "spurious.damage": 3,
-        "spurious.stages.inputs": 1,
+        "spurious.pipeline.inputs": 1,
     }
-    assert list(mutants.found(LINES, ["spurious.stages.*"])) == ["spurious.stages.inputs"]
+    assert list(mutants.found(LINES, ["spurious.pipeline.*"])) == ["spurious.pipeline.inputs"]
 
 
 def test_a_sample_has_a_share_of_every_module_and_follows_from_the_seed():

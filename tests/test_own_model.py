@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 from spurious import tracking
 from spurious.cli import main
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import compact
-from spurious.maps import MapSet, Standardiser, read_maps, write_maps
+from spurious.data.hdf5 import read_maps, write_maps
+from spurious.data.maps import MapSet, Standardiser
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.presets import compact
+from spurious.posteriors.trained import NetworkPosterior
 
 ROOT = Path(__file__).parents[1]
 SCALING = {
@@ -131,8 +132,8 @@ def test_the_audit_of_a_model_of_ones_own(folder):
 
 def test_an_attack_raises_the_likelihood_loss_of_the_truth(folder):
     """The truth reaches the attack in the model's order: the loss rises for every map."""
-    from spurious.inference.external import from_keras
-    from spurious.stages.scaling_file import read_scaling
+    from spurious.posteriors.posterior import from_keras
+    from spurious.posteriors.scaling_file import read_scaling
 
     assert spurious(*OWN, "--scaling", "scaling.yaml", "bim").exit_code == 0
     attacked = read_maps(folder / "results/own/mine/attacks/bim.h5")

@@ -22,17 +22,17 @@ from mlflow import MlflowClient
 
 from spurious import params, tracking
 from spurious.damage import posterior_change
+from spurious.data.hdf5 import read_maps, write_maps
 from spurious.errors import CheckFailed, UserError
-from spurious.inference.posterior import load
-from spurious.maps import read_maps, write_maps
+from spurious.pipeline import inputs, loading
+from spurious.pipeline.layout import Layout
+from spurious.posteriors.trained import load
 from spurious.stages import (
     assess,
     attack,
     audit,
     compare,
     defend,
-    inputs,
-    loading,
     report,
     search,
     simulate,
@@ -40,7 +40,6 @@ from spurious.stages import (
     tune,
     verify,
 )
-from spurious.stages.layout import Layout
 
 pytestmark = pytest.mark.slow
 
@@ -266,7 +265,7 @@ def test_the_registered_model_gives_the_same_posterior_in_a_new_process(trained)
     test = inputs.test_set(trained)
     np.save("maps.npy", test.maps)
     script = (
-        "import mlflow, numpy as np, spurious.inference.posterior as p\n"
+        "import mlflow, numpy as np, spurious.posteriors.trained as p\n"
         "p.load('models/pilot/likelihood/1.keras')\n"
         "mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db')\n"
         "model = mlflow.keras.load_model('models:/pilot-compact@current')\n"

@@ -8,7 +8,7 @@ import pytest
 from optuna.storages._heartbeat import is_heartbeat_enabled
 
 from spurious.errors import UserError
-from spurious.studies import VARIABLE, chosen, open_study, shown
+from spurious.studies import VARIABLE, choose_storage, open_study, shown
 
 
 def test_a_file_is_made_with_its_folder_and_opened_again(tmp_path):
@@ -93,10 +93,10 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch):
 def test_the_command_line_goes_before_the_environment(monkeypatch):
     default = Path("mlruns/optuna.db")
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert chosen(None, default) == default
+    assert choose_storage(None, default) == default
     monkeypatch.setenv(VARIABLE, "postgresql://host/name")
-    assert chosen(None, default) == "postgresql://host/name"
-    assert chosen("other.db", default) == "other.db"
+    assert choose_storage(None, default) == "postgresql://host/name"
+    assert choose_storage("other.db", default) == "other.db"
 
 
 def test_shown_keeps_all_but_the_password():

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 from spurious import tracking
+from spurious.data.maps import MapSet
 from spurious.errors import UserError
-from spurious.maps import MapSet
 
 ROOT = Path(__file__).parents[1]
 
@@ -151,7 +151,7 @@ def clone(tmp_path_factory):
         ("dvc.yaml", "true"),
         ("requirements.txt", "true"),
         ("src/spurious/bootstrap.py", "true"),
-        ("src/spurious/templates/report.html.j2", "true"),
+        ("src/spurious/report/templates/report.html.j2", "true"),
         ("src/spurious/new.py", "true"),  # code that no commit has
         ("my_effects.py", "true"),  # the place of a perturbation of one's own
     ],

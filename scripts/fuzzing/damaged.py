@@ -72,7 +72,7 @@ def map_cases(seed: int, content: bytes) -> Iterator[Case]:
 
 def small_maps(path: Path) -> bytes:
     """Some of the maps of a file, as a file of its own."""
-    from spurious.maps import read_maps, write_maps
+    from spurious.data.hdf5 import read_maps, write_maps
 
     data = read_maps(path)
     with tempfile.TemporaryDirectory() as folder:

@@ -18,8 +18,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 def params(case: Case) -> str:
     """What `spurious check` does."""
-    from spurious.design import nodes
     from spurious.params import load
+    from spurious.simulation.design import nodes
 
     config = load(Path(next(iter(case.files))))
     nodes(config.design, config.simulation.simulations, config.seed, config.background)
@@ -33,7 +33,7 @@ def maps(case: Case) -> str:
     """A data set."""
     import numpy as np
 
-    from spurious.maps import read_maps
+    from spurious.data.hdf5 import read_maps
 
     data = read_maps(Path(next(iter(case.files))))
     if data.maps.dtype.kind != "f" or not len(data):
@@ -49,7 +49,7 @@ def maps(case: Case) -> str:
 
 def posterior(case: Case) -> str:
     """The target of attacks, as the stages get it."""
-    from spurious.stages.loading import Posteriors
+    from spurious.pipeline.loading import Posteriors
 
     return _unlike(Posteriors(_config())("compact"))
 
@@ -57,8 +57,8 @@ def posterior(case: Case) -> str:
 def hostile(case: Case) -> str:
     """A model that somebody else made, by each of the two functions that read one."""
     from spurious.errors import UserError
-    from spurious.inference.model_files import read_model
-    from spurious.inference.posterior import load
+    from spurious.networks.model_files import read_model
+    from spurious.posteriors.trained import load
 
     path, first = Path(next(iter(case.files))), None
     try:
@@ -73,7 +73,7 @@ def hostile(case: Case) -> str:
 
 def rows(case: Case) -> str:
     """The rows of damage, as the stages get them."""
-    from spurious.stages.inputs import attack_rows, winner_rows
+    from spurious.pipeline.inputs import attack_rows, winner_rows
 
     attack_rows(_config())
     winner_rows(_config())
@@ -82,9 +82,9 @@ def rows(case: Case) -> str:
 
 def report(case: Case) -> str:
     """Everything that the report is made of, and its HTML."""
-    from spurious import report as module
+    from spurious.pipeline.layout import Layout
+    from spurious.report import page as module
     from spurious.stages import report as stage
-    from spurious.stages.layout import Layout
 
     config = _config()
     layout = Layout(config.scale)
@@ -137,8 +137,8 @@ def _config() -> Any:
 @lru_cache(maxsize=1)
 def _maps() -> Any:
     """A few maps on which models are compared."""
-    from spurious.maps import read_maps
-    from spurious.stages.layout import Layout
+    from spurious.data.hdf5 import read_maps
+    from spurious.pipeline.layout import Layout
 
     return read_maps(Layout(_config().scale).maps).maps[:4]
 

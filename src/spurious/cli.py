@@ -113,7 +113,7 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
 @stage()
 def check(config: Config) -> None:
     """Validate params.yaml, every scale of it, and do nothing else."""
-    from spurious.design import nodes
+    from spurious.simulation.design import nodes
 
     simulations = config.simulation.simulations
     cosmologies = len(nodes(config.design, simulations, config.seed, config.background))
@@ -140,7 +140,7 @@ def code(config: Config) -> None:
     Like all stages it checks params.yaml first. All others come after it, so `dvc repro` runs none
     with an invalid file.
     """
-    from spurious.code import write
+    from spurious.pipeline.code import write
 
     write()
 
@@ -277,7 +277,7 @@ def attack(
             )
         module.run(config, names)
         return
-    from spurious.stages import own as table
+    from spurious import own_model as table
 
     table.run(config, model, _maps_of(model, own), own["scaling"], own["out"], names)
 
@@ -296,7 +296,7 @@ def audit(config: Config, model: Path | None, **own: Path | None) -> None:
         _without_model(own)
         module.run(config)
         return
-    from spurious.stages import own as other
+    from spurious import own_model as other
 
     other.audit(config, model, _maps_of(model, own), own["scaling"], own["out"])
 

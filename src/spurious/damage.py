@@ -45,8 +45,8 @@ from tqdm import tqdm
 
 from spurious import spectra
 from spurious.bootstrap import Hierarchy
-from spurious.inference.distributions import kl, kl_and_error
-from spurious.inference.posterior import Posterior
+from spurious.densities.divergences import kl, kl_and_error
+from spurious.posteriors.posterior import Posterior
 
 BATCH = 32  # maps in memory at a time, by default: 3000 maps need less than 1 GB in all
 

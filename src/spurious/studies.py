@@ -78,7 +78,7 @@ def open_study(
         )
 
 
-def chosen(given: str | None, default: Path) -> str | Path:
+def choose_storage(given: str | None, default: Path) -> str | Path:
     """The storage that was given, or that of the environment, or else the default."""
     return given or os.environ.get(VARIABLE) or default
 
@@ -93,7 +93,7 @@ def explained(storage: str | Path) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
         if not _is_about_storage(error):
             raise
-        raise UserError(_told(storage, error)) from _without_secrets(error)
+        raise UserError(_explain(storage, error)) from _without_secrets(error)
     except (ConnectionError, grpc.RpcError) as error:
         raise UserError(f"{shown(storage)} does not answer: no Optuna gRPC proxy there") from error
 
@@ -163,7 +163,7 @@ def _url(storage: str | Path) -> str:
     try:
         make_url(str(storage))
     except (ArgumentError, ValueError) as error:
-        raise UserError(_told(storage, ArgumentError())) from _without_secrets(error)
+        raise UserError(_explain(storage, ArgumentError())) from _without_secrets(error)
     return str(storage)
 
 
@@ -182,7 +182,7 @@ def _is_about_storage(error: Exception) -> bool:
     return True
 
 
-def _told(storage: str | Path, error: Exception) -> str:
+def _explain(storage: str | Path, error: Exception) -> str:
     name = shown(storage)
     if isinstance(error, ImportError):
         scheme = str(storage).split(":", 1)[0].split("+")[0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-    from spurious.maps import MapSet
+    from spurious.data.maps import MapSet
 
 STORE = Path("mlruns")
 ALIAS = "current"

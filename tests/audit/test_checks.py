@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from spurious.audit import checks
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import STANDARDISE
-from spurious.maps import MapSet, write_maps
+from spurious.data.hdf5 import write_maps
+from spurious.data.maps import MapSet
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.presets import STANDARDISE
+from spurious.posteriors.trained import NetworkPosterior
 
 BOX = 64.0
 PAGES = Path(__file__).parents[2] / "docs" / "checks"

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from spurious import spectra
 from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.curves import TARGET, audience, security
-from spurious.audit.response import Listener, measure
+from spurious.audit.measurement import Listener, measure
 from spurious.config.audit import Audit, Budgets, Fractions
-from spurious.perturbations.auto import AutoPGD
+from spurious.perturbations.auto_pgd import AutoPGD
 from spurious.perturbations.constraints import Ball
 from spurious.perturbations.gradient import BIM, FGSM
 from spurious.perturbations.spectral import Bounded, PhaseOnly

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from spurious.audit.measurement import Listener
 from spurious.audit.planted import DISTANCE, Planted, known
-from spurious.audit.response import Listener
 
 
 def test_the_pattern_moves_every_mean_by_the_distance(linear_posterior, maps):

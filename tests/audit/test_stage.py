@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from spurious import figures
 from spurious.audit.attacks import Attacks
+from spurious.audit.criteria import Check
 from spurious.audit.curves import audience, security
-from spurious.audit.verdicts import Check
-from spurious.maps import MapSet
+from spurious.data.maps import MapSet
 from spurious.stages import audit
 from spurious.tracking import NullRun
 
@@ -81,7 +81,7 @@ def test_what_gave_no_number_is_neither_logged_nor_drawn(curves):
 
 
 def test_checks_are_told_with_a_page_for_what_failed():
-    lines = audit.told(CHECKS).splitlines()
+    lines = audit.format_checks(CHECKS).splitlines()
     assert [line.split()[0] for line in lines] == ["ok", "FAILED", "see", "FAILED", "see", "-"]
     assert "docs/checks/saturates.md" in lines[2] and "0.4" in lines[1]
 
@@ -103,10 +103,10 @@ def test_the_metrics_file_holds_each_check_by_name():
 def test_maps_are_drawn_once_for_all(make_maps):
     n = np.arange(9)
     data = MapSet(make_maps(9, 16), np.zeros((9, 2)), n, n, np.full(9, 2, np.int8), BOX)
-    first, again, other = (audit.chosen(data, 5, seed).index for seed in (1, 1, 2))
+    first, again, other = (audit.sample_maps(data, 5, seed).index for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert len(set(first)) == 5 and not np.array_equal(first, other)
-    assert len(audit.chosen(data, 100, 1)) == 9
+    assert len(audit.sample_maps(data, 100, 1)) == 9
 
 
 def test_the_figure_shows_means_intervals_and_the_papers_values(curves):

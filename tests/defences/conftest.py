@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spurious.inference.defended import Finished
-from spurious.maps import MapSet
-from spurious.splitting import split
+from spurious.data.maps import MapSet
+from spurious.data.splits import split
+from spurious.training.defended import Finished
 
 SEED = 11
 

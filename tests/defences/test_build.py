@@ -11,14 +11,14 @@ import yaml
 from pydantic import TypeAdapter
 
 from spurious import config, kinds
-from spurious.config.inference import Posterior
+from spurious.config.posteriors import Posterior
 from spurious.defences.build import build
 from spurious.defences.worst_case import WorstCase
 from spurious.description.lookup import class_of
 from spurious.errors import UserError
-from spurious.inference.defence import Defence
 from spurious.params import load
 from spurious.perturbations.spectral import Bounded, PhaseOnly
+from spurious.training.defence import Defence
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 STD = {"value": 0.1, "unit": "std"}
@@ -139,8 +139,8 @@ def test_constraints_become_objects(data):
         ),
         ({"epsilon": STD}, "defended.defence.kind: missing"),
         (
-            {"kind": "spurious.maps.MapSet"},
-            "defence.kind = 'spurious.maps.MapSet': MapSet must be a dataclass that extends",
+            {"kind": "spurious.data.maps.MapSet"},
+            "defence.kind = 'spurious.data.maps.MapSet': MapSet must be a dataclass that extends",
         ),
         (
             {"kind": "nowhere.Defence"},

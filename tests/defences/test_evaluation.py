@@ -11,16 +11,16 @@ import tensorflow_probability as tfp
 from spurious.audit.attacks import Attacks, Limit
 from spurious.config import Budget, Defend, Search
 from spurious.config.audit import Budgets
-from spurious.defences import cost, damage
+from spurious.data.maps import MapSet
+from spurious.defences import cost, robustness
 from spurious.defences.adaptive import Heard, OverNoise, attacks_on
 from spurious.defences.evaluation import Scene, evaluate, largest, left
 from spurious.defences.ranking import card, winner
 from spurious.defences.smoothing import Noise, Smoothed
-from spurious.defences.systematics import random_members, worst
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import STANDARDISE
-from spurious.maps import MapSet
+from spurious.defences.worst_systematics import random_members, worst
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.presets import STANDARDISE
+from spurious.posteriors.trained import NetworkPosterior
 from spurious.search.families import build_families
 from spurious.search.study import build_objective
 
@@ -306,4 +306,4 @@ def test_unproven_names_decisive_checks_only(undefended):
         "beats_transfer",
         "saturates",
     }
-    assert set(damage.DECISIVE) < set(row["checks"])
+    assert set(robustness.DECISIVE) < set(row["checks"])

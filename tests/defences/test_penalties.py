@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from spurious.data.maps import Standardiser
 from spurious.defences.double_backpropagation import information, squared_gradient
 from spurious.defences.fisher_penalty import FisherPenalty
 from spurious.defences.gradient_penalty import GradientPenalty
-from spurious.inference.defended import Trainee
-from spurious.maps import Standardiser
+from spurious.training.defended import Trainee
 
 tfd = tfp.distributions
 PAIR = tf.constant([3, 5])

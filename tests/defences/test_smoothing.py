@@ -9,11 +9,11 @@ import tensorflow_probability as tfp
 from scipy.stats import norm
 
 from spurious import spectra
-from spurious.audit.gradients import agreement
+from spurious.audit.gradient_check import agreement
 from spurious.defences import certificate
 from spurious.defences.certificate import certify, ranks
 from spurious.defences.smoothing import Noise, Phases, Smoothed
-from spurious.inference.distributions import kl
+from spurious.densities.divergences import kl
 from spurious.perturbations.gradient import PGD
 
 

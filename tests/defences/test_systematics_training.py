@@ -9,7 +9,7 @@ from scipy import stats
 from spurious import config
 from spurious.defences.build import PATTERNS, build
 from spurious.defences.systematics_training import SystematicsTraining
-from spurious.description.families import AnyFamily
+from spurious.description.family import AnyFamily
 from spurious.search.families import build_family
 
 PAIR = tf.constant([3, 5])

@@ -8,20 +8,20 @@ import pytest
 import tensorflow_probability as tfp
 
 from spurious import config
+from spurious.data.maps import Standardiser
 from spurious.defences.adversarial_training import AdversarialTraining
 from spurious.defences.build import build
 from spurious.defences.fisher_penalty import FisherPenalty
 from spurious.defences.gradient_penalty import GradientPenalty
 from spurious.defences.systematics_training import SystematicsTraining
 from spurious.defences.trades import Trades
-from spurious.inference import training
-from spurious.inference.defence import Defence
-from spurious.inference.defended import Defended, maps_shown
-from spurious.inference.distributions import kl
-from spurious.inference.posterior import NetworkPosterior, load
-from spurious.maps import Standardiser
+from spurious.densities.divergences import kl
 from spurious.perturbations.gradient import PGD
 from spurious.perturbations.response import Logistic
+from spurious.posteriors.trained import NetworkPosterior, load
+from spurious.training import loop
+from spurious.training.defence import Defence
+from spurious.training.defended import Defended, maps_shown
 
 SEED = 11
 EPSILON = 2.0
@@ -52,7 +52,7 @@ def fit(data, parts, tmp_path_factory):
         key = repr((defence, settings, network))
         if key not in found:
             folder = tmp_path_factory.mktemp("training")
-            found[key] = training.train(
+            found[key] = loop.train(
                 data, parts, network, settings, SEED, folder, progress=False, defence=defence
             )
         return found[key]
@@ -133,8 +133,8 @@ def resumed(data, parts, folder, make, network=QUICK):
     record = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
     one = (data, parts, network, SHORT, SEED, folder)
     with pytest.raises(Killed):
-        training.train(*one, [KillAfter(1)], progress=False, defence=make())
-    found = training.train(*one, [record], progress=False, defence=make())
+        loop.train(*one, [KillAfter(1)], progress=False, defence=make())
+    found = loop.train(*one, [record], progress=False, defence=make())
     assert epochs == [1, 2]
     return found
 
@@ -174,19 +174,19 @@ def test_a_killed_training_over_systematics_goes_on_exactly(fit, data, parts, tm
 
 def test_a_checkpoint_of_another_defence_is_not_used(fit, data, parts, tmp_path):
     with pytest.raises(Killed):
-        training.train(
+        loop.train(
             data, parts, QUICK, SHORT, SEED, tmp_path, [KillAfter(1)], progress=False,
             defence=AdversarialTraining(epsilon=1.0),
         )  # fmt: skip
     one = AdversarialTraining(epsilon=EPSILON)
-    found = training.train(data, parts, QUICK, SHORT, SEED, tmp_path, progress=False, defence=one)
+    found = loop.train(data, parts, QUICK, SHORT, SEED, tmp_path, progress=False, defence=one)
     assert_same(found, fit(one, SHORT, QUICK))
 
 
 def test_an_entry_with_a_defence_is_not_trained_without(data, parts, tmp_path):
     entry = config.Network(kind="network", defence={"kind": "gradient_penalty", "weight": 0.1})
     with pytest.raises(ValueError, match="the entry has a defence"):
-        training.train(data, parts, entry, SHORT, SEED, tmp_path, progress=False)
+        loop.train(data, parts, entry, SHORT, SEED, tmp_path, progress=False)
 
 
 def test_a_defended_network_is_an_ordinary_file(fit, test_maps, tmp_path):
@@ -200,15 +200,15 @@ def test_a_defended_network_is_an_ordinary_file(fit, test_maps, tmp_path):
 
 def test_each_step_has_another_seed(data, parts):
     """The optimizer's count of steps makes it, whichever epoch a training goes on from."""
-    model = training.build(data.take(parts.train), QUICK, 1)
-    trained = training._trainable(model, SHORT, 5, Defence(), seed=3)
+    model = loop.build(data.take(parts.train), QUICK, 1)
+    trained = loop._trainable(model, SHORT, 5, Defence(), seed=3)
     assert isinstance(trained, Defended)
     seeds = []
     for step in (0, 1, 2, 1):
         trained.optimizer.iterations.assign(step)
         seeds.append(tuple(trained._step_seed().numpy()))
     assert len(set(seeds)) == 3 and seeds[1] == seeds[3]
-    other = training._trainable(model, SHORT, 5, Defence(), seed=4)
+    other = loop._trainable(model, SHORT, 5, Defence(), seed=4)
     assert tuple(other._step_seed().numpy()) not in seeds
 
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import spurious
+from spurious.data.maps import MapSet, Standardiser
 from spurious.errors import UserError
-from spurious.maps import MapSet, Standardiser
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.noise import RandomSign
 from spurious.perturbations.systematics import Beam

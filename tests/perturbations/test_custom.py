@@ -12,14 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from spurious import config
 from spurious.cli import main
 from spurious.config import Perturbation
+from spurious.data.hdf5 import write_maps
+from spurious.data.maps import MapSet, Standardiser
+from spurious.densities.divergences import kl
 from spurious.errors import UserError
-from spurious.inference.distributions import kl
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import compact
-from spurious.maps import MapSet, Standardiser, write_maps
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.presets import compact
 from spurious.params import one_line
 from spurious.perturbations.build import build, parameters
+from spurious.posteriors.trained import NetworkPosterior
 from spurious.search import study
 from spurious.search.families import build_families
 

@@ -10,18 +10,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from spurious import config
 from spurious.config import Perturbation
+from spurious.data.maps import MapSet
 from spurious.description.fields import described
 from spurious.description.lookup import class_of
 from spurious.errors import UserError
 from spurious.kinds import GROUPS
-from spurious.maps import MapSet
 from spurious.perturbations import systematics as effects
-from spurious.perturbations.auto import AutoPGD
+from spurious.perturbations.auto_pgd import AutoPGD
 from spurious.perturbations.build import build, build_initial_conditions
 from spurious.perturbations.controls import ShuffledPhases, ShuffledPixels
 from spurious.perturbations.effect import Effect
 from spurious.perturbations.initial_conditions import InitialConditions
-from spurious.perturbations.minimum import MinimumNorm
+from spurious.perturbations.minimum_norm import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise
 from spurious.perturbations.objectives import ShiftS8
 from spurious.perturbations.spectral import PhaseOnly

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spurious.perturbations import promises
-from spurious.perturbations.auto import AutoPGD
+from spurious.perturbations import contract
+from spurious.perturbations.auto_pgd import AutoPGD
 from spurious.perturbations.controls import ShuffledPhases, ShuffledPixels
 from spurious.perturbations.effect import Effect
 from spurious.perturbations.gradient import BIM, FGSM, PGD
-from spurious.perturbations.minimum import MinimumNorm
+from spurious.perturbations.minimum_norm import MinimumNorm
 from spurious.perturbations.noise import CorrelatedNoise, GaussianNoise, RandomSign
 from spurious.perturbations.objectives import ShiftS8, Toward
 from spurious.perturbations.spectral import BandLimited, BinPreserving, Bounded, PhaseOnly
@@ -143,37 +143,37 @@ def truth():
 
 
 def test_shape_type_and_range(make, maps, truth):
-    promises.keeps_shape_and_range(make(SIZE), maps, truth)
+    contract.keeps_shape_and_range(make(SIZE), maps, truth)
 
 
 def test_negative_densities_never_occur_however_large_the_budget(make, maps, truth):
-    promises.stays_possible(make(1e4), maps, truth)
+    contract.stays_possible(make(1e4), maps, truth)
 
 
 def test_deterministic_for_tensors_and_arrays(request, make, linear_posterior, maps, truth):
     factory, *_ = TABLE[request.node.callspec.params["make"]]
-    promises.is_deterministic(make(SIZE), factory(linear_posterior, SIZE), maps, truth)
+    contract.is_deterministic(make(SIZE), factory(linear_posterior, SIZE), maps, truth)
 
 
 def test_budget_is_respected_and_used_by_every_map(request, make, maps, truth):
     _, reach, norm = TABLE[request.node.callspec.params["make"]]
-    used = promises.size_of(make(SIZE)(maps, truth) - maps, norm)
+    used = contract.size_of(make(SIZE)(maps, truth) - maps, norm)
     if reach is None:
         assert np.all(used > 1e-5 * SIZE)
         return
-    promises.keeps_budget(make(SIZE), maps, truth, reach * SIZE, norm)
+    contract.keeps_budget(make(SIZE), maps, truth, reach * SIZE, norm)
     # Densities at zero and spectra that must stay keep some maps from the end of their budget.
     assert np.all(used >= (0.9 if norm == "linf" else 0.5) * reach * SIZE)
 
 
 def test_zero_budget_changes_nothing(make, maps, truth):
-    promises.changes_nothing(make(0.0), maps, truth)
+    contract.changes_nothing(make(0.0), maps, truth)
 
 
 def test_a_map_is_changed_alike_alone_and_in_company(request, make, maps, truth):
     # The posterior's gradient rounds otherwise in another batch; signs hide that, L2 steps do not.
     signed = TABLE[request.node.callspec.params["make"]][2] == "linf"
-    promises.ignores_companions(make(SIZE), maps, truth, 0 if signed else 1e-4)
+    contract.ignores_companions(make(SIZE), maps, truth, 0 if signed else 1e-4)
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ class Broken(Effect):
 )
 def test_a_broken_promise_is_told(maps, promise):
     with pytest.raises(AssertionError, match=promise):
-        promises.check(lambda size: Broken(size, promise), maps, size=1.0, reach=2)
-    promises.check(lambda size: Broken(size, "none"), maps, size=1.0, reach=2)
+        contract.check(lambda size: Broken(size, promise), maps, size=1.0, reach=2)
+    contract.check(lambda size: Broken(size, "none"), maps, size=1.0, reach=2)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spurious.inference.distributions import kl, mixture
+from spurious.densities.divergences import kl, mixture
 from spurious.perturbations.gradient import BIM, FGSM, PGD
 from spurious.perturbations.objectives import OBJECTIVES, Toward
 from spurious.perturbations.steps import direction, draw_start, starts

@@ -6,11 +6,11 @@ import tensorflow as tf
 from scipy import stats
 
 from spurious import config
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import compact
-from spurious.maps import Standardiser
+from spurious.data.maps import Standardiser
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.presets import compact
 from spurious.perturbations.initial_conditions import InitialConditions, change, rotated, within
+from spurious.posteriors.trained import NetworkPosterior
 from spurious.simulation import white_noise
 from spurious.simulation.engine import cosmology_at, one_map
 

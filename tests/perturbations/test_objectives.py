@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from spurious.maps import Standardiser
+from spurious.data.maps import Standardiser
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.objectives import (
     OBJECTIVES,

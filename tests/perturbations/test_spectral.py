@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.optimize import brentq
 
 from spurious import spectra
-from spurious.perturbations.auto import AutoPGD
+from spurious.perturbations.auto_pgd import AutoPGD
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.spectral import BandLimited, BinPreserving, Bounded, PhaseOnly, _n_modes
 

@@ -8,18 +8,18 @@ from pydantic import TypeAdapter
 
 from spurious import config
 from spurious.config import Perturbation
+from spurious.data.maps import MapSet, Standardiser
+from spurious.densities.divergences import kl
 from spurious.errors import UserError
-from spurious.inference import likelihood
-from spurious.inference.distributions import kl
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.layers import log_power
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import power_spectrum
-from spurious.maps import MapSet, Standardiser
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.layers import log_power
+from spurious.networks.presets import power_spectrum
 from spurious.perturbations.build import apply, build, build_initial_conditions, extras
 from spurious.perturbations.entry import some_maps
 from spurious.perturbations.gradient import BIM, PGD
-from spurious.perturbations.minimum import MinimumNorm
+from spurious.perturbations.minimum_norm import MinimumNorm
+from spurious.posteriors import likelihood
+from spurious.posteriors.trained import NetworkPosterior
 
 ENTRY = TypeAdapter(Perturbation)
 STD = {"value": 0.1, "unit": "std"}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from spurious.inference.augmentation import augment
-from spurious.inference.heads import HEAD, MixtureHead
-from spurious.inference.posterior import NetworkPosterior
-from spurious.inference.presets import compact
-from spurious.maps import Standardiser
+from spurious.data.maps import Standardiser
+from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.presets import compact
 from spurious.perturbations.objectives import Toward
 from spurious.perturbations.universal import Pattern, Universal, laid
+from spurious.posteriors.trained import NetworkPosterior
+from spurious.training.augmentation import augment
 
 
 def size(change, norm):

@@ -8,8 +8,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spurious.config import Perturbation
+from spurious.data.maps import MapSet
 from spurious.errors import UserError
-from spurious.maps import MapSet
 from spurious.perturbations.build import apply, build
 from spurious.perturbations.gradient import BIM, FGSM, PGD
 from spurious.perturbations.objectives import ShiftS8, TowardUniverse

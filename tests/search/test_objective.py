@@ -8,9 +8,9 @@ import tensorflow as tf
 from pydantic import TypeAdapter
 
 from spurious import config, damage
+from spurious.densities.divergences import mixture
 from spurious.description.lookup import OneOf
 from spurious.description.section import Entry
-from spurious.inference.distributions import mixture
 from spurious.perturbations.objectives import ShiftS8
 from spurious.perturbations.response import Logistic
 from spurious.search.families import build_families

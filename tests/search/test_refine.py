@@ -7,8 +7,8 @@ from spurious import config
 from spurious.search.families import build_families
 from spurious.search.fences import FenceValue
 from spurious.search.objective import Evaluation, Objective
+from spurious.search.projection import nearest_within, room
 from spurious.search.refine import Path, rank, refine
-from spurious.search.within import nearest_within, room
 
 LIMITS = {"power": 0.05, "rms": 2.0}
 SLOPES = np.array([[0.0, 0.2, 0.0], [1.0, 0.0, -1.0]])

@@ -19,11 +19,11 @@ from spurious.errors import UserError
 from spurious.search import study as search
 from spurious.search.families import build_families
 from spurious.search.objective import Objective
+from spurious.search.projection import nearest_within
 from spurious.search.pruning import hopeless, promise
 from spurious.search.result import Found, Result
 from spurious.search.screening import most_promising
 from spurious.search.starts import Starts
-from spurious.search.within import nearest_within
 
 BOX = 128.0
 PAPER = {"a": 0.25, "b": -15.0, "beta": 3.0}

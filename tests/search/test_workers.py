@@ -21,7 +21,8 @@ from click.testing import CliRunner
 
 from spurious import params
 from spurious.cli import main
-from spurious.maps import MapSet, Standardiser, write_maps
+from spurious.data.hdf5 import write_maps
+from spurious.data.maps import MapSet, Standardiser
 from spurious.search.claims import ENDED, RETRIES, Claims
 from spurious.studies import open_study
 
@@ -299,12 +300,12 @@ def commands():
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder with a small params.yaml, maps and a network, as the current folder."""
-    from spurious.inference.heads import HEAD, MixtureHead
-    from spurious.inference.posterior import NetworkPosterior
-    from spurious.inference.presets import compact
-    from spurious.stages import identity
-    from spurious.stages.inputs import networks
-    from spurious.stages.layout import Layout
+    from spurious.networks.heads import HEAD, MixtureHead
+    from spurious.networks.presets import compact
+    from spurious.pipeline import identity
+    from spurious.pipeline.inputs import networks
+    from spurious.pipeline.layout import Layout
+    from spurious.posteriors.trained import NetworkPosterior
 
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["search"] |= {
@@ -350,7 +351,7 @@ def test_the_commands_of_the_page_work_on_one_study(workplace, monkeypatch):
     assert not (workplace / "results").exists()
     # Another place, and another code of the search: another study.
     monkeypatch.setenv("SPURIOUS_STORAGE", "elsewhere.db")
-    monkeypatch.setattr("spurious.code.fingerprint", lambda stage: f"edited {stage}")
+    monkeypatch.setattr("spurious.pipeline.code.fingerprint", lambda stage: f"edited {stage}")
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     (other,) = optuna.get_all_study_names("sqlite:///elsewhere.db")
     assert other.startswith("logistic-")

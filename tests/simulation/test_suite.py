@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from spurious import config, seeds
+from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet
 from spurious.errors import UserError
 from spurious.files import md5
-from spurious.maps import MapSet, read_maps
 from spurious.simulation import engine, simulate, suite, workers
 from spurious.simulation.tasks import simulate as do_task
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from spurious import config
+from spurious.data.hdf5 import read_maps
 from spurious.errors import UserError
-from spurious.maps import read_maps
 from spurious.simulation.verify import REFERENCE_NODES, make_reference, verify
 
 SAMPLE = Path(__file__).parents[2] / "data" / "reference" / "flowpm.h5"

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spurious.inference import fisher
-from spurious.inference.assessment import assess
-from spurious.inference.layers import log_power
+from spurious.networks.layers import log_power
+from spurious.pipeline import inputs
+from spurious.quality import fisher
+from spurious.quality.assessment import assess
 from spurious.stages import assess as stage
-from spurious.stages import inputs
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_table_and_what_is_told(tmp_path):
     ends = [float(first[f"omega_m_rmse{end}"]) for end in ("", ".low", ".high")]
     assert ends == [0.25, 0.2, 0.3]
     assert (first["n"], float(second["n"])) == ("", 7)
-    lines = stage.told({"compact": row}, ["omega_m"]).splitlines()
+    lines = stage.format_scores({"compact": row}, ["omega_m"]).splitlines()
     assert lines[0].split() == ["omega_m", *stage.COLUMNS]
     assert lines[1].split() == ["compact", *["0.2500"] * len(stage.COLUMNS)]
 
@@ -120,7 +120,7 @@ def test_the_comparison_names_the_target_over_the_estimator():
         "ratios": {"likelihood": {"compact": {"omega_m": ratio}}, "power_spectrum": {}},
         "fisher": {"rmse_with_prior": {"omega_m": 0.0625}},
     }
-    assert stage.compared(result, ["omega_m"]).splitlines() == [
+    assert stage.format_ratios(result, ["omega_m"]).splitlines() == [
         "RMSE of omega_m, compact over likelihood: 0.500 [0.250, 0.750]",
         "Fisher forecast of P(k) within the prior: omega_m 0.0625",
     ]

@@ -7,8 +7,8 @@ import pytest
 
 from spurious import damage
 from spurious.bootstrap import Hierarchy
+from spurious.data.splits import evenly_spaced
 from spurious.errors import UserError
-from spurious.splitting import evenly_spaced
 from spurious.stages import attack, compare
 
 
@@ -92,14 +92,14 @@ def test_the_extremes_are_the_largest_the_middle_and_the_smallest():
 
 def test_groups_and_single_attacks_can_be_named(config):
     paper = list(config.attacks["paper"])
-    assert attack.chosen(config, ["paper"]) == {"paper": paper}
-    assert attack.chosen(config, ["bim", "fgsm"]) == {"paper": ["bim", "fgsm"]}
-    assert attack.chosen(config, ["bim", "paper"]) == {"paper": paper}
-    assert attack.chosen(config, ["paper", "bim"]) == {"paper": paper}
-    both = attack.chosen(config, ["bim", "beam"])
+    assert attack.select_attacks(config, ["paper"]) == {"paper": paper}
+    assert attack.select_attacks(config, ["bim", "fgsm"]) == {"paper": ["bim", "fgsm"]}
+    assert attack.select_attacks(config, ["bim", "paper"]) == {"paper": paper}
+    assert attack.select_attacks(config, ["paper", "bim"]) == {"paper": paper}
+    both = attack.select_attacks(config, ["bim", "beam"])
     assert both == {"paper": ["bim"], "systematics": ["beam"]}
     with pytest.raises(UserError, match="'nothing': must be a group, paper"):
-        attack.chosen(config, ["nothing"])
+        attack.select_attacks(config, ["nothing"])
 
 
 def test_what_is_told_and_drawn_of_a_row():
@@ -107,7 +107,7 @@ def test_what_is_told_and_drawn_of_a_row():
         return {"kl_perturbed_clean": {"mean": value}}
 
     row = {**cell(0.5), "others": {"resnet": cell(0.25)}}
-    assert attack.told("bim", row, "compact") == (
+    assert attack.describe("bim", row, "compact") == (
         "bim: KL(perturbed ‖ clean) of compact 0.5, resnet 0.25"
     )
     spectrum = {"raw": {"mean_change": [0.1]}, "contrast": {"mean_change": [0.2]}}

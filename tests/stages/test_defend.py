@@ -12,9 +12,10 @@ from spurious.config import Abstaining, Smoothed
 from spurious.defences import abstaining, smoothing
 from spurious.errors import UserError
 from spurious.files import read_json
-from spurious.inference.posterior import Ensemble
-from spurious.stages import defend, inputs, loading, train
-from spurious.stages.schemas import Defences, read
+from spurious.pipeline import inputs, loading
+from spurious.pipeline.schemas import Defences, read
+from spurious.posteriors.trained import Ensemble
+from spurious.stages import defend, train
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 SMALL = {

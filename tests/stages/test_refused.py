@@ -10,24 +10,14 @@ import keras
 import numpy as np
 import pytest
 
+from spurious.data.hdf5 import fingerprint, read_maps, write_maps
+from spurious.data.maps import ROWS
 from spurious.errors import UserError
 from spurious.files import write_json
-from spurious.inference.posterior import load
-from spurious.maps import ROWS, fingerprint, read_maps, write_maps
-from spurious.stages import (
-    assess,
-    attack,
-    audit,
-    compare,
-    identity,
-    inputs,
-    loading,
-    report,
-    search,
-    train,
-    tune,
-)
-from spurious.stages.layout import Layout
+from spurious.pipeline import identity, inputs, loading
+from spurious.pipeline.layout import Layout
+from spurious.posteriors.trained import load
+from spurious.stages import assess, attack, audit, compare, report, search, train, tune
 
 EDITS = {
     "negative": ("maps", (17, 3, 5), -2.5, "row 17 of maps has -2.5 at pixel (3, 5): must be"),

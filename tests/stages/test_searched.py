@@ -8,13 +8,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from spurious import config
-from spurious.inference.posterior import Posterior
-from spurious.maps import Standardiser
+from spurious.data.maps import Standardiser
+from spurious.posteriors.posterior import Posterior
+from spurious.search.confirmation import Tried, Witnesses
 from spurious.search.families import build_families
 from spurious.search.objective import Objective
 from spurious.search.result import Found, Result
 from spurious.stages import search
-from spurious.stages.winners import Tried, Witnesses
 
 
 def follows(maps):
@@ -75,7 +75,9 @@ def test_a_winner_holds_if_it_keeps_its_fences_on_unseen_maps(
     assert row["confirmed"]["fences"]["mean_shift"] == pytest.approx(
         0.01 if changed == "confirming" else 0, rel=1e-3, abs=1e-6
     )
-    assert ("beyond a fence there" in search.told("logistic", row)) is (feasible and bool(beyond))
+    assert ("beyond a fence there" in search.describe("logistic", row)) is (
+        feasible and bool(beyond)
+    )
 
 
 def test_a_family_without_a_finite_value_does_not_hold(witnesses, project):
@@ -84,7 +86,7 @@ def test_a_family_without_a_finite_value_does_not_hold(witnesses, project):
     row = search.outcome(witnesses, search.Searched(family, empty, {}), None)
     assert (row["feasible"], row["holds"]) == (False, False)
     assert "parameters" not in row
-    assert "no proposal" in search.told("logistic", row)
+    assert "no proposal" in search.describe("logistic", row)
 
 
 @pytest.mark.parametrize("amplitude", [1.0, 0.5])

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from spurious.config import Network
+from spurious.data.maps import Standardiser
 from spurious.defences.build import of_posterior
 from spurious.errors import UserError
-from spurious.inference import likelihood
-from spurious.inference.defended import maps_shown
-from spurious.inference.posterior import load
-from spurious.maps import Standardiser
-from spurious.stages import inputs, train
-from spurious.stages.layout import Layout
+from spurious.pipeline import inputs
+from spurious.pipeline.layout import Layout
+from spurious.posteriors import likelihood
+from spurious.posteriors.trained import load
+from spurious.stages import train
 from spurious.tracking import NullRun
+from spurious.training.defended import maps_shown
 
 NETWORK = "power_spectrum"  # small, and as much a network as the others
 
@@ -168,5 +169,7 @@ def test_the_learning_curve_has_a_row_an_epoch(stage, config):
 
 
 def test_what_is_told_of_a_metric():
-    lines = train.told({"rmse": {"mean": 0.5, "low": 0.25, "high": 1.0}, "n": 3, "nan": np.nan})
+    lines = train.format_metrics(
+        {"rmse": {"mean": 0.5, "low": 0.25, "high": 1.0}, "n": 3, "nan": np.nan}
+    )
     assert lines == [f"{'rmse':24s} {0.5:9.4f}  [0.2500, 1.0000]"]

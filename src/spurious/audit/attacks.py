@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from spurious.inference.posterior import Posterior
 from spurious.perturbations.ascent import LAST_ROUNDS
-from spurious.perturbations.auto import AutoPGD, checkpoints
+from spurious.perturbations.auto_pgd import AutoPGD, checkpoints
 from spurious.perturbations.constraints import Ball, Constraint, satisfy
 from spurious.perturbations.gradient import BIM, PGD
 from spurious.perturbations.noise import GaussianNoise, RandomSign
 from spurious.perturbations.spectral import Bounded, PhaseOnly
 from spurious.perturbations.steps import Decay, Norm
+from spurious.posteriors.posterior import Posterior
 
 OBJECTIVE = "kl_perturbed_clean"  # what attacks climb here, and what is counted
 BIM_STEPS = 10  # Horowitz & Melchior 2022, with alpha = 0.01: Section 3

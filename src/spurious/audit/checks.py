@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from spurious.audit import verdicts
+from spurious.audit import criteria
 from spurious.audit.attacks import Attacks, Limit
+from spurious.audit.criteria import Check
 from spurious.audit.curves import Audience, Curves, audience, security
-from spurious.audit.gradients import agreement
+from spurious.audit.gradient_check import agreement
+from spurious.audit.measurement import Listener
 from spurious.audit.planted import Planted, known
-from spurious.audit.response import Listener
 from spurious.audit.saturation import Saturation, limits, saturation
-from spurious.audit.verdicts import Check
 from spurious.config.audit import Audit
-from spurious.inference.posterior import Posterior
+from spurious.posteriors.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,17 @@ def _checks(
         agreed = agreement(attacks.posterior, heard.maps, heard.truth, steps, attacks.seed)
         bar.update()
     return (
-        verdicts.iterative_beats_single(curves, thresholds),
-        verdicts.monotone(curves, thresholds),
-        verdicts.saturates(strongest, thresholds),
-        verdicts.full_damage(curves, thresholds),
-        verdicts.beats_noise(curves, thresholds),
-        verdicts.beats_transfer(strongest["linf"].found, transferred, thresholds),
-        verdicts.gradient_agrees(agreed, thresholds),
-        verdicts.gradient_not_zero(agreed, thresholds),
-        verdicts.restarts_agree(ends, thresholds),
-        verdicts.budget_respected(curves, thresholds),
-        verdicts.planted_found(planted, reached, thresholds),
+        criteria.iterative_beats_single(curves, thresholds),
+        criteria.monotone(curves, thresholds),
+        criteria.saturates(strongest, thresholds),
+        criteria.full_damage(curves, thresholds),
+        criteria.beats_noise(curves, thresholds),
+        criteria.beats_transfer(strongest["linf"].found, transferred, thresholds),
+        criteria.gradient_agrees(agreed, thresholds),
+        criteria.gradient_not_zero(agreed, thresholds),
+        criteria.restarts_agree(ends, thresholds),
+        criteria.budget_respected(curves, thresholds),
+        criteria.planted_found(planted, reached, thresholds),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious.audit.attacks import Attacks, Limit
-from spurious.audit.response import Listener, Response, Size, measure
+from spurious.audit.measurement import Listener, Response, Size, measure
 from spurious.bootstrap import bootstrap_weights, mean_interval
 from spurious.config.audit import Audit
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from spurious import seeds
-from spurious.audit.response import Listener
-from spurious.inference.posterior import Posterior
+from spurious.audit.measurement import Listener
 from spurious.perturbations.base import like, possible
+from spurious.posteriors.posterior import Posterior
 
 DISTANCE = 10.0  # clean standard deviations by which the pattern moves the mean
 

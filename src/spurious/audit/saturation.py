@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from spurious.audit.attacks import Attacks, Limit
-from spurious.audit.response import Listener
+from spurious.audit.measurement import Listener
 from spurious.bootstrap import mean_interval
 from spurious.config.audit import Audit
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from spurious.config.audit import Audit
 from spurious.config.defend import Defend
 from spurious.config.detection import Detection
-from spurious.config.inference import (
+from spurious.config.posteriors import (
     BandLimit,
     Clipped,
     FlowHead,
@@ -43,7 +43,7 @@ from spurious.config.simulation import (
     Verify,
 )
 from spurious.config.wrapped import Abstaining, Smoothed, Wrapped
-from spurious.description.families import Bounds
+from spurious.description.family import Bounds
 from spurious.description.names import AttackName, Name, PosteriorName, ScaleName
 from spurious.description.quantities import (
     Axis,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from spurious.description.lookup import OneOf, found
 from spurious.description.section import Entry
-from spurious.inference.defence import Defence as Described
+from spurious.training.defence import Defence as Described
 
 
 class _OneDefence(OneOf):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from spurious.description.families import AnyFamily
+from spurious.description.family import AnyFamily
 from spurious.description.lookup import MadeBy, OneOf
 from spurious.description.names import Name
 from spurious.description.section import Entry, Section

@@ -34,7 +34,7 @@ from spurious.detection.scattering import scattering
 from spurious.detection.statistics import PDF_QUANTILES
 from spurious.detection.two_sample import discriminant
 from spurious.errors import UserError
-from spurious.inference.posterior import Posterior
+from spurious.posteriors.posterior import Posterior
 
 SOFTNESS = 0.1  # in ln(density): the bins of the PDF have soft ends, for its gradient
 EMPTY = 1e-2  # of the mean: densities below it are all the same to the PDF

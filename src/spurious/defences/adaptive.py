@@ -24,10 +24,10 @@ import numpy as np
 import tensorflow as tf
 
 from spurious.audit.attacks import Attacks, Limit, Scheduled, Shrinking
-from spurious.audit.response import Listener
+from spurious.audit.measurement import Listener
 from spurious.defences.abstaining import Abstaining
 from spurious.defences.smoothing import Smoothed
-from spurious.inference.posterior import Posterior
+from spurious.posteriors.posterior import Posterior
 
 
 class Selective:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spurious.defences.worst_case import WorstCase
-from spurious.inference.defence import Network
+from spurious.training.defence import Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from spurious import seeds
-from spurious.config.inference import Network
-from spurious.description.families import Family as FamilyEntry
+from spurious.config.posteriors import Network
+from spurious.data.maps import MapSet, Standardiser
+from spurious.data.splits import evenly_spaced
+from spurious.description.family import Family as FamilyEntry
 from spurious.description.fields import filled
 from spurious.description.quantities import Budget
-from spurious.description.schema import chosen, plain
+from spurious.description.schema import plain, select_fields
 from spurious.description.section import Entry
 from spurious.errors import UserError, shown
-from spurious.inference.defence import Defence
-from spurious.maps import MapSet, Standardiser
 from spurious.search.families import Family, build_family
-from spurious.splitting import evenly_spaced
+from spurious.training.defence import Defence
 
 PATTERNS = 8  # of stripes, holes or noise, of which each map gets one
 PROBE = 32  # training maps on which ranges are tried
@@ -79,7 +79,7 @@ class _Builder:
         """The object: a defence, or a constraint of one."""
         surroundings = {"box_size": self.training.box_size, "seed": self.seed}
         given = {name: surroundings[name] for name in filled(entry.CLASS)}
-        for name, value in chosen(entry).items():
+        for name, value in select_fields(entry).items():
             if value is not None:  # else a quantity left out: the class knows its own
                 given[name] = self.value(name, value)
         return entry.CLASS(**given)

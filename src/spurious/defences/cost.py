@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from spurious.bootstrap import bootstrap_weights, interval, mean_interval
 from spurious.config.defend import Defend
+from spurious.data.maps import MapSet
 from spurious.defences.adaptive import accepted
 from spurious.defences.certificate import certify
 from spurious.defences.smoothing import Noise, Smoothed
-from spurious.inference import calibration
-from spurious.inference.posterior import Posterior, predict
-from spurious.maps import MapSet
+from spurious.posteriors.posterior import Posterior
+from spurious.posteriors.trained import predict
+from spurious.quality import accuracy
 
 
 def quality(posterior: Posterior, data: MapSet, seed: int) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def quality(posterior: Posterior, data: MapSet, seed: int) -> dict[str, Any]:
     some = data.take(np.flatnonzero(answered))
     predicted = predict(posterior, some.maps)
     return {
-        **calibration.metrics(predicted, some.labels, some.names, seed, some.index),
+        **accuracy.metrics(predicted, some.labels, some.names, seed, some.index),
         "rejected": mean_interval(~answered, weights),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from spurious.description.families import AnyFamily
+from spurious.description.family import AnyFamily
 from spurious.description.marks import Within, WrittenAs
 from spurious.description.names import Name
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from spurious import config
 from spurious.bootstrap import bootstrap_weights, mean_interval
-from spurious.defences import cost, damage
+from spurious.data.maps import MapSet
+from spurious.defences import cost, robustness
 from spurious.defences.adaptive import Heard
-from spurious.defences.damage import Key
-from spurious.defences.systematics import Worst, worst
-from spurious.inference.posterior import Posterior
-from spurious.maps import MapSet
+from spurious.defences.robustness import Key
+from spurious.defences.worst_systematics import Worst, worst
+from spurious.posteriors.posterior import Posterior
 from spurious.search.families import Family
 from spurious.search.study import build_objective
 
@@ -130,21 +130,26 @@ def _attacked(
 ) -> tuple[dict[str, Any], dict[Key, np.ndarray]]:
     """Damage against budget, the checks, and the maps that do the damage."""
     settings, data, std = scene.settings, scene.attacked, posterior.standardiser.std
-    attacks, heard = damage.adversary(posterior, settings, scene.seed), Heard(posterior, data.maps)
-    points, made = damage.curves(
+    attacks, heard = (
+        robustness.adversary(posterior, settings, scene.seed),
+        Heard(posterior, data.maps),
+    )
+    points, made = robustness.curves(
         attacks, heard, data.maps, settings, None if reference is None else reference.attacked
     )
-    chosen = damage.at_checks(points, settings, std)
+    chosen = robustness.at_checks(points, settings, std)
     saturated, more = {}, {}
     for norm, point in chosen.items():
-        saturated[norm], more[norm] = damage.saturation(attacks, heard, data.maps, point, settings)
-    checks = damage.checks(posterior, data, chosen, saturated, settings, scene.seed)
+        saturated[norm], more[norm] = robustness.saturation(
+            attacks, heard, data.maps, point, settings
+        )
+    checks = robustness.checks(posterior, data, chosen, saturated, settings, scene.seed)
     weights = scene.weights(data)
     ranked = chosen["linf"].most.worse(more["linf"])
     row = {
         "checks": {check.name: check.as_json() for check in checks},
-        "unproven": damage.unproven(checks),
-        "curves": [damage.summed(point, std, weights) for point in points],
+        "unproven": robustness.unproven(checks),
+        "curves": [robustness.summed(point, std, weights) for point in points],
         "damage": mean_interval(ranked.damage, weights),
         "rejected": mean_interval(~ranked.accepted, weights),
     }

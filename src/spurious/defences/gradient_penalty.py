@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from spurious.defences.double_backpropagation import squared_gradient
 from spurious.description.marks import Doc, Within
-from spurious.inference.defence import Defence, Network
+from spurious.training.defence import Defence, Network
 
 
 @dataclass(frozen=True, kw_only=True)

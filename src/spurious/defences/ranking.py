@@ -53,9 +53,9 @@ def card(name: str, row: Mapping[str, Any], undefended: Mapping[str, Any], entry
         entry.rstrip(),
         "```",
         "",
-        f"- information kept: {_told(row['information'])} of the undefended posterior's",
-        f"- damage of the strongest attack: {_told(row['damage'])} nat, undefended "
-        f"{_told(undefended['damage'])}",
+        f"- information kept: {_format(row['information'])} of the undefended posterior's",
+        f"- damage of the strongest attack: {_format(row['damage'])} nat, undefended "
+        f"{_format(undefended['damage'])}",
         *(f"- damage of the worst {family}: {kl:.3g} nat" for family, kl in fails.items()),
         f"- clean maps without an answer: {row['clean']['rejected']['mean']:.3g}",
         "",
@@ -65,5 +65,5 @@ def card(name: str, row: Mapping[str, Any], undefended: Mapping[str, Any], entry
     return "\n".join(lines)
 
 
-def _told(value: Mapping[str, float]) -> str:
+def _format(value: Mapping[str, float]) -> str:
     return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"

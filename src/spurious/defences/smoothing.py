@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from spurious import seeds
-from spurious.inference.distributions import concatenate, pooled
-from spurious.inference.mixtures import mixture, mixture_shape, parameters
-from spurious.inference.posterior import Posterior
+from spurious.densities.divergences import concatenate, pooled
+from spurious.densities.mixtures import mixture, mixture_shape, parameters
 from spurious.perturbations.base import like, possible, require
+from spurious.posteriors.posterior import Posterior
 
 AT_ONCE = 2048  # noisy maps in memory, where there is no gradient
 

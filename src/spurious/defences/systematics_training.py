@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from spurious.defences.description import FAMILIES, KINDS
 from spurious.description.marks import Doc, Within
-from spurious.inference.defence import Defence, Network
 from spurious.kinds import SYSTEMATICS
 from spurious.lazy import tf
+from spurious.training.defence import Defence, Network
 
 if TYPE_CHECKING:
     from spurious.search.families import Family
@@ -75,10 +75,10 @@ class SystematicsTraining(Defence):
 
     def shown(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """Each map through a random systematic; see `Defence`."""
-        return drawn(tuple(self.families.values()), self.clean, maps, seed)
+        return draw_systematics(tuple(self.families.values()), self.clean, maps, seed)
 
 
-def drawn(
+def draw_systematics(
     families: Sequence[Sequence[Family]], clean: float, maps: tf.Tensor, seed: tf.Tensor
 ) -> tf.Tensor:
     """Each map as it is, or through a member of a family at a random point of its ranges.
@@ -95,7 +95,7 @@ def drawn(
     count, most = tf.shape(maps)[0], max(family[0].dimension for family in families)
     draws = tf.random.stateless_uniform((count, 3 + most), seed)
     members = [member for family in families for member in family]
-    choice = tf.where(draws[:, 0] < clean, 0, 1 + _chosen(families, draws[:, 1], draws[:, 2]))
+    choice = tf.where(draws[:, 0] < clean, 0, 1 + _choose(families, draws[:, 1], draws[:, 2]))
     branches = [_unchanged, *map(_through, members)]
 
     def one(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -106,7 +106,7 @@ def drawn(
     return tf.stop_gradient(tf.map_fn(one, rows, fn_output_signature=maps.dtype))
 
 
-def _chosen(families: Sequence[Sequence[Family]], first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+def _choose(families: Sequence[Sequence[Family]], first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Number of the member for two uniform draws a map: of the family, and within it."""
     sizes = tf.constant([len(family) for family in families])
     number = tf.cast(first * len(families), tf.int32)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from spurious.defences.worst_case import Objective, WorstCase
 from spurious.description.marks import Doc, Within
-from spurious.inference.defence import Network
+from spurious.training.defence import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Trades(WorstCase):
 
     def loss(self, network: Network, maps: Any, truth: Any, seed: Any) -> Any:
         """See `Defence`."""
-        from spurious.inference.distributions import kl
+        from spurious.densities.divergences import kl
 
         clean = network(maps)
         perturbed = network(self.worst(network, maps, truth, seed))

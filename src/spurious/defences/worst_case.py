@@ -18,13 +18,13 @@ from typing import Annotated, Any, Literal
 from spurious.defences.description import UpToStd
 from spurious.description.marks import Doc, Within
 from spurious.description.quantities import Budget
-from spurious.inference.defence import Defence, Network
 from spurious.lazy import tf
 from spurious.perturbations.ascent import value_and_gradient
 from spurious.perturbations.base import like
 from spurious.perturbations.constraints import Ball, Constraints, satisfy
 from spurious.perturbations.objectives import named
 from spurious.perturbations.steps import Norm, direction, rms
+from spurious.training.defence import Defence, Network
 
 FAST = 1.25  # step of the single-step method, in radii of the ball (Wong et al., Sec. 5)
 Objective = Literal["nll", "kl", "kl_perturbed_clean", "kl_clean_perturbed"]

@@ -89,6 +89,6 @@ def _written(one: type, field: Described, write: Writer) -> tuple[Any, Any]:
     return hint, field.default
 
 
-def chosen(entry: Entry) -> Mapping[str, Any]:
+def select_fields(entry: Entry) -> Mapping[str, Any]:
     """The fields of an entry's class by name, as params.yaml writes them."""
     return {name: getattr(entry, name) for name in fields_of(entry)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from spurious.description.families import Bounds, is_family, moved
+from spurious.description.family import Bounds, is_family, moved
 from spurious.description.fields import Described, described
 from spurious.description.lookup import OneOf, class_of, own_class
 from spurious.description.marks import Within, WrittenAs

@@ -1,6 +1,6 @@
 """Whether a survey would notice a perturbation, and with which detectors."""
 
-from spurious.detection.compare import Detector, detect
+from spurious.detection.detector import Detector, detect
 from spurious.detection.statistics import standard
 from spurious.detection.verdicts import verdict
 

@@ -12,7 +12,7 @@ steganalysis of digital images", IEEE TIFS 7, 868; Kodovsky, Fridrich & Holub 20
    local density; filters that are each other's transposed share a channel; logarithms;
 3. beside these, square roots of the shares of the classes and of pixels below or above one of
    18 densities;
-4. a linear read-out, trained by `spurious.detection.compare` on other simulations than it judges.
+4. a linear read-out, trained by `spurious.detection.detector` on other simulations than it judges.
 
 Only the read-out has weights to be trained, in closed form, so some hundreds of maps suffice where
 a deep network wants many more. It sees no cosmology.
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from spurious.inference.layers import WrapPadding
+from spurious.networks.layers import WrapPadding
 
 MEAN = 64.0  # counts a pixel where the density is 1
 FLOOR = 0.02  # densities below hardly differ in the logarithm

@@ -1,7 +1,7 @@
 """What is left of a statistic once the cosmology is taken out of it.
 
 The mean of each entry is a polynomial in the parameters, fitted to clean training maps
-(`spurious.inference.emulator`); what a map has beyond it is whitened with the covariance of the
+(`spurious.posteriors.emulator`); what a map has beyond it is whitened with the covariance of the
 training maps' residuals. That covariance is one for all cosmologies up to a factor: ln of the mean
 square of the whitened entries is fitted with a polynomial of the same degree, and divided out. So a
 clean map's residual is a vector of mean 0 and covariance 1, about.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spurious.inference.emulator import Emulator, emulate
+from spurious.posteriors.emulator import Emulator, emulate
 
 MAPS_PER_COMPONENT = 10
 SMALLEST = 1e-8

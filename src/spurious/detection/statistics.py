@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from spurious import spectra
 from spurious.detection import bispectrum, minkowski, scattering
-from spurious.inference.layers import log_power
+from spurious.networks.layers import log_power
 
 # Cumulative shares at which the bins of the one-point PDF and of the peaks' heights end.
 PDF_QUANTILES = (0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.99, 0.997)

@@ -6,13 +6,13 @@ from spurious.figures.damage import damage_bars, spectrum_changes
 from spurious.figures.defences import damage_against_budget, information_against_damage
 from spurious.figures.detection import detection
 from spurious.figures.extremes import extremes
-from spurious.figures.inference import (
+from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
+from spurious.figures.posteriors import (
     error_plane,
     learning_curve,
     posterior_bars,
     predicted_versus_true,
 )
-from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
 from spurious.figures.search import fronts, search_history
 from spurious.figures.style import colours, pretty
 from spurious.figures.tuning import tuning_history, tuning_importances

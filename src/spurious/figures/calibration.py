@@ -1,4 +1,4 @@
-"""Figures of calibration: what `spurious.inference.coverage` found."""
+"""Figures of calibration: what `spurious.quality.coverage` found."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def sbc(ranks: np.ndarray, n_samples: int, names: Sequence[str]) -> Figure:
 def tarp(levels: np.ndarray, ecp: np.ndarray, low: np.ndarray, high: np.ndarray) -> Figure:
     """Expected coverage probability of joint credible regions, with its bootstrap interval.
 
-    All arguments are those of `spurious.inference.coverage.Tarp`, of shape (n_levels,).
+    All arguments are those of `spurious.quality.coverage.Tarp`, of shape (n_levels,).
     """
     figure, (axes,) = _panels(1, 4.4)
     axes.fill_between(levels, low, high, color=PALETTE[1], alpha=0.25, linewidth=0,

@@ -20,7 +20,7 @@ from spurious.perturbations.objectives import AnyObjective, named
 from spurious.perturbations.steps import AnyNorm, Norm, draw_start, starts
 
 if TYPE_CHECKING:
-    from spurious.inference.posterior import Posterior
+    from spurious.posteriors.posterior import Posterior
 
 START = 0.1  # size of the start of an objective that is flat at the clean map, in steps
 START_SEED = (0, 0)

@@ -14,18 +14,18 @@ from typing import Any, cast
 import numpy as np
 
 from spurious.config import Background, Simulation
+from spurious.data.maps import MapSet
 from spurious.description.fields import described, filled
 from spurious.description.quantities import Density, Quantity
 from spurious.description.section import Entry
 from spurious.errors import UserError
-from spurious.inference.posterior import Posterior
 from spurious.lazy import tf
-from spurious.maps import MapSet
 from spurious.perturbations.base import Perturbation
 from spurious.perturbations.effect import Effect
 from spurious.perturbations.entry import Matching, PerturbationEntry
 from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.perturbations.matching import matched
+from spurious.posteriors.posterior import Posterior
 
 Others = Callable[[str], Posterior]
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from spurious.data.maps import MapSet
+from spurious.data.splits import evenly_spaced
 from spurious.description.fields import Described, filled
 from spurious.description.lookup import OneOf
 from spurious.description.names import PosteriorName
 from spurious.description.schema import Checked, section_of
 from spurious.description.section import Entry, Section, parts
-from spurious.maps import MapSet
-from spurious.splitting import evenly_spaced
 
 
 class PerturbationEntry(Checked):

@@ -30,7 +30,7 @@ from spurious.perturbations.objectives import AnyObjective
 from spurious.perturbations.steps import Decay, accumulate, direction, scheduled
 
 if TYPE_CHECKING:
-    from spurious.inference.posterior import Posterior
+    from spurious.posteriors.posterior import Posterior
 
 REACH = 2.5  # sum of all steps by default, in radii of the ball
 

@@ -37,7 +37,7 @@ from spurious.perturbations.objectives import AnyObjective, named
 
 if TYPE_CHECKING:
     from spurious.cosmology import Cosmology
-    from spurious.inference.posterior import Posterior
+    from spurious.posteriors.posterior import Posterior
     from spurious.simulation.particle_mesh import ParticleMesh
 
 HALVINGS = 30  # when phases are drawn back to the budget: 1e-9 of themselves

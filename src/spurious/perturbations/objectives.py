@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
+from spurious.data.maps import NAMES
 from spurious.description.lookup import OneOf
 from spurious.description.marks import Doc, Inside, Within
 from spurious.lazy import tf
-from spurious.maps import NAMES
 
 PIVOT = 0.3  # Omega_m at which S_8 equals sigma_8, as in weak-lensing surveys
 LEAST_OMEGA_M = 1e-3  # keeps the square root real where a posterior's mean is no universe
@@ -224,7 +224,7 @@ def named(objective: str | Objective) -> Objective:
 
 
 def kl(one: Any, other: Any) -> tf.Tensor:
-    """See `spurious.inference.distributions.kl`, which imports TensorFlow Probability."""
-    from spurious.inference.distributions import kl as divergence
+    """See `spurious.densities.divergences.kl`, which imports TensorFlow Probability."""
+    from spurious.densities.divergences import kl as divergence
 
     return divergence(one, other)

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from spurious.data.maps import MapSet
 from spurious.description.fields import filled
 from spurious.description.section import Entry, parts
 from spurious.errors import UserError
-from spurious.inference.posterior import Posterior
-from spurious.maps import MapSet
 from spurious.params import one_line
 from spurious.perturbations.build import Others, build
 from spurious.perturbations.entry import Perturbation
 from spurious.perturbations.objectives import OBJECTIVES
+from spurious.posteriors.posterior import Posterior
 
 QUANTITY = re.compile(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+(\S+)\s*")
 

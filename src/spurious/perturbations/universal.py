@@ -30,7 +30,7 @@ from spurious.perturbations.objectives import AnyObjective, named
 from spurious.perturbations.steps import AnyNorm, Norm, accumulate, direction, scheduled
 
 if TYPE_CHECKING:
-    from spurious.inference.posterior import Posterior
+    from spurious.posteriors.posterior import Posterior
 
 MOMENTUM = 0.9
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from spurious import config
-from spurious.description import families as cfg
+from spurious.description import family as cfg
 from spurious.description.fields import filled
 from spurious.description.marks import Scale
 from spurious.perturbations.effect import Effect

@@ -86,7 +86,7 @@ def front(
             bar.update()
     limits_of = {height: {**limits, fence: height} for height in heights}
     return [
-        _told(objective, pool.best(limits_of[height]), fence, height, limits_of[height])
+        _front_point(objective, pool.best(limits_of[height]), fence, height, limits_of[height])
         for height in heights
     ]
 
@@ -106,7 +106,7 @@ def _climb(
         refine(Path(evaluate, pool.fences), start, limits, steps)
 
 
-def _told(
+def _front_point(
     objective: Objective, best: Step, fence: str, height: float, limits: Mapping[str, float]
 ) -> FrontPoint:
     evaluation = best.evaluation

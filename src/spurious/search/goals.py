@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
 
+from spurious.data.maps import NAMES
 from spurious.description.fields import filled
 from spurious.description.lookup import class_of
 from spurious.description.marks import Doc, Inside, Within
 from spurious.description.names import Name
-from spurious.description.schema import chosen
+from spurious.description.schema import select_fields
 from spurious.description.section import Entry
 from spurious.lazy import tf
-from spurious.maps import NAMES
 from spurious.perturbations.objectives import ShiftS8, kl
 
 SMOOTHING = 0.5  # sigmas over which the step of `FractionMoved` is spread for the optimiser
@@ -176,5 +176,5 @@ def build_goal(settings: str | Entry, names: Sequence[str]) -> Goal:
         ValueError: it needs a parameter that the posterior does not have.
     """
     make: Any = class_of("goal", settings) if isinstance(settings, str) else settings.CLASS
-    given = {} if isinstance(settings, str) else chosen(settings)
+    given = {} if isinstance(settings, str) else select_fields(settings)
     return cast(Goal, make(**given, **{name: tuple(names) for name in filled(make)}))

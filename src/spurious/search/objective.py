@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from spurious.inference.distributions import kl
-from spurious.inference.posterior import Posterior
+from spurious.densities.divergences import kl
 from spurious.perturbations.base import possible
+from spurious.posteriors.posterior import Posterior
 from spurious.search.families import Family
 from spurious.search.fences import Fence, FenceValue, Observed, build_fences
 from spurious.search.goals import Goal, MeanKL

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spurious.search.objective import Evaluation
-from spurious.search.within import Fences, excess_share, nearest_within
+from spurious.search.projection import Fences, excess_share, nearest_within
 
 STRIDE = 0.3  # length of the first step, in the cube
 LONGER = 1.5  # times the last stride, after a gain

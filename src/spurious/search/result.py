@@ -132,17 +132,17 @@ class Result:
             "family": self.family,
             "limits": self.limits,
             "given_up": list(self.given_up),
-            "best": _told(self.best) if self.best else None,
-            "closest": _told(self.closest) if self.closest else None,
-            "pareto": [_told(found) for found in self.pareto],
+            "best": _as_json(self.best) if self.best else None,
+            "closest": _as_json(self.closest) if self.closest else None,
+            "pareto": [_as_json(found) for found in self.pareto],
             "history": [
-                _told(found) | {"best_so_far": best}
+                _as_json(found) | {"best_so_far": best}
                 for found, best in zip(self.history, _best_so_far(self.history), strict=True)
             ],
         }
 
 
-def _told(found: Found) -> dict[str, Any]:
+def _as_json(found: Found) -> dict[str, Any]:
     """Without the trial's number, which depends on how often the search was interrupted."""
     return {name: value for name, value in asdict(found).items() if name != "trial"}
 

@@ -21,8 +21,8 @@ from scipy.stats import qmc
 from spurious import seeds
 from spurious.search.families import Coordinate
 from spurious.search.objective import Objective
+from spurious.search.projection import nearest_within
 from spurious.search.screening import SCREENED, most_promising
-from spurious.search.within import nearest_within
 
 
 class Starts:

@@ -48,7 +48,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
 from spurious import config
-from spurious.inference.posterior import Posterior
+from spurious.posteriors.posterior import Posterior
 from spurious.search.claims import ENDED, GIVEN_UP, Claims, start_of
 from spurious.search.families import Family
 from spurious.search.fences import FENCES

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spurious.design import spread
 from spurious.errors import UserError
+from spurious.simulation.design import spread
 from spurious.simulation.suite import Suite
 from spurious.simulation.tasks import Outcome, Task
 from spurious.simulation.workers import Processes

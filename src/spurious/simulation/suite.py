@@ -24,9 +24,10 @@ import numpy as np
 from tqdm import tqdm
 
 from spurious import config, seeds
+from spurious.data.hdf5 import join_maps, read_maps, write_maps
+from spurious.data.maps import NAMES, ROWS, MapSet
 from spurious.errors import UserError
 from spurious.files import replacing
-from spurious.maps import NAMES, ROWS, MapSet, join_maps, read_maps, write_maps
 from spurious.simulation.engine import cosmology_at
 from spurious.simulation.summary import Summary, Tally
 from spurious.simulation.tasks import Outcome, Task, versions

@@ -9,19 +9,20 @@ from typing import Any
 
 from spurious import figures, tracking
 from spurious.config import Config, Likelihood
+from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet
 from spurious.errors import UserError
 from spurious.files import replacing, write_json
-from spurious.inference import assessment, fisher
-from spurious.inference.assessment import Assessment, assess
-from spurious.inference.layers import log_power
-from spurious.maps import MapSet, read_maps
-from spurious.outputs import replaced_together
-from spurious.stages import inputs
-from spurious.stages.inputs import files
-from spurious.stages.layout import Layout
-from spurious.stages.loading import Posteriors
-from spurious.stages.output import save_figures
-from spurious.stages.schemas import TrainedPosterior, read
+from spurious.networks.layers import log_power
+from spurious.pipeline import inputs
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import files
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.loading import Posteriors
+from spurious.pipeline.outputs import replaced_together
+from spurious.pipeline.schemas import TrainedPosterior, read
+from spurious.quality import assessment, fisher
+from spurious.quality.assessment import Assessment, assess
 
 COLUMNS = ("rmse", "r2", "relative_error", "z_mean", "z_rms", "coverage_68", "coverage_95")
 
@@ -64,8 +65,8 @@ def run(config: Config) -> None:
         log.artifact(out.new(layout.result("posteriors.csv")))
         bars = figures.posterior_bars(rows, data.names, result["fisher"]["rmse_with_prior"])
         save_figures(out, layout, log, {"posteriors": bars})
-    print(told(rows, data.names))
-    print(compared(result, data.names))
+    print(format_scores(rows, data.names))
+    print(format_ratios(result, data.names))
 
 
 def outputs(layout: Layout) -> list[Path]:
@@ -156,7 +157,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
         writer.writerows(lines)
 
 
-def told(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+def format_scores(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
     """The table for a terminal, one block per parameter."""
     lines = []
     for parameter in names:
@@ -167,7 +168,7 @@ def told(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def compared(result: Mapping[str, Any], names: Sequence[str]) -> str:
+def format_ratios(result: Mapping[str, Any], names: Sequence[str]) -> str:
     """The target's RMSE over those of the power spectrum, and the forecast."""
     lines = []
     for baseline, ratios in result["ratios"].items():

@@ -22,20 +22,21 @@ from spurious import config as cfg
 from spurious import tracking
 from spurious.config import Config
 from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
+from spurious.data.hdf5 import write_maps
+from spurious.data.maps import MapSet
+from spurious.data.splits import evenly_spaced
 from spurious.errors import UserError, shown
+from spurious.figures import map_posteriors
 from spurious.files import write_json
-from spurious.maps import MapSet, write_maps
-from spurious.outputs import Outputs, replaced_together
 from spurious.perturbations import build as builder
 from spurious.perturbations.entry import follows_target, needs_training, some_maps
 from spurious.perturbations.initial_conditions import InitialConditions
+from spurious.pipeline.experiment import Experiment
+from spurious.pipeline.inputs import BATCH, bystanders, check_models, files, test_set
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.outputs import Outputs, replaced_together
+from spurious.pipeline.schemas import Summary, check, read
 from spurious.processes import side_by_side
-from spurious.splitting import evenly_spaced
-from spurious.stages import examples
-from spurious.stages.experiment import Experiment
-from spurious.stages.inputs import BATCH, bystanders, check_models, files, test_set
-from spurious.stages.layout import Layout
-from spurious.stages.schemas import Summary, check, read
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
@@ -96,13 +97,13 @@ def run(config: Config, names: Sequence[str]) -> None:
     """
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    groups, test, key = chosen(config, names), test_set(config), uuid4().hex
+    groups, test, key = select_attacks(config, names), test_set(config), uuid4().hex
     check_models(config, [config.run.target, *bystanders(config)])  # before a run is opened
     for group, members in groups.items():
         _run_group(config, group, members, test, key)
 
 
-def chosen(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
+def select_attacks(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
     """Group -> names of its attacks that were asked for.
 
     Raises:
@@ -141,7 +142,7 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
         made = side_by_side(_apart, tasks, config.execution.processes, desc=group, unit="attack")
         for name, row in zip(names, made, strict=True):
             kept[name] = {key: row[key] for key in SUMMARY}
-            tqdm.write(told(name, row, config.run.target))
+            tqdm.write(describe(name, row, config.run.target))
         rows = {name: kept[name] for name in every if name in kept}
         log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
         write_json(out.new(metrics), {"run_id": log.id, **rows})
@@ -308,8 +309,8 @@ def keep_extremes(
     ends = rows[[0, -1]] if len(rows) > 1 else rows
     kl = damage.kl_perturbed_clean[ends]
     titles = [f"{kind}: KL {x:.3g} nat" for kind, x in zip(("worst", "least"), kl, strict=False)]
-    axes = examples.grid(scene.test.labels)
-    figure = examples.extremes(
+    axes = map_posteriors.grid(scene.test.labels)
+    figure = map_posteriors.extremes(
         name, titles, ends, made.clean, made.perturbed, scene.targets[0], axes
     )
     log.figure(figure, "extremes.png")
@@ -321,7 +322,7 @@ def extreme_rows(damage: np.ndarray) -> np.ndarray:
     return order[np.unique([0, (len(order) - 1) // 2, len(order) - 1])]
 
 
-def told(name: str, row: Mapping[str, Any], target: str) -> str:
+def describe(name: str, row: Mapping[str, Any], target: str) -> str:
     """The damage to every posterior in one line."""
     kls = {target: row, **row["others"]}
     means = ", ".join(f"{one} {kl['kl_perturbed_clean']['mean']:.3g}" for one, kl in kls.items())

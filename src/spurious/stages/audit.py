@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from spurious import figures, report, seeds, tracking
+from spurious import figures, seeds, tracking
 from spurious.audit import checks, saturation
+from spurious.audit.criteria import Check
 from spurious.audit.curves import TARGET
-from spurious.audit.verdicts import Check
 from spurious.config import Config
+from spurious.data.maps import MapSet
 from spurious.files import write_json
-from spurious.inference.posterior import Posterior
-from spurious.maps import MapSet
-from spurious.outputs import Outputs, replaced_together
-from spurious.stages.inputs import bystanders, files, test_set
-from spurious.stages.layout import Layout
-from spurious.stages.loading import posterior, target
-from spurious.stages.output import save_figures
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import bystanders, files, test_set
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.loading import posterior, target
+from spurious.pipeline.outputs import Outputs, replaced_together
+from spurious.posteriors.posterior import Posterior
+from spurious.report import page
 
 MARKS = {True: "ok", False: "FAILED", None: "-"}
 
@@ -31,7 +32,7 @@ def run(config: Config) -> None:
     # Every attack is a graph of its own: TensorFlow would warn of that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     layout, name = Layout(config.scale), config.run.target
-    test = chosen(test_set(config), config.audit.maps, config.seed)
+    test = sample_maps(test_set(config), config.audit.maps, config.seed)
     others = {other: posterior(config, other) for other in bystanders(config)}
     inputs = [layout.maps, *files(config, name)]
     with (
@@ -40,7 +41,7 @@ def run(config: Config) -> None:
     ):
         log.dataset(test, layout.maps, context="test")
         found = examine(config, layout, out, log, name, target(config), test, others)
-    print(told(found))
+    print(format_checks(found))
 
 
 def outputs(layout: Layout) -> list[Path]:
@@ -78,13 +79,13 @@ def examine(
     strongest = saturation.as_json(found.strongest, found.curves.std, found.curves.weights)
     checked = {**verdicts(found.checks), "strongest": strongest}
     write_json(out.new(layout.result("audit.json")), {"run_id": log.id, **checked})
-    drawn = figures.security_curves(curves, report.PAPER_KL)
+    drawn = figures.security_curves(curves, page.PAPER_KL)
     save_figures(out, layout, log, {"security_curves": drawn})
     track(log, curves, found.checks)
     return found.checks
 
 
-def chosen(test: MapSet, count: int, seed: int) -> MapSet:
+def sample_maps(test: MapSet, count: int, seed: int) -> MapSet:
     """A random subset of `count` maps, in their order; all maps if there are no more."""
     drawn = seeds.generator(seed, "audit maps").permutation(len(test))[:count]
     return test.take(np.sort(drawn))
@@ -117,7 +118,7 @@ def track(log: tracking.Run, curves: Mapping[str, Any], found: Sequence[Check]) 
     log.metrics({"checks_failed": sum(check.passed is False for check in found)})
 
 
-def told(found: Sequence[Check]) -> str:
+def format_checks(found: Sequence[Check]) -> str:
     """The checks for a terminal: verdict, name, value, threshold, what was found."""
     width = max(len(check.name) for check in found)
     lines = []

@@ -11,26 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from spurious import figures, findings, report, tracking
-from spurious.agreement import agreement, read_table
+from spurious import figures, tracking
 from spurious.bootstrap import Hierarchy
 from spurious.config import Config, winner
 from spurious.config.detection import Detection
 from spurious.damage import disagreement
+from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet
 from spurious.detection import Detector, verdict
-from spurious.detection.compare import FEWEST
+from spurious.detection.detector import FEWEST
 from spurious.detection.verdicts import detectors
 from spurious.files import replacing, write_json
-from spurious.inference.posterior import Posterior
-from spurious.maps import MapSet, read_maps
-from spurious.outputs import replaced_together
 from spurious.perturbations.entry import follows_target
+from spurious.pipeline.experiment import Experiment
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import BATCH, attack_rows, files, winner_rows
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.outputs import replaced_together
+from spurious.posteriors.posterior import Posterior
 from spurious.processes import side_by_side
-from spurious.stages.experiment import Experiment
-from spurious.stages.inputs import BATCH, attack_rows, files, winner_rows
-from spurious.stages.layout import Layout
-from spurious.stages.output import save_figures
-from spurious.stages.table import drawn, told, write_table
+from spurious.report import findings, page
+from spurious.report.agreement import agreement, read_table
+from spurious.report.damage_table import draw_damage, format_table, write_table
 
 
 def run(config: Config) -> None:
@@ -75,15 +77,15 @@ def run(config: Config) -> None:
             out,
             layout,
             log,
-            drawn(rows, findings.PAPER_KL, first)
+            draw_damage(rows, findings.PAPER_KL, first)
             | {"detection": figures.detection(noticed, config.detection)},
         )
-    others = (f"{name}.kl_perturbed_clean" for name in report.others(rows))
+    others = (f"{name}.kl_perturbed_clean" for name in page.others(rows))
     columns = ["kl_perturbed_clean", *others, "rms_counts", "mean_power_change_contrast"]
     # Only the runs of single perturbations have the tag `attack`.
     query = 'tags.stage = "attack" and tags.attack LIKE "%"'
     tracking.save_view(config.scale, "attacks", query, columns)
-    print(told(rows))
+    print(format_table(rows))
     for pair in pairs:
         kl = pair["kl_symmetrised"]
         print(

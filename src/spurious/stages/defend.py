@@ -18,23 +18,24 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config
+from spurious.data.maps import MapSet
 from spurious.defences.evaluation import Reference, Scene, evaluate
 from spurious.defences.ranking import card, winner
-from spurious.defences.systematics import random_members
+from spurious.defences.worst_systematics import random_members
 from spurious.errors import UserError, shown
 from spurious.files import replacing, write_json
-from spurious.inference.posterior import Ensemble, NetworkPosterior, Posterior
-from spurious.maps import MapSet
-from spurious.outputs import replaced_together
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import check_models, files, split_of, test_set
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.loading import posterior
+from spurious.pipeline.outputs import replaced_together
+from spurious.pipeline.schemas import Search, read
+from spurious.posteriors.posterior import Posterior
+from spurious.posteriors.trained import Ensemble, NetworkPosterior
 from spurious.processes import side_by_side
+from spurious.search.confirmation import halves
 from spurious.search.families import build_families, build_family
-from spurious.stages.audit import chosen
-from spurious.stages.inputs import check_models, files, split_of, test_set
-from spurious.stages.layout import Layout
-from spurious.stages.loading import posterior
-from spurious.stages.output import save_figures
-from spurious.stages.schemas import Search, read
-from spurious.stages.winners import halves
+from spurious.stages.audit import sample_maps
 
 FIGURES = ("defences_budget", "defences_trade")
 QUALITY = ("nll", "rejected")  # of a row, beside the metrics of each parameter
@@ -73,10 +74,10 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
         write_json(out.new(layout.result("defences.json")), {"run_id": log.id, **result})
         write_table(out.new(layout.result("defences.csv")), rows)
         log.artifact(out.new(layout.result("defences.csv")))
-        save_figures(out, layout, log, drawn(result))
+        save_figures(out, layout, log, draw_figures(result))
         if best is not None:
             register(config, best, rows, log)
-    print(told(rows, best))
+    print(format_table(rows, best))
 
 
 def outputs(layout: Layout) -> list[Path]:
@@ -114,7 +115,7 @@ def scene(config: Config, names: Sequence[str]) -> Scene:
     families = build_families(config.search, test.box_size, config.seed)
     return Scene(
         test=test,
-        attacked=chosen(test, settings.maps, config.seed),
+        attacked=sample_maps(test, settings.maps, config.seed),
         inside=inside(config, names, test),
         searched=searched,
         confirming=confirming,
@@ -240,7 +241,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
         writer.writerows(lines)
 
 
-def drawn(result: Mapping[str, Any]) -> dict[str, Figure]:
+def draw_figures(result: Mapping[str, Any]) -> dict[str, Figure]:
     """The two figures."""
     return {
         "defences_budget": figures.damage_against_budget(result),
@@ -270,7 +271,7 @@ def first_network(one: Posterior) -> NetworkPosterior:
     return one
 
 
-def told(rows: Mapping[str, Mapping[str, Any]], best: str | None) -> str:
+def format_table(rows: Mapping[str, Mapping[str, Any]], best: str | None) -> str:
     """The rows for a terminal, and the winner."""
     lines = []
     for name, row in rows.items():

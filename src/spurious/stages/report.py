@@ -8,18 +8,20 @@ from typing import Any
 
 import yaml
 
-from spurious import findings, report, seeds, tracking
+from spurious import seeds, tracking
 from spurious.config import Config, Network
-from spurious.detection.compare import FEWEST
+from spurious.data.hdf5 import read_maps
+from spurious.detection.detector import FEWEST
 from spurious.errors import UserError
+from spurious.figures import map_posteriors
 from spurious.files import replacing
-from spurious.maps import read_maps
-from spurious.outputs import Outputs, replaced_together
-from spurious.stages import examples, schemas
-from spurious.stages.inputs import attack_rows, files, test_set, winner_rows
-from spurious.stages.layout import REFERENCE, VERIFY_METRICS, Layout
-from spurious.stages.loading import target
-from spurious.stages.output import save_figures
+from spurious.pipeline import schemas
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
+from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.pipeline.loading import target
+from spurious.pipeline.outputs import Outputs, replaced_together
+from spurious.report import findings, page
 
 DRAWN = ("figure_1", "figure_2")  # here
 PICTURES = (
@@ -51,7 +53,7 @@ def run(config: Config) -> None:
         draw(config, layout, out, log)
         pictures |= {name: out.new(figure(layout, name)).read_bytes() for name in DRAWN}
         with replacing(out.new(layout.report)) as temporary:
-            temporary.write_text(report.render(about, pictures), encoding="utf-8")
+            temporary.write_text(page.render(about, pictures), encoding="utf-8")
         log.artifact(out.new(layout.report))
     print(f"The report: {layout.report}")
 
@@ -96,8 +98,8 @@ def draw(config: Config, layout: Layout, out: Outputs, log: tracking.Run) -> Non
         layout,
         log,
         {
-            "figure_1": examples.workflow(rows[0], test, attacked, posterior),
-            "figure_2": examples.examples(rows, test, attacked, posterior),
+            "figure_1": map_posteriors.workflow(rows[0], test, attacked, posterior),
+            "figure_2": map_posteriors.examples(rows, test, attacked, posterior),
         },
     )
 
@@ -116,23 +118,23 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "n_maps": config.simulation.simulations,
         "names": ("omega_m", "sigma_8"),
         "attacks": rows,
-        "groups": report.grouped(rows),
+        "groups": page.grouped(rows),
         "judged": judged,
-        "verdicts": report.verdicts(rows, judged),
+        "verdicts": page.verdicts(rows, judged),
         "checks": audit["checks"],
         "target": config.run.target,
         "trainings": config.trainings(config.run.target),
         "network": assessed["posteriors"][assessed["target"]],
         "assessed": assessed,
-        "others": report.others(rows),
+        "others": page.others(rows),
         "n_test": len(test_set(config)),
         "search": search,
         "defended": defended,
-        "transfer_columns": report.transfer_columns(search["families"]),
+        "transfer_columns": page.transfer_columns(search["families"]),
         "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
         "pairs": findings.pairs(compared["pairs"]),
-        "differences": report.differences(rows, target(config).standardiser.std),
+        "differences": page.differences(rows, target(config).standardiser.std),
         "omega_m_low": omega_m_low,
         "baryon_fraction": config.background.omega_b / omega_m_low,
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
@@ -144,7 +146,7 @@ def _check_alike(
     rows: Mapping[str, Mapping[str, Any]], detection: Mapping[str, Any], layout: Layout
 ) -> None:
     """Refuse files of runs with other attacks or posteriors."""
-    asked = report.others(rows)
+    asked = page.others(rows)
     for name, row in rows.items():
         for other in asked:
             if other not in row["others"]:

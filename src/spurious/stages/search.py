@@ -10,23 +10,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from spurious import code, figures, tracking
+from spurious import figures, tracking
 from spurious.config import Config
 from spurious.files import md5, write_json
-from spurious.outputs import replaced_together
+from spurious.pipeline import code
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import bystanders, check_models, files
+from spurious.pipeline.layout import STUDY, Layout
+from spurious.pipeline.outputs import replaced_together
+from spurious.pipeline.schemas import Row, read
 from spurious.search import artifacts, study
-from spurious.search.families import Family, build_families, build_family
-from spurious.search.front import FrontPoint, front
-from spurious.search.objective import Objective
-from spurious.search.refine import Path as Climb
-from spurious.search.refine import refine
-from spurious.search.result import Found, Result
-from spurious.search.starts import Starts
-from spurious.stages.inputs import bystanders, check_models, files
-from spurious.stages.layout import STUDY, Layout
-from spurious.stages.output import save_figures
-from spurious.stages.schemas import Row, read
-from spurious.stages.winners import (
+from spurious.search.confirmation import (
     Tried,
     Witnesses,
     attack_row,
@@ -38,7 +32,14 @@ from spurious.stages.winners import (
     transfer,
     write_winners,
 )
-from spurious.studies import chosen, open_study
+from spurious.search.families import Family, build_families, build_family
+from spurious.search.front import FrontPoint, front
+from spurious.search.objective import Objective
+from spurious.search.refine import Path as Climb
+from spurious.search.refine import refine
+from spurious.search.result import Found, Result
+from spurious.search.starts import Starts
+from spurious.studies import choose_storage, open_study
 
 ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
@@ -80,7 +81,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             environment says, or a file below `mlruns/`.
         worker: only work on the studies, beside others, and write nothing else.
     """
-    place, witnesses = chosen(storage, STUDY), Witnesses(config)
+    place, witnesses = choose_storage(storage, STUDY), Witnesses(config)
     if worker:
         for objective in objectives(witnesses):
             _search(witnesses, objective, place)
@@ -132,9 +133,9 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             log.artifact(out.new(layout.result(name)))
         histories = {name: _history(one.result) for name, one in searched.items()}
         save_figures(out, layout, log, histories, "search")
-        save_figures(out, layout, log, drawn(config, searched, metrics, beside))
+        save_figures(out, layout, log, draw_fronts(config, searched, metrics, beside))
     for name, family in families.items():
-        print(told(name, family))
+        print(describe(name, family))
 
 
 def outputs(layout: Layout) -> list[Path]:
@@ -358,7 +359,7 @@ def _illustrate(
     artifacts.attach(opened, one.trial, shown, ARTIFACTS)
 
 
-def drawn(
+def draw_fronts(
     config: Config,
     searched: Mapping[str, Searched],
     metrics: Mapping[str, Any],
@@ -424,7 +425,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in row.items() if isinstance(value, int | float)}
 
 
-def told(name: str, family: Mapping[str, Any]) -> str:
+def describe(name: str, family: Mapping[str, Any]) -> str:
     """The outcome of a family in a line."""
     if "parameters" not in family:
         return f"{name}: no proposal had a finite value"

@@ -11,14 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from spurious import config as sections
 from spurious import figures, tracking
 from spurious.config import Config
-from spurious.design import nodes
+from spurious.data.hdf5 import read_maps
 from spurious.files import replacing
-from spurious.maps import read_maps
-from spurious.outputs import replaced_together
+from spurious.pipeline.layout import VERIFY_TABLE, Layout
+from spurious.pipeline.outputs import replaced_together
 from spurious.simulation import preview as previews
 from spurious.simulation import suite
+from spurious.simulation.design import nodes
 from spurious.simulation.workers import Place, expected_count
-from spurious.stages.layout import VERIFY_TABLE, Layout
 
 
 def run(config: Config, workers: int | None = None) -> None:

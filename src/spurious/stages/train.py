@@ -13,22 +13,24 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config, Likelihood, Network
+from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet, Standardiser
+from spurious.data.splits import Split
 from spurious.defences.build import of_posterior
 from spurious.errors import UserError, shown
 from spurious.files import replacing, sweep, write_json
-from spurious.inference import likelihood, training
-from spurious.inference.assessment import SBC_SAMPLES, Assessment, assess
-from spurious.inference.callbacks import History
-from spurious.inference.defended import maps_shown
-from spurious.inference.posterior import NetworkPosterior
-from spurious.maps import MapSet, Standardiser, read_maps
-from spurious.outputs import Outputs, replaced_together
+from spurious.pipeline import identity
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import box, parts, ranges
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.outputs import Outputs, replaced_together
+from spurious.posteriors import likelihood
+from spurious.posteriors.trained import NetworkPosterior
 from spurious.processes import side_by_side
-from spurious.splitting import Split
-from spurious.stages import identity
-from spurious.stages.inputs import box, parts, ranges
-from spurious.stages.layout import Layout
-from spurious.stages.output import save_figures
+from spurious.quality.assessment import SBC_SAMPLES, Assessment, assess
+from spurious.training import loop
+from spurious.training.callbacks import History
+from spurious.training.defended import maps_shown
 
 LONG = ("nodes", "edges")  # of a row: kept of the first training alone
 
@@ -62,7 +64,7 @@ def run(config: Config, name: str) -> None:
             rows = list(side_by_side(_apart, tasks, processes, desc=name, unit="training"))
         for number, row in enumerate(rows, start=1):
             print(f"{name}, training {number} of {count}:")
-            print("\n".join(told({k: v for k, v in row.items() if k not in LONG})))
+            print("\n".join(format_metrics({k: v for k, v in row.items() if k not in LONG})))
         log.metrics(tracking.numbers(rows[0]))
         others = [{k: v for k, v in row.items() if k not in LONG} for row in rows[1:]]
         metrics = {**rows[0], **({"others": others} if others else {})}
@@ -106,7 +108,7 @@ def _one(
     row = {"temperature": posterior.head.temperature, **sizes, **found.row()}
     log.metrics(tracking.numbers(row))
     if number == 1:
-        save_figures(out, layout, log, drawn(found, test, history), f"posteriors/{name}")
+        save_figures(out, layout, log, draw_figures(found, test, history), f"posteriors/{name}")
         if history:
             write_history(out.new(layout.result(f"posteriors/{name}/history.csv")), history)
     log.model(posterior.model, test.maps[:2], f"{config.scale}-{name}", current=number == 1)
@@ -145,7 +147,7 @@ def trained(
     used, validation = settings.trained(config.training), data.take(split.validation)
     folder = Layout(config.scale).checkpoints(name)
     defence = of_posterior(name, settings, data.take(split.train), config.seed)
-    model, history = training.train(
+    model, history = loop.train(
         data,
         split,
         settings,
@@ -166,7 +168,7 @@ def trained(
     return posterior, history
 
 
-def drawn(found: Assessment, test: MapSet, history: History) -> dict[str, Figure]:
+def draw_figures(found: Assessment, test: MapSet, history: History) -> dict[str, Figure]:
     """The figures of one posterior."""
     names, t = test.names, found.tarp
     pictures = {
@@ -192,7 +194,7 @@ def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
             writer.writerow([epoch, *row])
 
 
-def told(metrics: Mapping[str, object]) -> list[str]:
+def format_metrics(metrics: Mapping[str, object]) -> list[str]:
     """One line a metric, with its interval."""
     lines = []
     for name, value in metrics.items():

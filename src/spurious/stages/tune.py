@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from spurious import config as sections
 from spurious import figures, tracking
 from spurious.config import Config
+from spurious.data.hdf5 import read_maps
 from spurious.defences.build import of_posterior
 from spurious.errors import UserError
 from spurious.files import sweep, write_json
-from spurious.inference import tuning
-from spurious.inference.outcomes import Result
-from spurious.maps import read_maps
-from spurious.outputs import replaced_together
-from spurious.stages.inputs import parts
-from spurious.stages.layout import STUDY, Layout
-from spurious.stages.output import save_figures
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import parts
+from spurious.pipeline.layout import STUDY, Layout
+from spurious.pipeline.outputs import replaced_together
+from spurious.training import tuning
+from spurious.training.tuning_result import Result
 
 
 def run(config: Config, trials: int | None = None) -> None:
@@ -56,8 +56,8 @@ def run(config: Config, trials: int | None = None) -> None:
         log.metrics(tracking.numbers(result.to_json()))
         log.series({"best_so_far": [value for value in result.best_so_far if value is not None]})
         log.artifact(path)
-        save_figures(out, layout, log, drawn(result))
-    print(told(result, name))
+        save_figures(out, layout, log, draw_figures(result))
+    print(format_outcome(result, name))
 
 
 def outputs(layout: Layout) -> list[Path]:
@@ -76,7 +76,7 @@ def to_beat(config: Config) -> tuple[str, sections.Network]:
     return name, base
 
 
-def drawn(result: Result) -> dict[str, Figure]:
+def draw_figures(result: Result) -> dict[str, Figure]:
     """The figures of this stage."""
     values = [one.value for one in result.trials]
     return {
@@ -87,7 +87,7 @@ def drawn(result: Result) -> dict[str, Figure]:
     }
 
 
-def told(result: Result, name: str) -> str:
+def format_outcome(result: Result, name: str) -> str:
     """The outcome, and the entry to paste into params.yaml."""
     best, default = result.best, result.default
     counts = ", ".join(f"{result.count(how)} {how}" for how in ("complete", "pruned", "diverged"))

@@ -9,12 +9,13 @@ import numpy as np
 
 from spurious import tracking
 from spurious.config import Config
+from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet
 from spurious.errors import CheckFailed, UserError
 from spurious.files import replacing, write_json
-from spurious.maps import MapSet, read_maps
-from spurious.outputs import replaced_together
+from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, VERIFY_TABLE
+from spurious.pipeline.outputs import replaced_together
 from spurious.simulation.verify import verify
-from spurious.stages.layout import REFERENCE, VERIFY_METRICS, VERIFY_TABLE
 
 OUTPUTS = (VERIFY_TABLE, VERIFY_METRICS)
 

@@ -1,0 +1,1 @@
+"""Maps and what is known of each: in memory, on disk, split, and from elsewhere."""

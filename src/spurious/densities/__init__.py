@@ -1,0 +1,1 @@
+"""Probability densities over the parameters, with gradients to everything."""

@@ -1,0 +1,1 @@
+"""Keras networks from maps to densities: layers, presets, heads, files."""

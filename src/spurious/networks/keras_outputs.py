@@ -1,0 +1,117 @@
+"""Input and outputs of a user's Keras model, checked against what a posterior needs.
+
+`spurious.posteriors.posterior.from_keras` documents both. `source` names the model in messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from spurious.errors import UserError
+
+OUTPUTS = ("means", "scales", "logits")
+
+
+def input_shape(model: keras.Model, source: str) -> tuple[int | None, ...]:
+    """(N, N) or (N, N, 1), N None if the model takes any size.
+
+    Raises:
+        UserError: the model has several inputs, or one of another shape.
+    """
+    try:
+        shape = model.input_shape  # of a model made of inputs and outputs, or a Sequential
+    except AttributeError:
+        shape = (model.get_build_config() or {}).get("input_shape") or ()
+    if any(isinstance(part, Sequence) for part in shape):
+        raise UserError(f"{source} has {len(shape)} inputs: must have one, the maps")
+    inner = tuple(shape[1:])
+    if len(inner) not in (2, 3) or inner[0] != inner[1] or inner[2:] not in ((), (1,)):
+        raise UserError(f"{source} takes inputs of shape {inner}: must be (N, N) or (N, N, 1)")
+    return inner
+
+
+def listed(outputs: Any, source: str) -> list[Any]:
+    """A model's outputs in the documented order, float32.
+
+    Raises:
+        UserError: there are too few or too many, or a dictionary has other keys.
+    """
+    if isinstance(outputs, Mapping):
+        found = [key for key in OUTPUTS if key in outputs]
+        if len(found) != len(outputs) or found[:2] != list(OUTPUTS[:2]):
+            raise UserError(
+                f"{source} has outputs {', '.join(map(str, outputs))}: must be means, scales and, "
+                "for a mixture, logits"
+            )
+        outputs = [outputs[key] for key in found]
+    if not isinstance(outputs, list | tuple):
+        outputs = [outputs]
+    if len(outputs) not in (2, 3):
+        shapes = ", ".join(str(tuple(output.shape[1:])) for output in outputs)
+        raise UserError(
+            f"{source} has {len(outputs)} output{'s' * (len(outputs) > 1)}, of shape {shapes} a "
+            "map: must be (means, scales) or (means, scales, logits)"
+        )
+    return [tf.cast(output, tf.float32) for output in outputs]
+
+
+def components(outputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Means (batch, m, p), scales (batch, m, p) or (batch, m, p, p) and logits (batch, m)."""
+    means, scales = outputs[:2]
+    if len(means.shape) == 2:
+        means, scales = means[:, None], scales[:, None]
+    return means, scales, outputs[2] if len(outputs) == 3 else tf.zeros_like(means[..., 0])
+
+
+def check_shapes(outputs: Sequence[Any], names: Sequence[str], source: str) -> None:
+    """Refuse outputs whose shapes are not those of a mixture over the parameters `names`.
+
+    Raises:
+        UserError: one line that names the output and the shapes allowed.
+    """
+    p, given = len(names), [tuple(output.shape[1:]) for output in outputs]
+    if len(given[0]) not in (1, 2) or given[0][-1] != p:
+        raise UserError(
+            f"{source} has means of shape {given[0]} a map: must be ({p},) or (m, {p}), for "
+            f"{', '.join(names)}"
+        )
+    if given[1] not in (given[0], (*given[0], p)):
+        raise UserError(
+            f"{source} has scales of shape {given[1]} a map: must be {given[0]} or "
+            f"{(*given[0], p)}, like its means"
+        )
+    m = given[0][0] if len(given[0]) == 2 else 1
+    if (len(given) == 3 and given[2] != (m,)) or (len(given) == 2 and m > 1):
+        logits = f"logits of shape {given[2]} a map" if len(given) == 3 else "no logits"
+        raise UserError(f"{source} has {logits}: must be ({m},), one for each Gaussian")
+
+
+def check_values(outputs: Sequence[Any], source: str) -> None:
+    """Refuse numbers that are not finite, and scales that are no standard deviations.
+
+    Raises:
+        UserError: one line that names the output and what is wrong.
+    """
+    for name, output in zip(OUTPUTS, outputs, strict=False):
+        if not np.isfinite(output).all():
+            raise UserError(f"{source} has {name} that are not finite on a map of noise")
+    _, scales, _ = components(outputs)
+    if len(scales.shape) == 4:
+        if np.any(np.triu(scales, 1)):
+            raise UserError(f"{source} has scales that are no lower-triangular Cholesky factors")
+        scales = tf.linalg.diag_part(scales)
+    if not np.min(scales) > 0:
+        raise UserError(
+            f"{source} has a scale of {np.min(scales):.3g} on a map of noise: must be above 0, a "
+            "standard deviation and not its logarithm"
+        )
+
+
+def as_text(shape: Sequence[int | None]) -> str:
+    """A shape in words: `64 x 64`, or `any` for a side that is free."""
+    return " x ".join("any" if length is None else str(length) for length in shape)

@@ -1,0 +1,240 @@
+"""Attacks on a user's own model and maps, and their audit; not part of dvc.yaml."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from spurious import tracking
+from spurious.config import Config, Perturbation
+from spurious.damage import Damage, measure
+from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet
+from spurious.description.section import parts
+from spurious.errors import UserError
+from spurious.files import inside, md5
+from spurious.networks.model_files import read_model
+from spurious.perturbations.build import apply, build, parameters
+from spurious.perturbations.entry import OnPosterior, some_maps
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.outputs import Outputs, replaced_together
+from spurious.posteriors.posterior import KerasPosterior, Posterior, has_head
+from spurious.posteriors.scaling_file import read_scaling
+from spurious.posteriors.trained import NetworkPosterior, predict
+from spurious.report.damage_table import draw_damage, format_table, write_table
+from spurious.stages import audit as stage
+from spurious.stages.attack import keep, select_attacks
+
+
+@dataclass(frozen=True)
+class Own(Layout):
+    """Files below one folder; `scale` is the model's name."""
+
+    folder: Path
+
+    def attacked(self, group: str, attack: str, training: int = 1) -> Path:
+        """The maps as changed by one perturbation, whatever its group; a model is one training."""
+        return inside(self.folder, f"attacks/{attack}.h5")
+
+    def row(self, group: str, attack: str) -> Path:
+        """The damage that one perturbation did, whatever its group."""
+        return self.result(f"attacks/{attack}.json")
+
+    def result(self, name: str) -> Path:
+        """A table, a metrics file or a figure."""
+        return inside(self.folder, name)
+
+
+def run(
+    config: Config,
+    model: Path,
+    maps: Path,
+    scaling: Path | None = None,
+    out: Path | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Attack; write below `out` one row and the maps of each attack, a table and two figures.
+
+    Args:
+        config: has the attacks and the seed.
+        model: a `.keras` file, of this package or any other.
+        maps: a file of `spurious.data.hdf5`; all its maps are attacked.
+        scaling: units of the model; for models that are not of this package.
+        out: by default results/own/<name of the model>.
+        names: attacks or groups of them; by default the first group of `run.attacks`.
+
+    Raises:
+        UserError: model, maps, scaling and attacks do not fit together.
+    """
+    # Every attack is a graph of its own: TensorFlow would warn of that.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    groups = select_attacks(config, names or config.run.attacks[:1])
+    every = {name: config.attacks[group][name] for group in groups for name in groups[group]}
+    posterior = opened(model, scaling)
+    test = tested(read_maps(maps), posterior, maps)
+    _check(every, posterior, test, config.seed)
+    print(clean_scores(test, posterior, model))
+    layout = Own(model.stem, out or inside(Path("results/own"), model.stem))
+    rows = {}
+    with (
+        tracking.start("attack", layout.scale) as log,
+        replaced_together("attack", outputs(layout, every)) as outs,
+    ):
+        log.params({"attacks": ",".join(every), "seed": config.seed, **_inputs(model, maps)})
+        log.dataset(test, maps, context="test")
+        for name in tqdm(every, desc="attacks", unit="attack", leave=False):
+            with log.child(name, {"attack": name}) as own:
+                row = _attacked(every[name], name, posterior, test, layout, outs, own, config.seed)
+                rows[name] = row
+        write_table(outs.new(layout.result("attacks.csv")), rows)
+        log.artifact(outs.new(layout.result("attacks.csv")))
+        save_figures(outs, layout, log, draw_damage(rows, {}))
+    print(format_table(rows))
+    print(f"written to {layout.folder}")
+
+
+def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
+    """What these attacks write; results of other attacks stay."""
+    tables = [layout.result(name) for name in ("attacks.csv", "spectra.png", "damage.png")]
+    rows = [layout.row("", name) for name in names]
+    return [*tables, *rows, *(layout.attacked("", name) for name in names)]
+
+
+def audit(
+    config: Config, model: Path, maps: Path, scaling: Path | None = None, out: Path | None = None
+) -> None:
+    """Curves and checks of damage to that model; arguments and errors are those of `run`."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    posterior = opened(model, scaling)
+    test = tested(read_maps(maps), posterior, maps)
+    test = stage.sample_maps(test, config.audit.maps, config.seed)
+    layout = Own(model.stem, out or inside(Path("results/own"), model.stem))
+    with (
+        tracking.start("audit", layout.scale) as log,
+        replaced_together("audit", stage.outputs(layout)) as outs,
+    ):
+        log.params(_inputs(model, maps))
+        log.dataset(test, maps, context="test")
+        found = stage.examine(config, layout, outs, log, model.stem, posterior, test, {})
+    print(stage.format_checks(found))
+    print(f"written to {layout.folder}")
+
+
+def opened(model: Path, scaling: Path | None) -> Posterior:
+    """The posterior of a `.keras` file; a file of this package includes its units.
+
+    Raises:
+        UserError: it cannot be read; or its scaling is missing, or given although not needed.
+    """
+    network = read_model(model)
+    if has_head(network):
+        if scaling is not None:
+            raise UserError(f"--scaling {scaling}: {model} is of spurious and knows its units")
+        return NetworkPosterior(network)
+    if scaling is None:
+        raise UserError(
+            f"--scaling is missing: a file that says in which units {model} was trained; "
+            "see docs/own_model.md"
+        )
+    return KerasPosterior(network, read_scaling(scaling), str(model))
+
+
+def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
+    """The maps with the labels of the posterior's parameters, in its order.
+
+    Raises:
+        UserError: a label is missing, or the maps have another size.
+    """
+    missing = [name for name in posterior.names if name not in data.names]
+    if missing:
+        raise UserError(
+            f"{path} has no {missing[0]}: its parameters are {', '.join(data.names)}, those of "
+            f"the model {', '.join(posterior.names)}"
+        )
+    if isinstance(posterior, NetworkPosterior):  # another says so itself
+        n, own = data.maps.shape[-1], posterior.model.input_shape[1]
+        if n != own:
+            raise UserError(f"{path} has maps of {n} x {n} pixels: the model takes {own} x {own}")
+    columns = [data.names.index(name) for name in posterior.names]
+    return replace(data, labels=data.labels[:, columns], names=tuple(posterior.names))
+
+
+def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
+    """Errors of the posteriors before any attack, in units of their widths: shows wrong units.
+
+    Raises:
+        UserError: a posterior has no mean or width.
+    """
+    found = predict(posterior, test.maps)
+    mean, std = np.asarray(found.mean()), np.asarray(found.stddev())
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and std.min() > 0):
+        raise UserError(
+            f"{model} gives posteriors that are not finite, or of no width, on the maps"
+        )
+    rms = np.sqrt(np.mean(((mean - test.labels) / std) ** 2, axis=0))
+    scores = ", ".join(f"{z:.3g} in {name}" for z, name in zip(rms, test.names, strict=True))
+    return f"RMS z-score of the {len(test)} clean maps: {scores} (1 if model and scaling are right)"
+
+
+def _check(
+    settings: Mapping[str, Perturbation], posterior: Posterior, test: MapSet, seed: int
+) -> None:
+    """Refuse attacks that do not fit these parameters or maps, before the first starts."""
+    for name, entry in settings.items():
+        try:
+            for part in parts(entry):
+                if isinstance(part, OnPosterior):
+                    build(part, posterior, test, seed)
+        except UserError as error:
+            raise UserError(f"attacks.{name}: {error}") from error
+
+
+def _attacked(
+    settings: Perturbation,
+    name: str,
+    posterior: Posterior,
+    test: MapSet,
+    layout: Own,
+    out: Outputs,
+    log: tracking.Run,
+    seed: int,
+) -> dict[str, Any]:
+    """Perturb, measure, write and log: the row of damage of one attack."""
+    log.params(settings.model_dump())
+    test = some_maps(settings, test)
+    try:
+        perturbation = build(settings, posterior, test, seed)
+    except (UserError, ValueError) as error:  # no amplitude that matches
+        raise UserError(f"attacks.{name}: {error}") from error
+    perturbed = apply(perturbation, test)
+    damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
+    _check_finite(damage, name, layout.scale)
+    row = damage.row(seed, test.index) | {"parameters": parameters(perturbation)}
+    keep(row, [perturbed], layout, "", name, out, log)
+    return row
+
+
+def _check_finite(damage: Damage, name: str, model: str) -> None:
+    numbers = damage.kl_perturbed_clean, damage.kl_clean_perturbed, damage.shift
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise UserError(
+            f"attacks.{name}: {model} gives posteriors on the attacked maps that are not finite, "
+            "or too far off for a KL"
+        )
+
+
+def _inputs(model: Path, maps: Path) -> dict[str, str]:
+    """Inputs of a run, as parameters: a tag's name must not contain a path."""
+    return {
+        "model": str(model),
+        "model_md5": md5(model),
+        "maps": str(maps),
+        "maps_md5": md5(maps),
+    }

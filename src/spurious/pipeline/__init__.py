@@ -1,0 +1,1 @@
+"""What the stages share: paths, inputs, outputs, schemas, identities, code."""

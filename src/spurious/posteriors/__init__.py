@@ -1,0 +1,1 @@
+"""Posteriors of every origin: trained networks, P(k), users' own models."""

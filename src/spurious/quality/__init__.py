@@ -1,0 +1,1 @@
+"""How good posteriors are on maps whose true parameters are known."""

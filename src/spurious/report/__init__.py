@@ -1,0 +1,1 @@
+"""Results for readers: sentences, tables, and the page."""

@@ -1,0 +1,1 @@
+"""Training networks, and tuning how they are trained."""
