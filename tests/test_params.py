@@ -1,7 +1,9 @@
 """params.yaml: what is accepted, and that each refusal names key, value and what is allowed."""
 
 import copy
+import math
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,35 @@ def test_refusals_are_one_line_that_names_the_key(tmp_path, raw, changes, messag
         load_changed(tmp_path, raw, changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "seed",
+        "damage.share",
+        "attacks.paper.fgsm.epsilon.value",
+        "simulation.lpt_order",
+        "posteriors.marginalised.defence.families.logistic.beta",
+        "search.families.saturation.strength",
+    ],
+)
+def test_true_is_no_number(tmp_path, raw, key):
+    with pytest.raises(UserError, match=rf"{re.escape(key)} = True: must be a number$"):
+        load_changed(tmp_path, raw, {key: True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("defend.maps", -math.inf), ("training.epochs", "ten"), ("search.starts", 0)]
+)
+def test_a_profile_hides_no_wrong_value_of_a_shared_section(tmp_path, raw, key, value):
+    with pytest.raises(UserError, match=rf"params\.yaml: {re.escape(key)} = "):
+        load_changed(tmp_path, raw, {key: value})
+
+
+def test_a_shared_section_may_lack_what_every_profile_gives(tmp_path, raw):
+    assert "simulations" not in raw["simulation"]
+    assert load_changed(tmp_path, raw, {}).simulation.simulations == 1210
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -105,7 +105,14 @@ def _names(tree: Any) -> list[Way]:
     found += [
         ("attacks", group, key) for group in tree["attacks"] for key in tree["attacks"][group]
     ]
-    return found + [("search", "families", key) for key in tree["search"]["families"]]
+    found += [("search", "families", key) for key in tree["search"]["families"]]
+    for name, entry in tree["posteriors"].items():
+        for way in (("against",), ("defence", "families")):
+            inner = entry
+            for key in way:
+                inner = inner.get(key, {})
+            found += [("posteriors", name, *way, key) for key in inner]
+    return found
 
 
 def _dumped(tree: Any) -> bytes:

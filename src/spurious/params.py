@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from spurious.config import UNKNOWN_KEY, Config, Run
+from spurious.config import WRONG_KEY, Config, Run
 from spurious.description.names import RULE, is_name
 from spurious.errors import UserError, cut, shown
 
@@ -34,10 +35,10 @@ def load(path: Path, scale: str | None = None) -> Config:
     for name in profiles:
         if not is_name(name):
             raise UserError(f"{path}: profiles: {shown(name)}: {RULE}")
-    configs = {
-        name: _validate(_overlaid(raw, overrides, path, name), path, name)
-        for name, overrides in profiles.items()
-    }
+    overlaid = {name: _overlaid(raw, one, path, name) for name, one in profiles.items()}
+    for name, overrides in profiles.items():
+        _check_hidden(raw, overrides, path, name)
+    configs = {name: _validate(whole, path, name) for name, whole in overlaid.items()}
     run = next(iter(configs.values())).run
     _check_run(run, configs, path)
     scale = scale or run.scales[0]
@@ -185,6 +186,29 @@ def _merge(below: Any, above: Any) -> Any:
     return above
 
 
+def _check_hidden(shared: dict[str, Any], overrides: Any, path: Path, scale: str) -> None:
+    """Refuse a wrong value of a shared section that a profile would hide with its own."""
+    try:
+        Config.model_validate({**shared, "scale": scale})
+    except ValidationError as error:
+        hidden = [
+            one
+            for one in error.errors(include_url=False)
+            if one["type"] != "missing" and _holds(overrides, _path(one["loc"], shared, False))
+        ]
+        if hidden:
+            raise UserError(f"{path}: {_describe(hidden, shared)}") from None
+
+
+def _holds(overrides: Any, keys: list[str]) -> bool:
+    """Whether a profile gives a value of its own at these keys."""
+    for key in keys:
+        if not isinstance(overrides, dict) or key not in overrides:
+            return False
+        overrides = overrides[key]
+    return bool(keys)
+
+
 def _check_run(run: Run, configs: dict[str, Config], path: Path) -> None:
     for key in ("scales", "tune"):
         for scale in getattr(run, key):
@@ -203,7 +227,11 @@ def _validate(value: Any, path: Path, scale: str) -> Config:
 
 def one_line(error: ValidationError, given: Any) -> str:
     """The first problem as 'key = value: what is allowed', and the number of others."""
-    problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != UNKNOWN_KEY)
+    return _describe(error.errors(include_url=False), given)
+
+
+def _describe(errors: list[ErrorDetails], given: Any) -> str:
+    problems = sorted(errors, key=lambda e: e["type"] != WRONG_KEY)
     first = problems[0]
     keys = _path(first["loc"], given, keep_last=first["type"] == "missing")
     message, value = first["msg"].removeprefix("Value error, "), first["input"]
@@ -214,7 +242,7 @@ def one_line(error: ValidationError, given: Any) -> str:
     key = _shortened(".".join(keys[:-1] if is_key else keys))
     if is_key:
         text = f"{key}: {shown(value)}: {message}"
-    elif first["type"] == UNKNOWN_KEY:
+    elif first["type"] == WRONG_KEY:
         text = f"{key}.{message}" if key else message
     elif first["type"] == "missing":
         text = f"{key}: missing"

@@ -53,11 +53,11 @@ from spurious.description.quantities import (
     Length,
     Range,
 )
-from spurious.description.section import UNKNOWN_KEY, Section, parts
+from spurious.description.section import WRONG_KEY, Section, parts
 from spurious.perturbations.entry import Perturbation
 
 __all__ = [
-    "UNKNOWN_KEY",
+    "WRONG_KEY",
     "Abstaining",
     "Audit",
     "Axis",

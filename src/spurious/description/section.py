@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 from spurious.errors import shown
 
-UNKNOWN_KEY = "unknown_key"  # the type of our own validation error
+WRONG_KEY = "wrong_key"  # the type of our own validation error, whose message names the key
 LONGEST_KEY = 64  # characters of an unknown key that a message repeats
 
 
@@ -24,17 +24,16 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, values: Any) -> Any:
-        """Refuse the first unknown key and say which there are."""
-        for key in values if isinstance(values, dict) else ():
+        """Refuse the first unknown key, and true or false where a number is meant."""
+        for key, value in values.items() if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                context = {
-                    "key": str(key)[:LONGEST_KEY],
-                    "value": shown(values[key]),
-                    "allowed": ", ".join(cls.model_fields),
-                }
-                raise PydanticCustomError(
-                    UNKNOWN_KEY, "{key} = {value}: unknown key, must be one of {allowed}", context
-                )
+                allowed = f"unknown key, must be one of {', '.join(cls.model_fields)}"
+            elif isinstance(value, bool) and _is_number(cls.model_fields[key].annotation):
+                allowed = "must be a number"
+            else:
+                continue
+            context = {"key": str(key)[:LONGEST_KEY], "value": shown(value), "allowed": allowed}
+            raise PydanticCustomError(WRONG_KEY, "{key} = {value}: {allowed}", context)
         return values
 
 
@@ -48,6 +47,22 @@ class Entry(Section):
     CLASS: ClassVar[type]
 
     kind: str
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a type has numbers, but not true and false, which Python would read as 1 and 0."""
+    types = set(_types(annotation))
+    return bool(types & {int, float}) and bool not in types
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """A type and all types within it."""
+    yield annotation
+    for inner in get_args(annotation):
+        if isinstance(inner, type) or get_args(inner):
+            yield from _types(inner)
+        elif get_origin(annotation) is Literal:
+            yield type(inner)
 
 
 def parts(section: Section) -> Iterator[Section]:
