@@ -92,6 +92,16 @@ def test_a_wrapped_posterior_is_made_of_the_first_training_of_the_other(made, he
     assert inputs.split_of(config, "abstaining") == "random"
 
 
+def test_what_decides_a_wrapped_posterior_is_named_for_studies(made):
+    config, _ = made
+    assert config.how_made("compact") == config.how_made("ensemble") == []
+    one, two = config.how_made("abstaining")  # of the other, which is of a network
+    assert one.startswith("abstaining: {") and two.startswith("smoothed: {")
+    entry = config.posteriors["smoothed"].model_copy(update={"draws": 4})
+    other = config.model_copy(update={"posteriors": {**config.posteriors, "smoothed": entry}})
+    assert other.how_made("abstaining")[1] != two
+
+
 def test_the_same_posterior_comes_out_of_the_shared_ones(made, here, data):
     config, _ = made
     one = loading.Posteriors(config)("smoothed")(data.maps[:4]).mean()

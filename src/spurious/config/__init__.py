@@ -310,6 +310,11 @@ class Config(Section):
             return [entry.of]
         return list(self.ensembles.get(name, ()))
 
+    def how_made(self, name: str) -> list[str]:
+        """What, beside its networks, decides a posterior that is made of others; else nothing."""
+        chain = sorted({name, *self._below(name)} & self.wrapped.keys())
+        return [f"{one}: {self.wrapped[one].model_dump_json()}" for one in chain]
+
     def networks(self, name: str) -> list[str]:
         """The trained posteriors that a posterior is made of; itself, if it is one."""
         if not (members := self.members(name)):

@@ -166,7 +166,8 @@ def _search(witnesses: Witnesses, objective: Objective, storage: str | Path) -> 
     config, data = witnesses.config, witnesses.searched
     networks = [md5(path) for path in files(config, config.run.target)]
     maps = study.maps_fingerprint(data.maps, data.box_size)
-    fingerprint = " ".join([maps, *networks, code.fingerprint("search")])
+    made = config.how_made(config.run.target)
+    fingerprint = " ".join([maps, *networks, *made, code.fingerprint("search")])
     return study.run(config.search, objective, storage, config.seed, fingerprint)
 
 
