@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import ndimage
 
 from spurious.detection import network
@@ -94,3 +95,20 @@ def test_clean_features_are_white_and_constant_ones_are_left_out():
 def test_few_maps_know_few_directions():
     values = np.random.default_rng(1).normal(size=(20, 30))
     assert Whitening.fit(values)(values).shape == (20, 20 // network.MAPS_PER_COMPONENT)
+
+
+def test_gradients_of_counts_go_the_way_in_which_the_counts_go(make_maps):
+    """Shares of classes and of sparse and dense pixels: along the map, as a change of all of it."""
+    maps = tf.constant(make_maps(40, 16, seed=4) + 5)
+    count = len(network.CLASSES) + 1 + len(network.SPARSE) + len(network.DENSE)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(maps)
+        totals = tf.unstack(tf.reduce_mean(network.differentiable(maps, False)[:, :count], axis=0))
+    slopes = np.array([tf.reduce_sum(tape.gradient(one, maps) * maps) for one in totals])
+    up, down = (network.features(maps.numpy() * x, False)[:, :count].mean(0) for x in (1.1, 0.9))
+    found = (up - down) / 0.2
+    moved = np.abs(found) > 0.02
+    assert moved.sum() > 10
+    assert np.all(np.sign(slopes[moved]) == np.sign(found[moved]))
+    ratios = slopes[moved] / found[moved]
+    assert np.median(ratios) == pytest.approx(1, abs=0.3)
