@@ -14,7 +14,7 @@ from spurious.data.hdf5 import read_maps
 from spurious.detection.detector import FEWEST
 from spurious.errors import UserError
 from spurious.figures import map_posteriors
-from spurious.files import replacing
+from spurious.files import replacing, write_json
 from spurious.pipeline import schemas
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
@@ -22,6 +22,7 @@ from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.pipeline.loading import target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.report import findings, page
+from spurious.report.headline import headline
 
 DRAWN = ("figure_1", "figure_2")  # here
 PICTURES = (
@@ -42,7 +43,7 @@ RESULTS = {
 
 
 def run(config: Config) -> None:
-    """Write `results/<scale>/report.html` and the two figures of the paper."""
+    """Write `results/<scale>/report.html`, `metrics.json` and the two figures of the paper."""
     layout = Layout(config.scale)
     inputs = [REFERENCE, layout.maps, *files(config, config.run.target)]
     about, pictures = context(config, layout, inputs), images(config, layout)
@@ -54,13 +55,15 @@ def run(config: Config) -> None:
         pictures |= {name: out.new(figure(layout, name)).read_bytes() for name in DRAWN}
         with replacing(out.new(layout.report)) as temporary:
             temporary.write_text(page.render(about, pictures), encoding="utf-8")
+        write_json(out.new(layout.result("metrics.json")), about["metrics"])
+        log.metrics(about["metrics"])
         log.artifact(out.new(layout.report))
     print(f"The report: {layout.report}")
 
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    return [layout.report, *(figure(layout, name) for name in DRAWN)]
+    return [layout.report, layout.result("metrics.json"), *(figure(layout, name) for name in DRAWN)]
 
 
 def figure(layout: Layout, name: str) -> Path:
@@ -133,6 +136,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "transfer_columns": page.transfer_columns(search["families"]),
         "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
+        "metrics": headline(rows, judged, search, assessed, audit["checks"], defended),
         "pairs": findings.pairs(compared["pairs"]),
         "differences": page.differences(rows, target(config).standardiser.std),
         "omega_m_low": omega_m_low,
