@@ -130,7 +130,7 @@ def _layers(model: bytes, root: Path) -> dict[str, bytes]:
         ),
         "keras load_model": _object("keras.saving", "load_model", {"filepath": secret}),
         "a module within a module": _object("keras.src.utils.file_utils", "os.system", touch),
-        "spurious.tracking._git": _object("spurious.tracking", "_git", {}, "spurious>_git"),
+        "spurious.tracking._git": _object("spurious.tracking.origin", "_git", {}, "spurious>_git"),
         "spurious.files.write_json": _object(
             "spurious.files", "write_json", {"path": "EVIL", "value": 1}
         ),

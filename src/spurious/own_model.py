@@ -96,6 +96,7 @@ def run(
         write_table(outs.new(layout.result("attacks.csv")), rows)
         log.artifact(outs.new(layout.result("attacks.csv")))
         save_figures(outs, layout, log, draw_damage(rows, {}))
+    tracking.show_attacks(layout.scale, {row["run_id"]: {} for row in rows.values()})
     print(format_table(rows))
     print(f"written to {layout.folder}")
 
@@ -207,7 +208,7 @@ def _attacked(
     seed: int,
 ) -> dict[str, Any]:
     """Perturb, measure, write and log: the row of damage of one attack."""
-    log.params(settings.model_dump())
+    log.document(settings.model_dump(mode="json"), "parameters.json")
     test = some_maps(settings, test)
     try:
         perturbation = build(settings, posterior, test, seed)
@@ -217,8 +218,8 @@ def _attacked(
     damage = measure(test.maps, perturbed.maps, posterior, test.box_size)
     _check_finite(damage, name, layout.scale)
     row = damage.row(seed, test.index) | {"parameters": parameters(perturbation)}
-    keep(row, [perturbed], layout, "", name, out, log)
-    return row
+    keep(row, [perturbed], settings, layout, "", name, out, log)
+    return row | {"run_id": log.id}
 
 
 def _check_finite(damage: Damage, name: str, model: str) -> None:

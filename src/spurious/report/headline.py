@@ -41,7 +41,11 @@ def headline(
     found |= _accuracy(assessed["posteriors"][assessed["target"]])
     found["checks_failed"] = sum(check["passed"] is False for check in checks.values())
     found |= _defence(defended)
-    return {name: float(f"{value:.{DIGITS}g}") for name, value in found.items()}
+    return {name: _rounded(value) for name, value in found.items()}
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.{DIGITS}g}")
 
 
 def _kl(row: Mapping[str, Any]) -> float:

@@ -31,6 +31,7 @@ from spurious.files import write_json
 from spurious.perturbations import build as builder
 from spurious.perturbations.entry import follows_target, needs_training, some_maps
 from spurious.perturbations.initial_conditions import InitialConditions
+from spurious.pipeline import comparable
 from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.inputs import BATCH, bystanders, check_models, files, test_set
 from spurious.pipeline.layout import Layout
@@ -195,7 +196,8 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs
     """One row of damage: perturb, measure, write, log."""
     config, layout = scene.config, Layout(scene.config.scale)
     settings = config.attacks[group][name]
-    log.params(settings.model_dump() | {"seed": config.seed, "target": config.run.target})
+    about = {"seed": config.seed, "target": config.run.target}
+    log.document(settings.model_dump(mode="json") | about, "parameters.json")
     made = perturb(scene, settings)
     damages = [
         measure(*one.pair, target, one.clean.box_size, BATCH)
@@ -209,11 +211,8 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs
     row["others"] = {other: _seen_by(scene, other, made) for other in scene.bystanders}
     if len(distinct(made)) > 1:
         row["retrained"] = _retrained(scene, made)
-    keep(row, [one.perturbed for one in distinct(made)], layout, group, name, out, log)
-    for other, change in row["others"].items():
-        log.metrics({f"{other}.{k}": v for k, v in tracking.numbers(change).items()})
-    for number, one in enumerate(row["trainings"], start=1):
-        log.metrics({f"training_{number}.{k}": v for k, v in tracking.numbers(one).items()})
+    perturbed = [one.perturbed for one in distinct(made)]
+    keep(row, perturbed, settings, layout, group, name, out, log)
     keep_extremes(log, scene, name, made[0], damages[0], out.scratch)
     return row
 
@@ -221,18 +220,22 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs
 def keep(
     row: Mapping[str, Any],
     perturbed: Sequence[MapSet],
+    settings: cfg.Perturbation,
     layout: Layout,
     group: str,
     name: str,
     out: Outputs,
     log: tracking.Run,
 ) -> None:
-    """Write one attack's row and its maps, one set for each training; log the row's numbers."""
+    """Write one attack's row and its maps, one set for each training; log what is compared."""
     for number, maps in enumerate(perturbed, start=1):
         write_maps(out.new(layout.attacked(group, name, number)), maps)
     write_json(out.new(layout.row(group, name)), {"run_id": log.id, **row})
-    log.metrics(tracking.numbers(row))
-    log.series(series(row))
+    log.artifact(out.new(layout.row(group, name)))
+    log.params(
+        comparable.parameters(group, settings.kind, settings.CLASS, settings, row["parameters"])
+    )
+    log.metrics(comparable.numbers(row))
 
 
 def _of_training(damage: Damage, made: Made, seed: int) -> dict[str, Any]:
@@ -327,11 +330,3 @@ def describe(name: str, row: Mapping[str, Any], target: str) -> str:
     kls = {target: row, **row["others"]}
     means = ", ".join(f"{one} {kl['kl_perturbed_clean']['mean']:.3g}" for one, kl in kls.items())
     return f"{name}: KL(perturbed ‖ clean) of {means}"
-
-
-def series(row: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Series for MLflow: the change of the mean power spectrum, bin by bin."""
-    spectrum = row["spectrum"]
-    return {
-        f"change_of_{kind}_power": spectrum[kind]["mean_change"] for kind in ("raw", "contrast")
-    }

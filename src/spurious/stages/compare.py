@@ -23,6 +23,7 @@ from spurious.detection.detector import FEWEST
 from spurious.detection.verdicts import detectors
 from spurious.files import replacing, write_json
 from spurious.perturbations.entry import follows_target
+from spurious.pipeline import comparable
 from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import BATCH, attack_rows, files, winner_rows
@@ -30,7 +31,7 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
 from spurious.posteriors.posterior import Posterior
 from spurious.processes import side_by_side
-from spurious.report import findings, page
+from spurious.report import findings
 from spurious.report.agreement import agreement, read_table
 from spurious.report.damage_table import draw_damage, format_table, write_table
 
@@ -80,11 +81,7 @@ def run(config: Config) -> None:
             draw_damage(rows, findings.PAPER_KL, first)
             | {"detection": figures.detection(noticed, config.detection)},
         )
-    others = (f"{name}.kl_perturbed_clean" for name in page.others(rows))
-    columns = ["kl_perturbed_clean", *others, "rms_counts", "mean_power_change_contrast"]
-    # Only the runs of single perturbations have the tag `attack`.
-    query = 'tags.stage = "attack" and tags.attack LIKE "%"'
-    tracking.save_view(config.scale, "attacks", query, columns)
+    tracking.show_attacks(config.scale, seen(rows, noticed))
     print(format_table(rows))
     for pair in pairs:
         kl = pair["kl_symmetrised"]
@@ -99,6 +96,17 @@ def outputs(layout: Layout) -> list[Path]:
     tables = ("attacks.csv", "detection.csv", "detection.json", "compare.json")
     pictures = ("spectra.png", "damage.png", "detection.png")
     return [layout.result(name) for name in (*tables, *pictures)]
+
+
+def seen(
+    rows: Mapping[str, Mapping[str, Any]], noticed: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, float | str]]:
+    """For each run of a perturbation, by its id, what detection says of it."""
+    return {
+        row["run_id"]: comparable.noticed(noticed.get(name, {}).get("judgement"))
+        for name, row in rows.items()
+        if "run_id" in row
+    }
 
 
 def against(config: Config, file: Path) -> None:

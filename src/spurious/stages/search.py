@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from spurious import figures, tracking
 from spurious.config import Config
 from spurious.files import md5, write_json
-from spurious.pipeline import code
+from spurious.pipeline import code, comparable
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import bystanders, check_models, files
 from spurious.pipeline.layout import STUDY, Layout
@@ -110,7 +110,9 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
                 winners[name] = Tried(witnesses, one.family.effect(one.point))
             families[name] = outcome(witnesses, one, winners.get(name))
             with log.child(f"study {name}", {"family": name}) as own:
-                _track(own, one, families[name])
+                _track(own, one, families[name], config.search.families[name].kind)
+                if "row" in families[name]:
+                    families[name]["row"]["run_id"] = own.id
             if name in winners:
                 _illustrate(witnesses, one, winners[name], place)
         write_winners(out, witnesses, winners)
@@ -330,16 +332,23 @@ def headline(
     }
 
 
-def _track(log: tracking.Run, searched: Searched, row: Mapping[str, Any]) -> None:
-    """The study as a run, and the trials worth keeping as runs below it."""
-    result = searched.result
-    exported = result.to_json()
-    log.params({"study": result.study, "limits": result.limits})
-    log.metrics(_numbers(row))
+def _track(log: tracking.Run, searched: Searched, row: Mapping[str, Any], kind: str) -> None:
+    """The study as a run, and the trials worth keeping as runs below it.
+
+    Its numbers are those that attacks have, for the winner; its own begin with `study/`.
+    """
+    result, effect = searched.result, searched.family.kind
+    log.document({"study": result.study, "limits": result.limits}, "study.json")
+    found = _numbers(row)
     for half in ("searched", "confirmed"):
         told = tracking.numbers(row.get(half, {}))
-        log.metrics({f"{half}.{name}": value for name, value in told.items()})
-    log.series({"best": [one["best_so_far"] or 0.0 for one in exported["history"]]})
+        found |= {f"{half}.{name}": value for name, value in told.items()}
+    log.metrics({f"study/{name}": value for name, value in found.items()})
+    if "row" in row:
+        log.params(comparable.parameters("search", kind, effect, None, row["parameters"]))
+        log.metrics(comparable.numbers(row["row"]))
+    history = result.to_json()["history"]
+    log.series({"study/best": [one["best_so_far"] or 0.0 for one in history]})
     kept = [one for one in result.pareto if one.feasible and one.kind == "refined"]
     for one in kept[-KEPT:]:
         with log.child(f"trial {one.trial}", {"family": result.family, "kind": "trial"}) as own:

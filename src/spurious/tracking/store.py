@@ -1,0 +1,102 @@
+"""Where runs are: a SQLite database below `mlruns/`, made once and explained when it is broken."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from spurious.errors import UserError
+from spurious.files import inside
+
+STORE = Path("mlruns")
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI takes others for GenAI
+
+
+def uri(store: Path = STORE) -> str:
+    """Tracking URI of the SQLite store below `store`.
+
+    Absolute: MLflow keeps one open store for each URI, whatever the current folder is by then.
+    """
+    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+
+
+def ensure_store(store: Path, experiment: str) -> None:
+    """Create the database and the experiment once, however many processes ask at the same time."""
+    from mlflow import MlflowClient
+
+    store.mkdir(parents=True, exist_ok=True)
+    with FileLock(store / ".lock"):
+        client = MlflowClient(uri(store))
+        if client.get_experiment_by_name(experiment) is None:
+            location = inside(store / "artifacts", experiment)
+            _make_relative(store, client.create_experiment(experiment, tags=KIND), location)
+
+
+def connect(store: Path, experiment: str) -> None:
+    """Make MLflow write to this store and experiment."""
+    import mlflow
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri(store))
+    mlflow.set_experiment(experiment)
+
+
+@contextmanager
+def explained(store: Path) -> Iterator[None]:
+    """What is wrong with the store, in one line; MLflow itself logs tracebacks of it.
+
+    Raises:
+        UserError: the database is damaged or none, or MLflow refuses it.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    database, log = store / "mlflow.db", logging.getLogger("mlflow")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        _check_database(database)
+        yield
+    except (SQLAlchemyError, sqlite3.Error, FileExistsError, NotADirectoryError) as error:
+        told = f"is damaged or is no MLflow store: {_reason(error)}"
+        raise UserError(f"{database} {told}; move it away to begin another") from error
+    except MlflowException as error:
+        raise UserError(f"{database} cannot be used: {_reason(error)}") from error
+    finally:
+        log.setLevel(level)
+
+
+def _check_database(path: Path) -> None:
+    """Read through the database, if there is one: what is broken may lie where nobody looks yet.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", timeout=60, uri=True)) as db:
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+
+
+def _make_relative(store: Path, experiment_id: str, location: Path) -> None:
+    """Store the artifact location relative to the project, so that a moved checkout keeps it.
+
+    MLflow's own API makes every local location absolute.
+    """
+    with closing(sqlite3.connect(store / "mlflow.db")) as database, database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+            (str(location), int(experiment_id)),
+        )
