@@ -70,7 +70,7 @@ def open_study(
     """
     with explained(storage):
         return optuna.create_study(
-            storage=_storage(storage, heartbeat),
+            storage=open_storage(storage, heartbeat),
             study_name=name,
             direction=direction,
             pruner=pruner or optuna.pruners.NopPruner(),
@@ -109,7 +109,8 @@ def _is_url(storage: str | Path) -> bool:
     return isinstance(storage, str) and "://" in storage
 
 
-def _storage(storage: str | Path, heartbeat: Heartbeat) -> BaseStorage:
+def open_storage(storage: str | Path, heartbeat: Heartbeat = HEARTBEAT) -> BaseStorage:
+    """Open a storage as it is; `explained` says what is wrong with it."""
     if _is_url(storage) and str(storage).startswith("grpc:"):
         return _proxy(str(storage))
     with warnings.catch_warnings():

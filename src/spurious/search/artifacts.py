@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts._upload import ArtifactMeta
 
+FOLDER = Path("mlruns/optuna-artifacts")
 # A finished trial takes no more attributes, `optuna.artifacts.upload_artifact` among them. The
 # dashboard also reads these of the study, in which it keeps what is uploaded to it by hand.
 ATTRIBUTE = "dashboard:artifacts:{trial}:{artifact}"

@@ -49,6 +49,7 @@ from tqdm import tqdm
 
 from spurious import config
 from spurious.posteriors.posterior import Posterior
+from spurious.search import notes
 from spurious.search.claims import ENDED, GIVEN_UP, Claims, start_of
 from spurious.search.families import Family
 from spurious.search.fences import FENCES
@@ -100,6 +101,7 @@ def run(
     root_seed: int,
     fingerprint: str = "",
     *,
+    scale: str = "",
     heartbeat: Heartbeat = HEARTBEAT,
     progress: bool = True,
 ) -> Result:
@@ -114,6 +116,7 @@ def run(
         root_seed: root of the draws of the starts.
         fingerprint: what identifies the maps, the posterior and the code of the search, such as the
             MD5 of their files; part of the study's name.
+        scale: of the maps; the study's name begins with it.
         heartbeat: when another worker counts as dead.
         progress: show a bar.
 
@@ -122,11 +125,11 @@ def run(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     family = objective.family
-    name = study_name(settings, family, root_seed, fingerprint)
+    name = study_name(settings, family, root_seed, fingerprint, scale)
     study = open_study(storage, name, heartbeat=heartbeat)
-    with explained(storage):
-        _name_fences(study, settings.fences.limits)
     search = _Search(study, settings, objective)
+    with explained(storage):
+        search.describe()
     starts = Starts(objective, settings.fences.limits, root_seed, settings.refine_steps > 0)
     with explained(storage):
         claims = Claims(study, settings.starts, starts, heartbeat)
@@ -141,6 +144,7 @@ def run(
                     search.work(trial, claims)
             bar.n = settings.starts
             bar.set_postfix_str(search.result().headline())
+        search.describe()
         return search.result()
 
 
@@ -184,6 +188,14 @@ class _Search:
         else:
             self.study.tell(trial, first.evaluation.value)
         self._name_best()
+
+    def describe(self) -> None:
+        """Say on the study what is searched, for optuna-dashboard."""
+        given, unit = self.settings.goal, self.objective.goal.unit
+        goal = given if isinstance(given, str) else given.kind
+        _name_fences(self.study, self.limits)
+        notes.name_objective(self.study, goal, unit)
+        notes.write_note(self.study, self.family, goal, unit, self.limits, self.result().best)
 
     def result(self) -> Result:
         """All finished trials of the starts that were asked for."""
@@ -275,13 +287,8 @@ class _Search:
         ]
 
     def _name_best(self) -> None:
-        """Say on the study which trial is best: optuna-dashboard's card ignores constraints."""
-        best = self.result().best
-        text = "none yet"
-        if best is not None:
-            shown = ", ".join(f"{name} = {value:.4g}" for name, value in best.parameters.items())
-            text = f"trial {best.trial}: value {best.value:.4g}, {shown}"
-        self.study.set_user_attr("best_feasible", text)
+        """Say on the study which trial is best: a storage ignores constraints."""
+        self.study.set_user_attr("best_feasible", notes.describe_best(self.result().best))
 
 
 def _name_fences(study: optuna.Study, limits: Mapping[str, float]) -> None:
@@ -294,12 +301,14 @@ def _name_fences(study: optuna.Study, limits: Mapping[str, float]) -> None:
         study.set_user_attr("fences", told)
 
 
-def study_name(settings: config.Search, family: Family, root_seed: int, fingerprint: str) -> str:
+def study_name(
+    settings: config.Search, family: Family, root_seed: int, fingerprint: str, scale: str = ""
+) -> str:
     """A name that two searches share only if one goes on where the other stopped."""
     kept = settings.model_dump_json(exclude={"starts", "families", "front"})
     own = settings.families[family.name].model_dump_json()
     digest = hashlib.sha256(f"{kept} {own} {root_seed} {fingerprint}".encode())
-    return f"{family.name}-{digest.hexdigest()[:12]}"
+    return "-".join([*([scale] if scale else []), family.name, digest.hexdigest()[:8]])
 
 
 def maps_fingerprint(maps: np.ndarray, box_size: float) -> str:

@@ -41,7 +41,6 @@ from spurious.search.result import Found, Result
 from spurious.search.starts import Starts
 from spurious.studies import choose_storage, open_study
 
-ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
 HURT = 0.1  # of the target's KL, from where on a systematic counts as transferred
 FRONT_STEPS = 6  # evaluations of a climb, which begins near its end
@@ -170,7 +169,9 @@ def _search(witnesses: Witnesses, objective: Objective, storage: str | Path) -> 
     maps = study.maps_fingerprint(data.maps, data.box_size)
     made = config.how_made(config.run.target)
     fingerprint = " ".join([maps, *networks, *made, code.fingerprint("search")])
-    return study.run(config.search, objective, storage, config.seed, fingerprint)
+    return study.run(
+        config.search, objective, storage, config.seed, fingerprint, scale=config.scale
+    )
 
 
 def _fronts(config: Config, objective: Objective, found: Result) -> dict[str, list[FrontPoint]]:
@@ -366,7 +367,7 @@ def _illustrate(
         return
     shown = pictures(witnesses, searched.family.name, tried)
     opened = open_study(storage, searched.result.study)
-    artifacts.attach(opened, one.trial, shown, ARTIFACTS)
+    artifacts.attach(opened, one.trial, shown, artifacts.FOLDER)
 
 
 def draw_fronts(
