@@ -7,7 +7,6 @@ from typing import Any
 
 from spurious.description.fields import described
 from spurious.description.quantities import Quantity
-from spurious.perturbations.entry import Matching
 
 SIZES = ("epsilon", "alpha", "largest", "sigmas")  # fields that limit an attack, the first counts
 
@@ -60,16 +59,15 @@ def _kl(row: Mapping[str, Any]) -> float:
 
 
 def _size(one: type, given: Any, used: Mapping[str, Any]) -> tuple[Any, str]:
-    """The field that says how large a perturbation may be, and its unit."""
+    """The first field that says how large a perturbation may be, and its unit."""
     fields = {field.name: field for field in described(one)}
-    amplitude = getattr(one, "AMPLITUDE", None)
-    name = next((name for name in (amplitude, *SIZES) if name in fields), None)
-    if name is None:
-        return "none", "none"
-    value = getattr(given, name, None)
-    if isinstance(value, Quantity):
-        steps = getattr(given, "steps", 1) if name == "alpha" else 1  # how far they may go
-        return round(getattr(value, "value", 0.0) * steps, 12), getattr(value, "unit", "")
-    if isinstance(value, Matching) or not isinstance(value, int | float):
-        value = used.get(name, "none")
-    return value, fields[name].unit or "1"
+    for name in (getattr(one, "AMPLITUDE", ""), *SIZES):
+        value = getattr(given, name, None)
+        if isinstance(value, Quantity):
+            steps = getattr(given, "steps", 1) if name == "alpha" else 1  # how far they may go
+            return round(getattr(value, "value", 0.0) * steps, 12), getattr(value, "unit", "")
+        if not isinstance(value, int | float):  # matched, or found by a search
+            value = used.get(name)
+        if name in fields and value is not None:
+            return value, fields[name].unit or "1"
+    return "none", "none"

@@ -45,7 +45,7 @@ def main() -> None:
             print(f"Attacks of {name}: {place}", flush=True)
     except UserError as error:
         sys.exit(f"error: {error}")
-    where = ["--backend-store-uri", uri(), "--host", HOST, "--port", str(port)]
+    where = ["--backend-store-uri", uri(), "--host", HOST, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *where])
 
 
