@@ -22,6 +22,9 @@ from spurious.stages import (
 )
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import drawing  # noqa: E402, a script beside the package
+
 BIN = Path(sys.executable).parent
 
 
@@ -96,3 +99,68 @@ def test_stages_replace_the_outputs_of_dvc_which_removes_none_itself():
     ):
         assert outputs_of_dvc(stage, scale="pilot", **item) == (set(outputs), True), stage
     assert outputs_of_dvc("code") == ({Path("data/code")}, True)
+
+
+def spec():
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())
+
+
+def test_only_the_numbers_of_the_report_are_metrics():
+    found = {stage: one["metrics"] for stage, one in spec()["stages"].items() if "metrics" in one}
+    (only,) = found.pop("report")
+    assert list(only) == ["results/${item.scale}/metrics.json"] and not found
+
+
+def test_json_results_are_kept_by_git_unless_they_are_large():
+    """Those that DVC does not cache are tracked, the others ignored."""
+    every = [one for stage in spec()["stages"].values() for one in stage.get("outs", [])]
+    pairs = [next(iter(one.items())) for one in every]
+    results = {path: options for path, options in pairs if path.endswith(".json")}
+    assert len(results) == 12
+    for path, options in results.items():
+        example = path.replace("${item.scale}", "pilot").replace("${item.posterior}", "x")
+        command = ["git", "check-ignore", "-q", "--no-index", example.replace("${item.group}", "x")]
+        ignored = subprocess.run(command, cwd=ROOT).returncode == 0
+        assert ignored == options.get("cache", True), path
+
+
+def test_plots_are_pictures_for_which_dvc_fetches_no_script():
+    named = list(spec()["plots"])
+    for stage in spec()["stages"].values():
+        named += [next(iter(one)) for one in stage.get("plots", [])]
+    folders = {"results/${item.scale}/search"}  # of pictures
+    assert {path for path in named if not path.endswith(".png")} == folders
+
+
+def test_the_pipeline_is_drawn_as_it_is():
+    text = drawing.PAGE.read_text()
+    assert drawing.filled(text, dvc("dag", "--mermaid")) == text, "run python scripts/drawing.py"
+
+
+def test_an_arrow_that_follows_from_others_is_not_drawn():
+    named = {"a": "code", "b": "train@pilot-x", "c": "train@pilot-y", "d": "report@pilot"}
+    nodes = "".join(f'\tnode{i}["{name}"]\n' for i, name in enumerate(named.values(), start=1))
+    edges = "\tnode1-->node2\n\tnode1-->node3\n\tnode1-->node4\n\tnode2-->node4\n"
+    graph = drawing.stages(f"flowchart TD\n{nodes}{edges}")
+    assert set(graph.edges) == {("code", "train"), ("train", "report")}
+
+
+def test_what_users_push_does_not_enter_the_remote_that_ships(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", ROOT.as_uri(), clone], check=True)
+
+    def run(*arguments):
+        done = subprocess.run([BIN / "dvc", *arguments], cwd=clone, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    run("pull", "--quiet", "data.dvc")
+    assert (clone / "data/reference/flowpm.h5").is_file()
+    shipped = sorted((clone / ".dvc/remote").rglob("*"))
+    (clone / "own.txt").write_text("of the user")
+    run("add", "--quiet", "own.txt")
+    run("push", "--quiet", "own.txt.dvc", "data.dvc")
+    assert sorted((clone / ".dvc/remote").rglob("*")) == shipped
+    (pushed,) = (path for path in (clone / ".dvc/storage").rglob("*") if path.is_file())
+    assert pushed.read_text() == "of the user"
+    changed = subprocess.check_output(["git", "status", "--porcelain"], cwd=clone, text=True)
+    assert {line[3:] for line in changed.splitlines()} == {".gitignore", "own.txt.dvc"}
