@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+import drawing
 from spurious.pipeline.layout import Layout
 from spurious.stages import (
     assess,
@@ -22,9 +24,6 @@ from spurious.stages import (
 )
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import drawing  # noqa: E402, a script beside the package
-
 BIN = Path(sys.executable).parent
 
 

@@ -163,7 +163,8 @@ def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch)
     assert set(runs["status"]) == {"FINISHED"}
     row = json.loads(Path("results/own/mine/attacks/fgsm.json").read_text())
     logged = runs.set_index("run_id").loc[row["run_id"]]
-    assert logged["metrics.kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
+    assert logged["metrics.damage"] == row["kl_perturbed_clean"]["mean"]
+    assert logged["tags.latest"] == "attacks"
     parent = runs.set_index("run_id").loc[logged["tags.mlflow.parentRunId"]]
     assert parent["params.model"] == "mine.keras" and len(parent["params.maps_md5"]) == 32
 

@@ -40,6 +40,7 @@ from spurious.stages import (
     tune,
     verify,
 )
+from spurious.tracking import views
 
 pytestmark = pytest.mark.slow
 
@@ -313,8 +314,9 @@ def test_every_attack_has_its_row_and_its_run(attacked):
         assert run.data.tags["mlflow.parentRunId"] == metrics["run_id"]
         assert metrics[name]["kl_perturbed_clean"] == row["kl_perturbed_clean"]
         kept = {a.path for a in client.list_artifacts(row["run_id"])}
-        assert kept == {"extremes", "extremes.png"}
-        assert run.data.metrics["kl_perturbed_clean"] == row["kl_perturbed_clean"]["mean"]
+        assert kept == {"extremes", "extremes.png", "parameters.json", f"{name}.json"}
+        assert run.data.metrics["damage"] == row["kl_perturbed_clean"]["mean"]
+        assert set(run.data.params) == {"group", "kind", "budget", "unit"}
         assert run.data.tags["dvc.models/pilot/compact/2.keras"]
         assert set(row["others"]) == {
             *DEFENDED,
@@ -325,7 +327,7 @@ def test_every_attack_has_its_row_and_its_run(attacked):
             "ensemble",
         }
         other = row["others"]["likelihood"]["kl_perturbed_clean"]["mean"]
-        assert run.data.metrics["likelihood.kl_perturbed_clean"] == other
+        assert run.data.metrics["damage to/likelihood"] == other
         runs[name] = run
     assert len({run.data.tags["pipeline"] for run in runs.values()}) == 1
     assert all(run.data.tags["git.commit"] == "none" for run in runs.values())
@@ -443,6 +445,22 @@ def test_detection_looks_at_every_attack_on_enough_maps_and_at_the_winners(compa
     by_power = next(line for line in lines if line["detector"] == "log_power")
     assert float(by_power["p_value"]) == found["bim"]["log_power"]["p_value"]
     assert float(by_power["auroc"]) == found["bim"]["log_power"]["auroc"]["mean"]
+
+
+def test_mlflow_shows_all_attacks_and_winners_side_by_side(compared):
+    client = MlflowClient(tracking.uri())
+    shown = client.search_runs(["1"], views.QUERY)
+    rows = inputs.attack_rows(compared) | inputs.winner_rows(compared)
+    assert {run.info.run_id for run in shown} == {row["run_id"] for row in rows.values()}
+    judged = {name: one["judgement"] for name, one in read("detection.json").items()}
+    runs = {run.info.run_id: run.data for run in shown}
+    for name, row in rows.items():
+        data = runs[row["run_id"]]
+        assert {"group", "kind", "budget", "unit"} <= set(data.params)
+        assert data.metrics["damage"] == row["kl_perturbed_clean"]["mean"]
+        if name in judged:
+            assert data.metrics["auroc"] == judged[name]["auroc"]["mean"]
+            assert data.tags["verdict"] == judged[name]["verdict"]
 
 
 def test_every_pair_of_attacks_is_compared(compared):

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from spurious import tracking
 from spurious.data.maps import MapSet
 from spurious.errors import UserError
+from spurious.tracking import ui, views
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,19 +108,73 @@ def test_a_child_is_found_below_its_parent_and_carries_its_tags(tracked):
     assert parent.info.status == "FINISHED"
 
 
-def test_a_view_shows_the_runs_of_single_attacks(project):
-    tracking.save_view("pilot", "attacks", "", ["kl"])  # no store yet
-    with tracking.start("attack", "pilot") as log, log.child("bim", {"attack": "bim"}) as one:
-        one.metrics({"kl": 4.0})
-    query = 'tags.stage = "attack" and tags.attack LIKE "%"'
-    tracking.save_view("other", "attacks", query, ["kl"])  # no such experiment
-    tracking.save_view("pilot", "attacks", query, ["kl", "rms"])
+def attacks(**damages):
+    """Runs of attacks with this damage, by name."""
+    ids = {}
+    with tracking.start("attack", "pilot", tags={"group": "paper"}) as log:
+        for name, damage in damages.items():
+            with log.child(name, {"attack": name}) as one:
+                one.metrics({"damage": damage})
+                one.document({"steps": (1, 2)}, "parameters.json")
+            ids[name] = one.id
+    return ids
+
+
+def in_the_view():
+    """Names of the runs that the view shows, in its order, and its state."""
     client = MlflowClient(tracking.uri())
     experiment = client.get_experiment_by_name("pilot")
     view = json.loads(experiment.tags["mlflow.sharedViewState.attacks"])
-    assert view["selectedColumns"] == ["metrics.`kl`", "metrics.`rms`"]
-    found = client.search_runs([experiment.experiment_id], filter_string=view["searchFilter"])
-    assert [run.info.run_id for run in found] == [one.id]
+    order = f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"
+    found = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[order])
+    return [run.info.run_name for run in found], view
+
+
+def test_the_view_shows_the_attacks_of_the_last_run_by_their_damage(project):
+    tracking.show_attacks("pilot", {"none": {}})  # no store yet
+    first = attacks(bim=4.0, dropped=1.0)
+    tracking.show_attacks("other", dict.fromkeys(first.values(), {}))  # no such experiment
+    known = {"auroc": 0.9, "verdict": "noticed"}
+    tracking.show_attacks("pilot", {one: known for one in first.values()})
+    assert in_the_view()[0] == ["bim", "dropped"]
+    second = attacks(fgsm=0.1, bim=5.0)
+    tracking.show_attacks("pilot", {**dict.fromkeys(second.values(), {}), "0" * 32: known})
+    names, view = in_the_view()
+    assert names == ["bim", "fgsm"]
+    shown = {"metrics.`damage`", "metrics.`auroc`", "params.`budget`", "tags.`verdict`"}
+    assert shown <= set(view["selectedColumns"])
+    run = MlflowClient(tracking.uri()).get_run(first["bim"])
+    assert (run.data.metrics["auroc"], run.data.tags["verdict"]) == (0.9, "noticed")
+    assert "latest" not in run.data.tags
+
+
+def test_the_view_has_damage_as_bars_and_against_the_change_of_power():
+    charts = views.charts()
+    assert charts[0]["type"] == "BAR" and charts[0]["metricKey"] == "damage"
+    axes = [(one["xaxis"]["key"], one["yaxis"]["key"]) for one in charts if "xaxis" in one]
+    assert axes[0] == ("power_change", "damage")
+    assert len({one["uuid"] for one in charts}) == len(charts)
+    assert {one["metricSectionId"] for one in charts} == {views.sections()[0]["uuid"]}
+
+
+def test_the_addresses_of_the_views_begin_with_the_experiment_used_last(project):
+    with pytest.raises(UserError, match=r"mlruns/mlflow\.db is missing"):
+        ui.addresses("http://h")
+    for name in ("pilot", "mine"):
+        with tracking.start("attack", name):
+            pass
+    found = ui.addresses("http://h")
+    assert list(found) == ["mine", "pilot"]
+    experiment = MlflowClient(tracking.uri()).get_experiment_by_name("mine")
+    assert f"http://h/#/experiments/{experiment.experiment_id}/runs?" in found["mine"]
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "mlflow.sharedViewState.attacks" in experiment.tags
+
+
+def test_what_is_not_compared_is_an_artifact(tracked):
+    run = attacks(bim=1.0)["bim"]
+    path = MlflowClient(tracking.uri()).download_artifacts(run, "parameters.json")
+    assert json.loads(Path(path).read_text()) == {"steps": [1, 2]}
 
 
 def test_stages_at_one_commit_with_one_parameter_file_share_the_pipeline_tag(project):
@@ -320,7 +375,7 @@ def test_a_damaged_store_is_one_line_that_names_it(project, store, how, caplog):
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     if how != "a file in place of the folder":
         with pytest.raises(UserError, match=r"^mlruns/mlflow\.db (is damaged|cannot be used)"):
-            tracking.save_view("pilot", "attacks", "", ["kl"])
+            tracking.show_attacks("pilot", {})
 
 
 def test_errors_of_a_run_are_not_taken_for_those_of_the_store(tracked):

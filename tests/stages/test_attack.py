@@ -110,11 +110,6 @@ def test_what_is_told_and_drawn_of_a_row():
     assert attack.describe("bim", row, "compact") == (
         "bim: KL(perturbed ‖ clean) of compact 0.5, resnet 0.25"
     )
-    spectrum = {"raw": {"mean_change": [0.1]}, "contrast": {"mean_change": [0.2]}}
-    assert attack.series({"spectrum": spectrum}) == {
-        "change_of_raw_power": [0.1],
-        "change_of_contrast_power": [0.2],
-    }
 
 
 # Attacks beside each other.
