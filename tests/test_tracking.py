@@ -133,12 +133,12 @@ def in_the_view():
 def test_the_view_shows_the_attacks_of_the_last_run_by_their_damage(project):
     tracking.show_attacks("pilot", {"none": {}})  # no store yet
     first = attacks(bim=4.0, dropped=1.0)
-    tracking.show_attacks("other", dict.fromkeys(first.values(), {}))  # no such experiment
+    tracking.show_attacks("other", {one: {} for one in first.values()})  # no such experiment
     known = {"auroc": 0.9, "verdict": "noticed"}
     tracking.show_attacks("pilot", {one: known for one in first.values()})
     assert in_the_view()[0] == ["bim", "dropped"]
     second = attacks(fgsm=0.1, bim=5.0)
-    tracking.show_attacks("pilot", {**dict.fromkeys(second.values(), {}), "0" * 32: known})
+    tracking.show_attacks("pilot", {**{one: {} for one in second.values()}, "0" * 32: known})
     names, view = in_the_view()
     assert names == ["bim", "fgsm"]
     shown = {"metrics.`damage`", "metrics.`auroc`", "params.`budget`", "tags.`verdict`"}

@@ -1,7 +1,7 @@
 """What optuna-dashboard gets: the best feasible trial, names and notes."""
 
 import json
-from io import BytesIO
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
@@ -32,17 +32,9 @@ def study(path, direction="maximize", **trials):
 def asked(path, place):
     """What the dashboard answers to a request."""
     app = wsgi(dashboard.storage_of(path))
-    environment = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": place,
-        "QUERY_STRING": "",
-        "SERVER_NAME": "h",
-        "SERVER_PORT": "80",
-        "wsgi.input": BytesIO(),
-        "wsgi.errors": BytesIO(),
-        "wsgi.url_scheme": "http",
-    }
-    return json.loads(b"".join(app(environment, lambda status, headers: None)))
+    environment = {"PATH_INFO": place, "QUERY_STRING": ""}
+    setup_testing_defaults(environment)
+    return json.loads(b"".join(app(environment, lambda status, headers, error=None: None)))
 
 
 def best(path):
