@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper defences test test-slow mutate kill-test fuzz lint bench lock ui dashboard clean
+.PHONY: help repro paper defences test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,11 +38,14 @@ defences: $(VENV)/.ready ## train and compare all defences after `make repro` (S
 
 test: $(VENV)/.ready ## the tests, but for the slow ones
 	$(BIN)/dvc pull --quiet data.dvc
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not ui"
 
 test-slow: $(VENV)/.ready ## the slow tests: whole pipelines, kills, clusters, workers on one study
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/pytest -m slow
+
+test-ui: $(VENV)/.ready ## the tests that need a browser (Debian: apt install chromium)
+	$(BIN)/pytest -m ui
 
 mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; SHARE=0.1 MUTANTS='spurious.damage.*')
 	$(BIN)/python scripts/mutants.py --share $(SHARE) --seed $(SEED) $(MUTANTS)
@@ -61,13 +64,11 @@ lint: $(VENV)/.ready ## style and types
 bench: $(VENV)/.bench ## speed against FlowPM, JaxPM, powerbox and the floor; search against other samplers (long)
 	$(BIN)/python -m benchmarks
 
-ui: $(VENV)/.ready ## MLflow on this machine (PORT=5000)
-	@echo "MLflow: http://127.0.0.1:$(PORT)"
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
+ui: $(VENV)/.ready ## MLflow on this machine, the attacks of the last run side by side (PORT=5000)
+	$(BIN)/python -m spurious.tracking.ui --port $(PORT)
 
-dashboard: $(VENV)/.ready ## the Optuna study on this machine (DASHBOARD_PORT=8080)
-	@echo "optuna-dashboard: http://127.0.0.1:$(DASHBOARD_PORT)"
-	$(BIN)/optuna-dashboard sqlite:///mlruns/optuna.db --artifact-dir mlruns/optuna-artifacts --host 127.0.0.1 --port $(DASHBOARD_PORT)
+dashboard: $(VENV)/.ready ## the studies of the search on this machine (DASHBOARD_PORT=8080)
+	$(BIN)/python -m spurious.search.dashboard --port $(DASHBOARD_PORT)
 
 lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
