@@ -61,6 +61,7 @@ def damage_against_power(
     ordered = sorted(rows, key=lambda name: -rows[name]["kl_perturbed_clean"]["mean"])
     escaping = [name for name in ordered if verdicts.get(name) == "escapes"]
     named = {*ordered[: labelled // 2], *escaping[: labelled - labelled // 2]}
+    below = False  # names of neighbours alternate, so that they do not cover each other
     for name in ordered:
         kl, change = rows[name]["kl_perturbed_clean"], rows[name]["mean_power_change_contrast"]
         x, y = max(100 * change["mean"], SMALLEST), max(kl["mean"], SMALLEST)
@@ -68,7 +69,9 @@ def damage_against_power(
         ends = [[max(y - kl["low"], 0)], [max(kl["high"] - y, 0)]]
         axes.errorbar(x, y, ends, marker="o", color=colour, fillstyle=fill, elinewidth=0.7)
         if name in named:
-            axes.annotate(pretty(name), (x, y), (6, 3), textcoords="offset points", fontsize=8)
+            place = (6, -11 if below else 3)
+            axes.annotate(pretty(name), (x, y), place, textcoords="offset points", fontsize=8)
+            below = not below
     axes.axhline(ONE_SIGMA, color=CLEAN, linestyle="--", linewidth=0.8)
     axes.annotate("1 σ", (0.005, ONE_SIGMA), (0, 2), textcoords="offset points", fontsize=8,
                   xycoords=axes.get_yaxis_transform())  # fmt: skip
@@ -77,6 +80,7 @@ def damage_against_power(
     legend = [
         Line2D([], [], marker="o", linestyle="", color=colour, fillstyle=fill, label=verdict)
         for verdict, (colour, fill) in VERDICTS.items()
+        if verdict in verdicts.values()
     ]
     axes.legend(handles=legend, loc="lower right")
     axes.grid(alpha=0.25, linewidth=0.6)

@@ -59,9 +59,7 @@ def workflow(
     )
 
 
-def headline(
-    row: int, clean: MapSet, name: str, perturbed: MapSet, posterior: Posterior
-) -> Figure:
+def headline(row: int, clean: MapSet, name: str, perturbed: MapSet, posterior: Posterior) -> Figure:
     """What one perturbation does to test map `row`."""
     axes = grid(clean.labels)
     maps = np.stack([clean.maps[row], perturbed.maps[row]])
@@ -69,7 +67,8 @@ def headline(
     power = spectra.power(tf.constant(maps), clean.box_size, contrast=True).numpy()
     bins = spectra.bins(maps.shape[-1], clean.box_size)
     return figures.headline(
-        *maps,
+        maps[0],
+        maps[1],
         name,
         {"clean": before, name: after},
         axes,

@@ -85,7 +85,7 @@ def headline(
     cosmic_variance: np.ndarray,
     box_size: float,
 ) -> Figure:
-    """One perturbation of one map in a row: the map, the change, the posteriors, the change of P(k).
+    """One perturbation of one map: the map, the change, the posteriors, the change of P(k).
 
     Args:
         clean: map (N, N) in counts.

@@ -25,7 +25,7 @@ from spurious.search.fences import FENCES
 
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
 HURT = "kl_perturbed_clean"
-DAMAGING, ESCAPING = 8, 4  # rows of a table that is not folded
+DAMAGING, ESCAPING = 6, 3  # rows of a table that is not folded
 METRICS = {
     "rmse": "root mean square error",
     "r2": "R²",
@@ -137,7 +137,7 @@ def verdicts(rows: Rows, judged: Rows) -> list[dict[str, Any]]:
 
 
 def first_verdicts(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of `verdicts` that decide the argument: the most damaging, and the worst escaping."""
+    """The rows of `verdicts` that matter most: the most damaging, and the worst that escape."""
     escaping = [row for row in rows if row["verdict"] == "escapes"][:ESCAPING]
     return [row for row in rows if row in rows[:DAMAGING] or row in escaping]
 
@@ -152,7 +152,7 @@ def reasons(
             continue
         row = attacks[name]
         found.append((f"{pretty(name)} on {pretty(target)}", row["kl_perturbed_clean"]))
-        if weaker in attacks:
+        if weaker and weaker in attacks:
             label = f"unit: a smaller step, {pretty(weaker)}"
             found.append((label, attacks[weaker]["kl_perturbed_clean"]))
         if "retrained" in row:

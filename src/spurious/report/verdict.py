@@ -123,9 +123,11 @@ def _sentence(name: str, rows: Rows, judged: Rows, decided: list[str], escapes: 
             f"No change that {n} detectors could judge moved this network’s answer by as much as "
             f"1 σ; {rest}."
         )
+    unjudged = any(damage(row) >= FOOLED for one, row in rows.items() if one not in decided)
+    which = "that they could judge, if it" if unjudged else "that"
     return (
-        "Every change that moved this network’s answer by as much as 1 σ was noticed by at least "
-        f"one of {n} detectors; {rest}."
+        f"At least one of {n} detectors noticed every change {which} moved this network’s answer "
+        f"by as much as 1 σ; {rest}."
     )
 
 
