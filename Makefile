@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper defences test test-slow mutate kill-test fuzz lint bench lock ui dashboard clean
+.PHONY: help repro paper defences test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,11 +38,14 @@ defences: $(VENV)/.ready ## train and compare all defences after `make repro` (S
 
 test: $(VENV)/.ready ## the tests, but for the slow ones
 	$(BIN)/dvc pull --quiet data.dvc
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not ui"
 
 test-slow: $(VENV)/.ready ## the slow tests: whole pipelines, kills, clusters, workers on one study
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/pytest -m slow
+
+test-ui: $(VENV)/.ready ## the tests that need a browser (Debian: apt install chromium)
+	$(BIN)/pytest -m ui
 
 mutate: $(VENV)/.ready ## plant bugs, count those that no test notices (long; SHARE=0.1 MUTANTS='spurious.damage.*')
 	$(BIN)/python scripts/mutants.py --share $(SHARE) --seed $(SEED) $(MUTANTS)
