@@ -1,5 +1,6 @@
 """A report of few rows whose every number is known, with names that try to leave their place."""
 
+import base64
 import struct
 import zlib
 
@@ -151,6 +152,14 @@ def context():
         "findings": findings.findings(rows, judged, search, assessed, checks),
         "reasons": page.reasons(rows, "compact"), "pairs": findings.pairs([pair]),
         "differences": page.differences(rows, 38.0), "omega_m_low": 0.1, "baryon_fraction": 0.5,
+        "flip": {
+            "clean": base64.b64encode(png(8, 8)).decode(),
+            "frames": [
+                {"label": f"{budget} std", "perturbed": "", "difference": "",
+                 "text": f"Ω_m at {budget}, {HOSTILE}"}
+                for budget in (0.1, 1)
+            ],
+        },
         "runs": [
             {"name": "train compact", "id": "0" * 32, "experiment": "1", "commit": "1" * 40,
              "start": 1.75e9, "seconds": 12.5}

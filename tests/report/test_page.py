@@ -1,5 +1,6 @@
 """The page: its structure, what it links to, and the numbers of its first screen."""
 
+import json
 from html.parser import HTMLParser
 
 import pytest
@@ -81,7 +82,7 @@ def test_links_to_other_addresses_are_those_of_runs_on_this_machine(shown):
 
 def test_every_figure_has_words_for_who_cannot_see_it_and_the_file_of_its_data(shown, small_images):
     pictures = shown.all("img")
-    assert len(pictures) == len(shown.all("figure")) == len(small_images)
+    assert len(pictures) == len(shown.all("figure")) == len(small_images) + 1  # one to be flipped
     assert all(len(one["alt"]) > 20 for one in pictures)
     assert len(shown.all("a", **{"class": "data"})) == len(pictures)
 
@@ -117,9 +118,11 @@ def test_the_first_screen_has_the_verdict_and_the_numbers_of_the_rows(shown, sma
 def test_parameters_are_typeset_and_hostile_words_stay_words(small_report, shown):
     assert "Ω_m" not in small_report and "σ_8" not in small_report
     assert "Ω<sub>m</sub>" in small_report
-    assert all(HOSTILE not in one["text"] for one in shown.all("script"))
+    frames, code = (one["text"] for one in shown.all("script"))
+    assert HOSTILE not in code and "<" not in frames
+    assert json.loads(frames)[1]["text"].startswith("Ω<sub>m</sub> at 1, &lt;script&gt;")
     assert small_report.count("&lt;script&gt;") > 5
-    assert len(shown.all("script")) == 1
+    assert [one.get("type") for one in shown.all("script")] == ["application/json", None]
 
 
 def test_full_tables_are_folded_and_hold_numbers_in_full(shown, small_context):

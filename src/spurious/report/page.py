@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
 from spurious.figures import pretty
@@ -59,7 +60,19 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
     """
     encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
     about = pictures(images, context["scale"], context["target"])
-    return _filled("report.html.j2", {**context, "images": encoded, "pictures": about})
+    frames = [
+        {**frame, "text": typeset(frame["text"])}
+        for frame in (context["flip"] or {"frames": []})["frames"]
+    ]
+    return _filled(
+        "report.html.j2",
+        {
+            **context,
+            "images": encoded,
+            "pictures": about,
+            "frames_json": htmlsafe_json_dumps(frames),
+        },
+    )
 
 
 def render_markdown(context: Mapping[str, Any], images: Iterable[str]) -> str:

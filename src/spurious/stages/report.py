@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from spurious import figures, seeds, tracking
@@ -23,6 +24,7 @@ from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.pipeline.loading import target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.report import findings, page
+from spurious.report.flip import flipped, labelled
 from spurious.report.machine import machine
 from spurious.report.verdict import verdict
 
@@ -54,6 +56,7 @@ def run(config: Config) -> None:
         replaced_together("report", outputs(layout)) as out,
     ):
         draw(config, layout, out, log, about)
+        about["flip"] = flip(config)
         pictures |= {name: out.new(figure(layout, name)).read_bytes() for name in DRAWN}
         texts = {
             layout.report: page.render(about, pictures),
@@ -106,8 +109,7 @@ def draw(
     groups = config.attacked
     shown = [name for name in FIGURE_ATTACKS if name in groups] or list(groups)[:2]
     attacked = {name: read_maps(layout.attacked(groups[name], name)) for name in shown}
-    generator = seeds.generator(config.seed, "examples")
-    rows = generator.choice(len(test), config.report.examples, replace=False)
+    rows = examples(config, len(test))
     posterior, name = target(config), about["verdict"].name
     worst = read_maps(attacked_maps(config, layout, name))
     shown_row = rows[0] if len(worst) == len(test) else 0
@@ -124,6 +126,22 @@ def draw(
         },
         formats=("png", "pdf"),
     )
+
+
+def examples(config: Config, count: int) -> np.ndarray:
+    """Numbers of the test maps that the figures show, drawn at random."""
+    generator = seeds.generator(config.seed, "examples")
+    return generator.choice(count, config.report.examples, replace=False)
+
+
+def flip(config: Config) -> dict[str, Any]:
+    """The map of Figure 1 at every budget of the security curves."""
+    test, posterior = test_set(config), target(config)
+    linf = config.audit.linf
+    counts = linf.counts(posterior.standardiser.std)
+    budgets = dict(zip(labelled(linf.values, linf.unit), counts, strict=True))
+    shown = test.maps[examples(config, len(test))[0]]
+    return flipped(shown, budgets, posterior, config.audit.steps, config.seed)
 
 
 def attacked_maps(config: Config, layout: Layout, name: str) -> Path:
