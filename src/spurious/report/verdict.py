@@ -124,10 +124,10 @@ def _sentence(name: str, rows: Rows, judged: Rows, decided: list[str], escapes: 
             f"1 σ; {rest}."
         )
     unjudged = any(damage(row) >= FOOLED for one, row in rows.items() if one not in decided)
-    which = "that they could judge, if it" if unjudged else "that"
+    which = "could be judged and moved" if unjudged else "moved"
     return (
-        f"At least one of {n} detectors noticed every change {which} moved this network’s answer "
-        f"by as much as 1 σ; {rest}."
+        f"Every change that {which} this network’s answer by as much as 1 σ was noticed by at "
+        f"least one of {n} detectors; {rest}."
     )
 
 
