@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -237,7 +238,7 @@ def compared(calm: Path, killed: Path) -> Iterator[Found]:
     names = [_files(folder) for folder in (calm, killed)]
     yield "same files in data, models, results", names[0] == names[1], _difference(*names)
     hows = {".json": "number for number"}
-    for kind in (".h5", ".keras", ".csv", ".txt", ".png", ".json", ".html"):
+    for kind in (".h5", ".keras", ".csv", ".txt", ".png", ".pdf", ".json", ".html", ".md"):
         both = [name for name in names[0] & names[1] if name.endswith(kind)]
         differ = [name for name in both if _content(calm / name) != _content(killed / name)]
         about = f"{len(both)} files" + (f"; other: {', '.join(sorted(differ)[:5])}" * bool(differ))
@@ -250,6 +251,8 @@ def _content(path: Path) -> Any:
     content = path.read_bytes()
     if path.suffix == ".json":
         return _without_ids(json.loads(content))
+    if path.suffix == ".html":  # without the table of runs and their times
+        return re.sub(rb"<!-- of this execution.*?<!-- end -->", b"", content, flags=re.DOTALL)
     return content
 
 

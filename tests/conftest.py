@@ -14,7 +14,7 @@ from spurious.data.maps import NAMES, Standardiser
 
 tfd = tfp.distributions
 
-pytest_plugins = ["small_project"]
+pytest_plugins = ["small_project", "small_report"]
 
 
 @dataclass(frozen=True)

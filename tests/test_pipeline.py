@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from spurious.errors import CheckFailed, UserError
 from spurious.pipeline import inputs, loading
 from spurious.pipeline.layout import Layout
 from spurious.posteriors.trained import load
+from spurious.report.verdict import verdict
 from spurious.stages import (
     assess,
     attack,
@@ -566,17 +568,20 @@ def test_the_audit_has_curves_checks_and_a_run_for_each_budget(audited):
 
 
 class _External(HTMLParser):
-    """Everything a page would fetch."""
+    """Everything a page would fetch, and the files beside it to which it links."""
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.found, self.files = [], []
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         for key in ("src", "href"):
-            if values.get(key, "data:").startswith("data:") is False:
+            inside = tag == "a" or values.get(key, "data:").startswith("data:")
+            if not inside:
                 self.found.append((tag, values[key]))
+        if tag == "a" and ":" not in values["href"] and not values["href"].startswith("#"):
+            self.files.append(values["href"])
 
 
 class _Parameters(HTMLParser):
@@ -622,10 +627,34 @@ def test_report_is_one_file_that_needs_no_network(reported):
     external = _External()
     external.feed(html)
     assert external.found == []
-    assert html.count("data:image/png;base64,") == 19
+    assert html.count('src="data:image/png;base64,') == 22
     kl = read("attacks/paper/bim.json")["kl_perturbed_clean"]["mean"]
     assert f"{kl:.3g}" in html
     assert "git.commit" in html
+    for file in external.files:
+        assert (Layout("pilot").report.parent / file).exists(), file
+
+
+def test_the_report_begins_with_the_numbers_of_its_files(reported):
+    html = Layout("pilot").report.read_text()
+    judged = {name: one["judgement"] for name, one in read("detection.json").items()}
+    rows = inputs.attack_rows(reported) | inputs.winner_rows(reported)
+    found = verdict(rows, judged)
+    row = rows[found.name]
+    shown = re.findall(r'<data class="mean" value="(\S+)" data-low="(\S+)" data-high="(\S+)"', html)
+    expected = [row["kl_perturbed_clean"], row["mean_power_change_contrast"]]
+    expected += [judged[found.name]["auroc"]]
+    assert [tuple(map(float, one)) for one in shown] == [
+        (one["mean"], one["low"], one["high"]) for one in expected
+    ]
+    text = Layout("pilot").result("report.md").read_text()
+    assert found.numbers[0].shown in text and "headline.png" in text
+
+
+def test_the_report_names_the_runs_in_which_its_numbers_were_made(reported):
+    html = Layout("pilot").report.read_text()
+    for name in ("audit.json", "search.json", "compare.json"):
+        assert read(name)["run_id"] in html
 
 
 def test_the_report_says_what_each_search_found_and_whether_it_holds(reported):

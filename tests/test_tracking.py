@@ -108,6 +108,26 @@ def test_a_child_is_found_below_its_parent_and_carries_its_tags(tracked):
     assert parent.info.status == "FINISHED"
 
 
+def test_the_last_finished_run_of_each_stage_is_listed_in_order(tracked):
+    ids = []
+    for stage, tags in (("train", {"item": "a"}), ("attack", {}), ("train", {"item": "a"})):
+        with tracking.start(stage, "pilot", tags=tags) as run:
+            ids.append(run.id)
+            with run.child("inner"):
+                pass
+    with pytest.raises(ZeroDivisionError), tracking.start("attack", "pilot"):
+        _ = 1 / 0
+    found = tracking.last_runs("pilot")
+    assert [(one["name"], one["id"]) for one in found] == [("attack", ids[1]), ("train a", ids[2])]
+    assert {one["commit"] for one in found} == {commit()}
+    assert all(one["seconds"] >= 0 for one in found)
+
+
+def test_without_a_store_no_run_is_listed(project):
+    assert tracking.last_runs("pilot") == []
+    assert not Path("mlruns").exists()
+
+
 def attacks(**damages):
     """Runs of attacks with this damage, by name."""
     ids = {}

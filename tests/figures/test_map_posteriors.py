@@ -189,3 +189,23 @@ def test_extremes_have_the_perturbed_map_first_and_what_was_added_second(
         for collection, data in zip(below[i].collections, (clean, perturbed), strict=True):
             mean = posterior.means(data.maps[row : row + 1])[0]
             np.testing.assert_allclose(centre(collection), mean, atol=5e-3)
+
+
+def test_the_headline_shows_one_map_and_what_one_perturbation_does_to_it(
+    clean, perturbed, posterior
+):
+    figure = map_posteriors.headline(2, clean, "bim", perturbed, posterior)
+    before, pattern = with_images(figure)
+    np.testing.assert_array_equal(before.images[0].get_array(), clean.maps[2].T)
+    added = perturbed.maps[2] - clean.maps[2]
+    np.testing.assert_allclose(pattern.images[0].get_array(), added.T)
+    for collection, data in zip(
+        titled(figure, "posterior").collections, (clean, perturbed), strict=True
+    ):
+        mean = posterior.means(data.maps[2:3])[0]
+        np.testing.assert_allclose(centre(collection), mean, atol=5e-3)
+    power = [
+        spectra.power(one.maps[2:3], BOX, contrast=True).numpy()[0] for one in (clean, perturbed)
+    ]
+    (_, line) = titled(figure, "change of its power").lines
+    np.testing.assert_allclose(line.get_ydata(), 100 * (power[1] / power[0] - 1), rtol=1e-4)

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from spurious import damage
+from spurious import damage, figures
 from spurious.report import damage_table
 
 BOX = 64.0
@@ -82,3 +82,21 @@ def test_the_figures_show_the_rows(rows):
     bars = [bar.get_width() for bar in drawn["damage"].axes[0].patches]
     assert bars == [row["kl_perturbed_clean"]["mean"] for row in rows.values()]
     assert len(damage_table.draw_damage(rows, {})["spectra"].axes[0].lines) == 3
+
+
+def test_damage_against_power_marks_what_escapes(rows):
+    """Every row at its change of the contrast's P(k) and its KL, in the colour of its verdict."""
+    names = list(rows)
+    figure = figures.damage_against_power(rows, {names[0]: "escapes", names[1]: "noticed"})
+    (axes,) = figure.axes
+    marks = [one.lines[0] for one in axes.containers]
+    expected = {
+        (100 * row["mean_power_change_contrast"]["mean"], row["kl_perturbed_clean"]["mean"])
+        for row in rows.values()
+    }
+    assert {tuple(mark.get_xydata()[0]) for mark in marks} == expected
+    filled = [mark for mark in marks if mark.get_fillstyle() == "full"]
+    (escaping,) = filled
+    assert escaping.get_ydata()[0] == rows[names[0]]["kl_perturbed_clean"]["mean"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["escapes", "noticed"]
+    assert "%" in axes.get_xlabel() and "nat" in axes.get_ylabel()

@@ -2,11 +2,18 @@
 
 from spurious.figures.audit import security_curves
 from spurious.figures.calibration import coverage, pit_histogram, sbc, tarp
-from spurious.figures.damage import damage_bars, spectrum_changes
+from spurious.figures.damage import damage_against_power, damage_bars, spectrum_changes
 from spurious.figures.defences import damage_against_budget, information_against_damage
 from spurious.figures.detection import detection
 from spurious.figures.extremes import extremes
-from spurious.figures.maps import contours, credible_levels, examples, preview, workflow
+from spurious.figures.maps import (
+    contours,
+    credible_levels,
+    examples,
+    headline,
+    preview,
+    workflow,
+)
 from spurious.figures.posteriors import (
     error_plane,
     learning_curve,
@@ -23,12 +30,14 @@ __all__ = [
     "coverage",
     "credible_levels",
     "damage_against_budget",
+    "damage_against_power",
     "damage_bars",
     "detection",
     "error_plane",
     "examples",
     "extremes",
     "fronts",
+    "headline",
     "information_against_damage",
     "learning_curve",
     "pit_histogram",

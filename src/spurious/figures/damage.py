@@ -12,7 +12,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from spurious.figures.spectra import power_changes
-from spurious.figures.style import CLEAN, colours, handles, pretty
+from spurious.figures.style import CLEAN, PALETTE, colours, handles, pretty
+
+ONE_SIGMA = 0.5  # nat: as much as a shift by one sigma
+SMALLEST = 1e-4  # nat or percent: what is less stands at the edge
+VERDICTS: dict[str, tuple[str, Any]] = {
+    "escapes": (PALETTE[0], "full"),
+    "noticed": (PALETTE[1], "none"),
+    "too few maps": ("0.55", "none"),
+}
 
 
 def spectrum_changes(
@@ -34,6 +42,48 @@ def spectrum_changes(
         ncols=min(len(shade), 6),
         frameon=False,
     )
+    return figure
+
+
+def damage_against_power(
+    rows: Mapping[str, Mapping[str, Any]], verdicts: Mapping[str, str], labelled: int = 8
+) -> Figure:
+    """Mean KL(perturbed ‖ clean) against the largest change of the mean P(k) of the contrast.
+
+    Args:
+        rows: damage by name.
+        verdicts: of detection, by name; those without one have too few maps to judge.
+        labelled: how many names are written beside their marks, of the most damaging and of those
+            that escape.
+    """
+    figure = Figure(figsize=(9.5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    ordered = sorted(rows, key=lambda name: -rows[name]["kl_perturbed_clean"]["mean"])
+    escaping = [name for name in ordered if verdicts.get(name) == "escapes"]
+    named = {*ordered[: labelled // 2], *escaping[: labelled - labelled // 2]}
+    below = False  # names of neighbours alternate, so that they do not cover each other
+    for name in ordered:
+        kl, change = rows[name]["kl_perturbed_clean"], rows[name]["mean_power_change_contrast"]
+        x, y = max(100 * change["mean"], SMALLEST), max(kl["mean"], SMALLEST)
+        colour, fill = VERDICTS.get(verdicts.get(name, ""), VERDICTS["too few maps"])
+        ends = [[max(y - kl["low"], 0)], [max(kl["high"] - y, 0)]]
+        axes.errorbar(x, y, ends, marker="o", color=colour, fillstyle=fill, elinewidth=0.7)
+        if name in named:
+            place = (6, -11 if below else 3)
+            axes.annotate(pretty(name), (x, y), place, textcoords="offset points", fontsize=8)
+            below = not below
+    axes.axhline(ONE_SIGMA, color=CLEAN, linestyle="--", linewidth=0.8)
+    axes.annotate("1 σ", (0.005, ONE_SIGMA), (0, 2), textcoords="offset points", fontsize=8,
+                  xycoords=axes.get_yaxis_transform())  # fmt: skip
+    axes.set(xscale="log", yscale="log", ylabel="mean KL(perturbed ‖ clean) [nat]")
+    axes.set_xlabel(r"largest $|\Delta P/P|$ of the mean spectrum, contrast [%]")
+    legend = [
+        Line2D([], [], marker="o", linestyle="", color=colour, fillstyle=fill, label=verdict)
+        for verdict, (colour, fill) in VERDICTS.items()
+        if verdict in verdicts.values()
+    ]
+    axes.legend(handles=legend, loc="lower right")
+    axes.grid(alpha=0.25, linewidth=0.6)
     return figure
 
 

@@ -59,6 +59,27 @@ def workflow(
     )
 
 
+def headline(row: int, clean: MapSet, name: str, perturbed: MapSet, posterior: Posterior) -> Figure:
+    """What one perturbation does to test map `row`."""
+    axes = grid(clean.labels)
+    maps = np.stack([clean.maps[row], perturbed.maps[row]])
+    before, after = densities(posterior, maps, axes)
+    power = spectra.power(tf.constant(maps), clean.box_size, contrast=True).numpy()
+    bins = spectra.bins(maps.shape[-1], clean.box_size)
+    return figures.headline(
+        maps[0],
+        maps[1],
+        name,
+        {"clean": before, name: after},
+        axes,
+        clean.labels[row],
+        power[1] / power[0] - 1,
+        bins.k,
+        spectra.cosmic_variance(bins.n_modes),
+        clean.box_size,
+    )
+
+
 def examples(
     rows: np.ndarray,
     clean: MapSet,

@@ -73,6 +73,50 @@ def workflow(
     return figure
 
 
+def headline(
+    clean: np.ndarray,
+    perturbed: np.ndarray,
+    name: str,
+    posteriors: Mapping[str, np.ndarray],
+    axes_values: tuple[np.ndarray, np.ndarray],
+    truth: np.ndarray,
+    change: np.ndarray,
+    k: np.ndarray,
+    cosmic_variance: np.ndarray,
+    box_size: float,
+) -> Figure:
+    """One perturbation of one map: the map, the change, the posteriors, the change of P(k).
+
+    Args:
+        clean: map (N, N) in counts.
+        perturbed: the same map, perturbed.
+        name: of the perturbation.
+        posteriors: "clean" and `name` -> density on the grid, shape (n_sigma_8, n_omega_m).
+        axes_values: the grid's Omega_m and sigma_8.
+        truth: the true (Omega_m, sigma_8).
+        change: relative change of P(k) of the contrast in each bin.
+        k: wavenumbers of the bins, h/Mpc.
+        cosmic_variance: relative standard deviation of one map's P(k) in each bin.
+        box_size: side of the map, Mpc/h.
+    """
+    figure = Figure(figsize=(14.5, 3.7), layout="constrained")
+    panels = figure.subplots(1, 4)
+    shade = colours([name])
+    norm = LogNorm(max(1.0, float(clean.min())), float(clean.max()))
+    image(panels[0], clean, "a test map", box_size, norm=norm, unit="counts")
+    pattern = perturbed - clean
+    limit = max(float(np.abs(pattern).max()), 1e-6)
+    title = f"the change (RMS {np.sqrt(np.mean(pattern**2)):.2f} counts)"
+    style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    image(panels[1], pattern, title, box_size, unit="counts", **style)
+    contours(panels[2], posteriors, axes_values, truth, shade)
+    panels[2].set_title("posterior, 68 and 95 %", fontsize=10)
+    power_changes(panels[3], {name: change}, k, cosmic_variance, shade)
+    panels[3].set_title("change of its power spectrum", fontsize=10)
+    figure.legend(handles=handles(shade), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
 def examples(
     maps: np.ndarray,
     posteriors: Sequence[Mapping[str, np.ndarray]],

@@ -55,8 +55,8 @@ def findings(
     search: Mapping[str, Any],
     assessed: Mapping[str, Any],
     checks: Rows,
-) -> list[str]:
-    """The findings of a run.
+) -> dict[str, list[str]]:
+    """The findings of a run, by section of the report.
 
     Args:
         rows: damage of every attack and of every winner of the search, by name.
@@ -65,15 +65,13 @@ def findings(
         assessed: `assess.json`.
         checks: of the attacks, by name.
     """
-    return [
-        escaping(rows, judged),
-        *undecided(rows, judged),
-        *reproduction(rows),
-        *searched(search),
-        calibrated(assessed),
-        *beyond_power(assessed),
-        checked(checks),
-    ]
+    return {
+        "damage": reproduction(rows),
+        "notice": [escaping(rows, judged), *undecided(rows, judged)],
+        "trust": [checked(checks)],
+        "search": searched(search),
+        "network": [calibrated(assessed), *beyond_power(assessed)],
+    }
 
 
 def detectors(judged: Rows) -> str:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup, escape
 
 from spurious.figures import pretty
-from spurious.report.findings import PAPER_KL, Rows, detectors, number, percent
+from spurious.report.findings import (
+    PAPER_KL,
+    PLAIN,
+    Rows,
+    detectors,
+    interval,
+    number,
+    percent,
+)
+from spurious.report.pictures import pictures
 from spurious.search.fences import FENCES
 
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
+HURT = "kl_perturbed_clean"
+DAMAGING, ESCAPING = 6, 3  # rows of a table that is not folded
 METRICS = {
     "rmse": "root mean square error",
     "r2": "R²",
@@ -26,12 +39,49 @@ METRICS = {
 }
 
 
+# Names of the templates and ids on the page -> titles.
+SECTIONS = {
+    "maps": "One map, and what was done to it",
+    "damage": "How much the answer moves",
+    "notice": "Who would notice?",
+    "trust": "Can these numbers be believed?",
+    "search": "The worst systematics found",
+    "defences": "Defences",
+    "network": "The network and the simulator",
+    "provenance": "Provenance",
+}
+
+
 def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
     """The report as HTML that needs no network: `images` are PNGs, by name, and are embedded.
 
     Raises:
-        jinja2.UndefinedError: the template asks for a value that `context` lacks.
+        jinja2.UndefinedError: a template asks for a value that `context` lacks.
     """
+    encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
+    about = pictures(images, context["scale"], context["target"])
+    frames = [
+        {**frame, "text": typeset(frame["text"])}
+        for frame in (context["flip"] or {"frames": []})["frames"]
+    ]
+    return _filled(
+        "report.html.j2",
+        {
+            **context,
+            "images": encoded,
+            "pictures": about,
+            "frames_json": htmlsafe_json_dumps(frames),
+        },
+    )
+
+
+def render_markdown(context: Mapping[str, Any], images: Iterable[str]) -> str:
+    """The same findings as Markdown, with links to the figures beside it."""
+    about = pictures(images, context["scale"], context["target"])
+    return _filled("report.md.j2", {**context, "pictures": about})
+
+
+def _filled(template: str, context: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("spurious.report"),
         autoescape=True,
@@ -41,19 +91,36 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
     )
     environment.filters |= {
         "number": number,
+        "interval": interval,
         "percent": percent,
         "detectors": detectors,
         "pretty": pretty,
+        "typeset": typeset,
+        "moment": moment,
+        "hundredfold": lambda found: {key: 100 * found[key] for key in ("mean", "low", "high")},
+        "first_verdicts": first_verdicts,
         "symbol": lambda name: SYMBOLS.get(name, name),
     }
-    encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(template).render(
         **context,
-        images=encoded,
+        sections=SECTIONS,
         metric_labels=METRICS,
         paper_kl=PAPER_KL,
         fences={name: fence.meaning for name, fence in FENCES.items()},
     )
+
+
+def typeset(text: str) -> Markup:
+    """A sentence with the parameters' subscripts, all else escaped."""
+    found = escape(text)
+    for name, symbol in SYMBOLS.items():
+        found = found.replace(PLAIN[name], symbol)
+    return found
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as date and time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def grouped(
@@ -80,6 +147,36 @@ def verdicts(rows: Rows, judged: Rows) -> list[dict[str, Any]]:
         {**judged[name], "name": name, "kl": rows[name]["kl_perturbed_clean"]} for name in judged
     ]
     return sorted(found, key=lambda row: (row["verdict"] == "too few maps", -row["kl"]["mean"]))
+
+
+def first_verdicts(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of `verdicts` that matter most: the most damaging, and the worst that escape."""
+    escaping = [row for row in rows if row["verdict"] == "escapes"][:ESCAPING]
+    return [row for row in rows if row in rows[:DAMAGING] or row in escaping]
+
+
+def reasons(
+    attacks: Mapping[str, Mapping[str, Any]], target: str
+) -> list[tuple[str, Mapping[str, float]]]:
+    """Choices that the paper leaves open, changed one at a time, with the KL that each gives."""
+    found = []
+    for name, weaker in (("bim", "bim_weak"), ("systematic", None)):
+        if name not in attacks:
+            continue
+        row = attacks[name]
+        found.append((f"{pretty(name)} on {pretty(target)}", row["kl_perturbed_clean"]))
+        if weaker and weaker in attacks:
+            label = f"unit: a smaller step, {pretty(weaker)}"
+            found.append((label, attacks[weaker]["kl_perturbed_clean"]))
+        if "retrained" in row:
+            label = f"seed: the maps of {pretty(name)} on other trainings"
+            found.append((label, row["retrained"]["kl_perturbed_clean"]))
+        found += [
+            (f"{what}: the maps of {pretty(name)} on {other}", row["others"][other][HURT])
+            for other, what in (("resnet", "layers"), ("contrast", "normalisation"))
+            if other in row["others"]
+        ]
+    return found
 
 
 def others(attacks: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from spurious import seeds, tracking
-from spurious.config import Config, Network
+from spurious import figures, seeds, tracking
+from spurious.config import Config, Network, winner
 from spurious.data.hdf5 import read_maps
 from spurious.detection.detector import FEWEST
 from spurious.errors import UserError
@@ -22,9 +24,12 @@ from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, Layout
 from spurious.pipeline.loading import target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.report import findings, page
+from spurious.report.flip import flipped, labelled
 from spurious.report.headline import headline
+from spurious.report.machine import machine
+from spurious.report.verdict import verdict
 
-DRAWN = ("figure_1", "figure_2")  # here
+DRAWN = ("headline", "overview", "figure_1", "figure_2")  # here
 PICTURES = (
     "damage", "spectra", "detection", "security_curves", "posteriors", "defences_budget",
     "defences_trade",
@@ -43,7 +48,7 @@ RESULTS = {
 
 
 def run(config: Config) -> None:
-    """Write `results/<scale>/report.html`, `metrics.json` and the two figures of the paper."""
+    """Write the report as HTML and Markdown, its few metrics, and the figures drawn here."""
     layout = Layout(config.scale)
     inputs = [REFERENCE, layout.maps, *files(config, config.run.target)]
     about, pictures = context(config, layout, inputs), images(config, layout)
@@ -51,19 +56,32 @@ def run(config: Config) -> None:
         tracking.start("report", config.scale, inputs=inputs) as log,
         replaced_together("report", outputs(layout)) as out,
     ):
-        draw(config, layout, out, log)
+        draw(config, layout, out, log, about)
+        about["flip"] = flip(config)
         pictures |= {name: out.new(figure(layout, name)).read_bytes() for name in DRAWN}
-        with replacing(out.new(layout.report)) as temporary:
-            temporary.write_text(page.render(about, pictures), encoding="utf-8")
+        texts = {
+            layout.report: page.render(about, pictures),
+            layout.result("report.md"): page.render_markdown(about, pictures),
+        }
+        for path, text in texts.items():
+            with replacing(out.new(path)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            log.artifact(out.new(path))
         write_json(out.new(layout.result("metrics.json")), about["metrics"])
         log.metrics(about["metrics"])
-        log.artifact(out.new(layout.report))
     print(f"The report: {layout.report}")
 
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    return [layout.report, layout.result("metrics.json"), *(figure(layout, name) for name in DRAWN)]
+    drawn = [figure(layout, name) for name in DRAWN]
+    return [
+        layout.report,
+        layout.result("report.md"),
+        layout.result("metrics.json"),
+        *drawn,
+        *(path.with_suffix(".pdf") for path in drawn),
+    ]
 
 
 def figure(layout: Layout, name: str) -> Path:
@@ -87,24 +105,55 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
 
 
-def draw(config: Config, layout: Layout, out: Outputs, log: tracking.Run) -> None:
-    """The paper's Figures 1 and 2, for test maps drawn at random."""
+def draw(
+    config: Config, layout: Layout, out: Outputs, log: tracking.Run, about: Mapping[str, Any]
+) -> None:
+    """The figures of the report, as PNG and PDF, for test maps drawn at random."""
     test = test_set(config)
     groups = config.attacked
     shown = [name for name in FIGURE_ATTACKS if name in groups] or list(groups)[:2]
     attacked = {name: read_maps(layout.attacked(groups[name], name)) for name in shown}
-    generator = seeds.generator(config.seed, "examples")
-    rows = generator.choice(len(test), config.report.examples, replace=False)
-    posterior = target(config)
+    rows = examples(config, len(test))
+    posterior, name = target(config), about["verdict"].name
+    worst = read_maps(attacked_maps(config, layout, name))
+    shown_row = rows[0] if len(worst) == len(test) else 0
+    verdicts = {name: found["verdict"] for name, found in about["judged"].items()}
     save_figures(
         out,
         layout,
         log,
         {
+            "headline": map_posteriors.headline(shown_row, test, name, worst, posterior),
+            "overview": figures.damage_against_power(about["attacks"], verdicts),
             "figure_1": map_posteriors.workflow(rows[0], test, attacked, posterior),
             "figure_2": map_posteriors.examples(rows, test, attacked, posterior),
         },
+        formats=("png", "pdf"),
     )
+
+
+def examples(config: Config, count: int) -> np.ndarray:
+    """Numbers of the test maps that the figures show, drawn at random."""
+    generator = seeds.generator(config.seed, "examples")
+    return generator.choice(count, config.report.examples, replace=False)
+
+
+def flip(config: Config) -> dict[str, Any]:
+    """The map of Figure 1 at every budget of the security curves."""
+    test, posterior = test_set(config), target(config)
+    linf = config.audit.linf
+    counts = linf.counts(posterior.standardiser.std)
+    budgets = dict(zip(labelled(linf.values, linf.unit), counts, strict=True))
+    shown = test.maps[examples(config, len(test))[0]]
+    return flipped(shown, budgets, posterior, config.audit.steps, config.seed)
+
+
+def attacked_maps(config: Config, layout: Layout, name: str) -> Path:
+    """The test maps as changed by an attack or by a winner of the search."""
+    families = {winner(family): family for family in config.search.families}
+    if name in families:
+        return layout.attacked("search", families[name])
+    return layout.attacked(config.attacked[name], name)
 
 
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
@@ -135,8 +184,12 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "defended": defended,
         "transfer_columns": page.transfer_columns(search["families"]),
         "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
+        "verdict": verdict(rows, judged),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
         "metrics": headline(rows, judged, search, assessed, audit["checks"], defended),
+        "reasons": page.reasons(rows, config.run.target),
+        "runs": recorded(config),
+        "machine": machine(),
         "pairs": findings.pairs(compared["pairs"]),
         "differences": page.differences(rows, target(config).standardiser.std),
         "omega_m_low": omega_m_low,
@@ -144,6 +197,13 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
         "parameters": yaml.safe_dump(resolved(config), sort_keys=False),
     }
+
+
+def recorded(config: Config) -> list[dict[str, Any]]:
+    """The runs in which the results were made, where runs are tracked."""
+    if os.environ.get("SPURIOUS_TRACKING") == "off":
+        return []
+    return tracking.last_runs(config.scale)
 
 
 def _check_alike(

@@ -3,9 +3,10 @@
 One stage is one run. Runs live in `mlruns/mlflow.db`, their artifacts in `mlruns/artifacts/`.
 All runs of one pipeline execution carry the same tag `pipeline`; every run carries the git commit
 and, for each input, the hash by which DVC knows it. Imports point one way: `ui` and `lifetime` to
-`mlflow_run` and `views`, these to `store`, `run` and `values`.
+`mlflow_run` and `views`, these and `history` to `store`, `run` and `values`.
 """
 
+from spurious.tracking.history import last_runs
 from spurious.tracking.lifetime import close_dead, start
 from spurious.tracking.mlflow_run import MlflowRun
 from spurious.tracking.origin import provenance
@@ -22,6 +23,7 @@ __all__ = [
     "close_dead",
     "ensure_store",
     "flatten",
+    "last_runs",
     "numbers",
     "provenance",
     "show_attacks",
