@@ -1,6 +1,7 @@
 """What several tests need: a posterior in closed form, maps like the real ones, CAMB itself."""
 
 import gc
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from spurious.data.maps import NAMES, Standardiser
 
 tfd = tfp.distributions
 
-pytest_plugins = ["small_project"]
+pytest_plugins = ["small_project", *(["shared_fixtures"] if "mutmut" in sys.modules else [])]
 
 
 @dataclass(frozen=True)
@@ -140,4 +141,6 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     rank = {name: number for number, name in enumerate(LONGEST)}
     here = Path(__file__).parent
-    items.sort(key=lambda item: rank.get(str(item.path.relative_to(here)), len(rank)))
+    # File by file, in whatever order single tests were asked for: their fixtures are shared.
+    names = {item: str(item.path.relative_to(here)) for item in items}
+    items.sort(key=lambda item: (rank.get(names[item], len(rank)), names[item]))

@@ -2,11 +2,11 @@
 
 import io
 import json
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from noted import Noted
 
 from spurious import figures
 from spurious.audit.attacks import Attacks
@@ -14,7 +14,6 @@ from spurious.audit.criteria import Check
 from spurious.audit.curves import audience, security
 from spurious.data.maps import MapSet
 from spurious.stages import audit
-from spurious.tracking import NullRun
 
 BOX = 64.0
 CHECKS = (
@@ -23,27 +22,6 @@ CHECKS = (
     Check("beats_noise", False, None, 0.02, "no number"),
     Check("beats_transfer", None, None, 0.02, "left out"),
 )
-
-
-class Noted(NullRun):
-    """Keeps what was logged; its children too."""
-
-    def __init__(self):
-        self.logged, self.curves, self.children = {}, {}, {}
-
-    def params(self, values):
-        self.logged |= values
-
-    def metrics(self, values):
-        self.logged |= values
-
-    def series(self, values):
-        self.curves |= values
-
-    @contextmanager
-    def child(self, name, tags=None):
-        self.children[name] = Noted()
-        yield self.children[name]
 
 
 @pytest.fixture(scope="module")
