@@ -50,9 +50,13 @@ class Noted(tracking.NullRun):
         yield self.children[name]
 
 
+class Runs(list):
+    """Runs, and what a test keeps beside them."""
+
+
 def note(patch):
     """The list of runs that stages will open, each called as its stage."""
-    runs = []
+    runs = Runs()
 
     @contextmanager
     def start(stage, experiment, *, inputs=(), tags=None):
