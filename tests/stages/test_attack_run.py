@@ -340,9 +340,7 @@ def test_one_line_an_attack_is_printed(ran, rows):
     assert ran.printed == lines
 
 
-def test_a_network_of_another_posterior_is_refused_before_work_begins(
-    settings, place, monkeypatch
-):
+def test_a_network_of_another_posterior_is_refused_before_work_begins(settings, place, monkeypatch):
     monkeypatch.chdir(place)
     runs = note(monkeypatch)
     path = Layout("pilot").posterior("resnet")
