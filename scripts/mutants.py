@@ -30,24 +30,31 @@ AT_ONCE = 400  # names in one command line
 def main() -> None:
     """Plant, test, print every mutant that survived and a line of counts a module."""
     asked = _arguments()
-    if asked.share == 1:
-        _run(asked.patterns)
-    else:
-        if not (known := _results(asked.patterns)):
-            # mutmut makes all mutants before it looks at which are asked for.
-            _run(["spurious.damage.*_1"])
-            known = _results(asked.patterns)
-        chosen = sample(known, asked.share, asked.seed)
-        print(f"seed {asked.seed}: {len(chosen)} of {sum(map(len, known.values()))} mutants")
-        for first in range(0, len(chosen), AT_ONCE):
-            _run(chosen[first : first + AT_ONCE])
-    modules = _results(asked.patterns)
+    if not (known := _results(asked.patterns)):
+        # mutmut makes all mutants before it looks at which are asked for.
+        _run(["spurious.damage.*_1"])
+        known = _results(asked.patterns)
+    chosen = sample(known, asked.share, asked.seed)
+    print(f"seed {asked.seed}: {len(chosen)} of {sum(map(len, known.values()))} mutants")
+    _test(chosen)
+    modules = picked(_results(asked.patterns), chosen)
     for mutants in modules.values():
         for name, status in mutants.items():
             if status == "survived":
                 print(f"survived: {name}")
     print(table(modules))
     print("`mutmut show NAME` prints what was changed.")
+
+
+def _test(chosen: Sequence[str]) -> None:
+    """Test those without a result, again where mutmut was killed, as long as it gets further."""
+    left = unchecked(_results(()), chosen)
+    while left:
+        _run(left[:AT_ONCE])
+        before, left = left, unchecked(_results(()), chosen)
+        if len(left) == len(before):
+            print(f"mutmut gave no further result: {len(left)} are left")
+            return
 
 
 def _arguments() -> argparse.Namespace:
@@ -59,7 +66,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(names: Sequence[str]) -> None:
-    subprocess.run([*MUTMUT, "run", "--max-children", "1", *names], check=True)
+    subprocess.run([*MUTMUT, "run", "--max-children", "1", *names])
 
 
 def _results(patterns: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -76,6 +83,24 @@ def found(lines: Iterable[str], patterns: Sequence[str] = ()) -> dict[str, dict[
         if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             modules[match["module"]][name] = match["status"]
     return dict(modules)
+
+
+def picked(
+    modules: Mapping[str, Mapping[str, str]], chosen: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """Of each module's mutants those that were chosen; an earlier run may have tested others."""
+    wanted = set(chosen)
+    found = {
+        module: {name: status for name, status in mutants.items() if name in wanted}
+        for module, mutants in modules.items()
+    }
+    return {module: mutants for module, mutants in found.items() if mutants}
+
+
+def unchecked(modules: Mapping[str, Mapping[str, str]], chosen: Iterable[str]) -> list[str]:
+    """Those of the chosen mutants that have no result yet, in their order."""
+    status = {name: one for mutants in modules.values() for name, one in mutants.items()}
+    return [name for name in chosen if status.get(name) == "not checked"]
 
 
 def sample(modules: Mapping[str, Iterable[str]], share: float, seed: int) -> list[str]:

@@ -1,6 +1,7 @@
 """What several tests need: a posterior in closed form, maps like the real ones, CAMB itself."""
 
 import gc
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from spurious.data.maps import NAMES, Standardiser
 
 tfd = tfp.distributions
 
-pytest_plugins = ["small_project", "small_report"]
+# Bugs are planted one at a time, each tried in a process of its own.
+PLANTED = ["shared_fixtures"] if "mutmut" in sys.modules else []
+pytest_plugins = ["small_project", "small_report", *PLANTED]
 
 
 @dataclass(frozen=True)
@@ -140,4 +143,6 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     rank = {name: number for number, name in enumerate(LONGEST)}
     here = Path(__file__).parent
-    items.sort(key=lambda item: rank.get(str(item.path.relative_to(here)), len(rank)))
+    # File by file, in whatever order single tests were asked for: their fixtures are shared.
+    names = {item: str(item.path.relative_to(here)) for item in items}
+    items.sort(key=lambda item: (rank.get(names[item], len(rank)), names[item]))

@@ -1,5 +1,6 @@
 """A data set whose every axis, split and number can be told apart, and its configuration."""
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -113,7 +114,7 @@ def stored(folder, config):
 
     Also `resnet`, with which they make an ensemble. Networks by (name, number of the training).
     """
-    layout, target = Layout(config.scale), config.run.target
+    target = config.run.target
     posteriors = {(target, 1): small(1), (target, 2): small(2), (target, 3): small(3)}
     posteriors["resnet", 1] = small(4)
     settings = {
@@ -122,9 +123,24 @@ def stored(folder, config):
     }
     ensembles = {"ensemble": [target, "resnet"]}
     config = config.model_copy(update={"posteriors": settings, "ensembles": ensembles})
+    store(folder, config, posteriors)
+    return config, posteriors
+
+
+def store(folder, config, posteriors):
+    """Write networks as the stage `train` leaves them; those of `posteriors` are (name, number)."""
+    layout = Layout(config.scale)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for owner, posterior in posteriors.items():
             posterior.identity = identity.made(config, *owner)
             posterior.save(layout.posterior(*owner))
-    return config, posteriors
+
+
+@pytest.fixture(scope="module")
+def place(stored, folder, tmp_path_factory):
+    """A copy of the project's maps and networks for one module, whose stages write into it."""
+    path = tmp_path_factory.mktemp("place")
+    for name in ("data", "models"):
+        shutil.copytree(folder / name, path / name)
+    return path

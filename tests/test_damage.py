@@ -169,9 +169,48 @@ def test_a_row_of_several_trainings_is_the_mean_of_theirs(linear_posterior, maps
         assert row[name]["mean"] == pytest.approx(np.mean(means)), name
     raw = [np.array(one["spectrum"]["raw"]["mean_change"]) for one in single]
     np.testing.assert_allclose(row["spectrum"]["raw"]["mean_change"], np.mean(raw, axis=0))
+    # What may be negative has an interval about its mean, all else one of its logarithm.
+    for name, signed in (("shift_omega_m", True), ("abs_shift_omega_m", False)):
+        cell = row[name]
+        symmetric = cell["high"] - cell["mean"] == pytest.approx(cell["mean"] - cell["low"])
+        assert symmetric is signed, name
     # Two trainings that differ this much know next to nothing of a third.
     kl = row["kl_perturbed_clean"]
     assert kl["high"] / kl["low"] > 100 * single[0]["kl_perturbed_clean"]["high"] / kl["mean"]
+
+
+def test_spectra_of_a_row_are_means_over_maps_and_trainings_bin_by_bin(linear_posterior, maps):
+    few = np.array([1, 4, 7])
+    pairs = [(maps, 1.5 * np.roll(maps, 1, axis=1) + maps), (maps[few], maps[few] ** 1.2)]
+    changes = [damage.measure(*pair, linear_posterior, BOX) for pair in pairs]
+    found = damage.pooled_row(changes, 1, [np.arange(30), few])["spectrum"]
+    bins = spectra.bins(16, BOX)
+    np.testing.assert_allclose(found["cosmic_variance"], spectra.cosmic_variance(bins.n_modes))
+    assert found["n_modes"] == bins.n_modes.tolist()
+    for kind, contrast in (("raw", False), ("contrast", True)):
+        power = [
+            [spectra.power(one, BOX, contrast=contrast).numpy() for one in pair] for pair in pairs
+        ]
+        change = [np.abs(after / before - 1) for before, after in power]
+        mean = [after.mean(0) / before.mean(0) - 1 for before, after in power]
+        expected = {
+            "clean": np.mean([before.mean(0) for before, _ in power], axis=0),
+            "perturbed": np.mean([after.mean(0) for _, after in power], axis=0),
+            "mean_abs_change": np.mean([one.mean(0) for one in change], axis=0),
+            "max_abs_change": np.max([one.max(0) for one in change], axis=0),
+            "mean_change": np.mean(mean, axis=0),
+            "mean_change_cosmic": np.mean(mean, axis=0) / found["cosmic_variance"],
+        }
+        ends = {
+            f"mean_change{cosmic}_{end}" for cosmic in ("", "_cosmic") for end in ("low", "high")
+        }
+        assert set(found[kind]) == {*expected, *ends}
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[kind][name], values, rtol=1e-6, err_msg=name)
+        low, high = (np.array(found[kind][f"mean_change_{end}"]) for end in ("low", "high"))
+        assert (low < expected["mean_change"]).all() and (expected["mean_change"] < high).all()
+        cosmic = np.array(found[kind]["mean_change_cosmic_low"])
+        np.testing.assert_allclose(cosmic * found["cosmic_variance"], low)
 
 
 def test_disagreement_is_symmetric_and_half_the_sum(linear_posterior, maps):

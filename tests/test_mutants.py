@@ -25,6 +25,15 @@ def test_results_are_read_by_module_and_pattern():
     assert list(mutants.found(LINES, ["spurious.pipeline.*"])) == ["spurious.pipeline.inputs"]
 
 
+def test_a_run_goes_on_with_what_has_no_result_and_counts_what_was_chosen():
+    found = mutants.found([*LINES, "    spurious.damage.x_kl__mutmut_3: not checked"])
+    chosen = [f"spurious.damage.x_kl__mutmut_{number}" for number in (3, 2)]
+    assert mutants.unchecked(found, chosen) == chosen[:1]
+    assert mutants.picked(found, chosen) == {
+        "spurious.damage": {chosen[1]: "survived", chosen[0]: "not checked"}
+    }
+
+
 def test_a_sample_has_a_share_of_every_module_and_follows_from_the_seed():
     modules = {"a": [f"a.{i}" for i in range(50)], "b": ["b.1"]}
     first = mutants.sample(modules, 0.1, seed=1)

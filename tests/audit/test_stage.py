@@ -2,19 +2,21 @@
 
 import io
 import json
-from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from noted import Noted, note
 
 from spurious import figures
 from spurious.audit.attacks import Attacks
 from spurious.audit.criteria import Check
 from spurious.audit.curves import audience, security
 from spurious.data.maps import MapSet
+from spurious.pipeline import inputs
+from spurious.pipeline.layout import Layout
 from spurious.stages import audit
-from spurious.tracking import NullRun
 
 BOX = 64.0
 CHECKS = (
@@ -23,27 +25,6 @@ CHECKS = (
     Check("beats_noise", False, None, 0.02, "no number"),
     Check("beats_transfer", None, None, 0.02, "left out"),
 )
-
-
-class Noted(NullRun):
-    """Keeps what was logged; its children too."""
-
-    def __init__(self):
-        self.logged, self.curves, self.children = {}, {}, {}
-
-    def params(self, values):
-        self.logged |= values
-
-    def metrics(self, values):
-        self.logged |= values
-
-    def series(self, values):
-        self.curves |= values
-
-    @contextmanager
-    def child(self, name, tags=None):
-        self.children[name] = Noted()
-        yield self.children[name]
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +115,69 @@ def test_more_posteriors_than_the_palette_have_colours_of_their_own(curves):
     legend = figures.security_curves(many, {}).legends[0]
     colours = [line.get_color() for line in legend.get_lines()]
     assert len(set(colours)) == len(colours) == 10
+
+
+class Stand:
+    """In place of what takes a minute: keeps what it was asked, answers with known curves."""
+
+    def __init__(self, curves):
+        self.curves = curves
+
+    def __call__(self, posterior, maps, truth, **how):
+        self.asked = {"posterior": posterior, "maps": maps, "truth": truth, **how}
+        curves = SimpleNamespace(as_json=lambda: self.curves, std=30.0, weights=None)
+        return SimpleNamespace(curves=curves, checks=CHECKS, strongest={})
+
+
+@pytest.fixture
+def ran(stored, place, curves, monkeypatch, capsys):
+    """The stage's run, what its checks were asked, the configuration and what was printed."""
+    monkeypatch.chdir(place)
+    runs, stand = note(monkeypatch), Stand({k: v for k, v in curves.items() if k != "target"})
+    monkeypatch.setattr(audit.checks, "run", stand)
+    config = stored[0]
+    run = config.run.model_copy(update={"posteriors": ["resnet", "compact"], "ensembles": []})
+    small = config.audit.model_copy(update={"maps": 11})
+    config = config.model_copy(update={"run": run, "audit": small})
+    audit.run(config)
+    return runs, stand.asked, config, capsys.readouterr().out
+
+
+def test_some_test_maps_of_the_target_are_audited_on_its_first_training(ran, stored, data):
+    _, asked, config, _ = ran
+    test = data.take(inputs.parts(config, data, "random").test)
+    chosen = audit.sample_maps(test, 11, config.seed)
+    np.testing.assert_array_equal(asked["maps"], chosen.maps)
+    np.testing.assert_array_equal(asked["truth"], chosen.labels)
+    np.testing.assert_array_equal(asked["groups"], chosen.index)
+    assert (asked["box_size"], asked["seed"]) == (64.0, config.seed)
+    assert asked["settings"] == config.audit
+    networks = {"compact": asked["posterior"], **asked["others"]}
+    assert list(networks) == ["compact", "resnet"]
+    for name, one in networks.items():
+        expected = stored[1][name, 1](chosen.maps).mean()
+        np.testing.assert_allclose(one(chosen.maps).mean(), expected, rtol=1e-5)
+
+
+def test_curves_checks_and_figure_are_written_and_logged(ran, curves, place):
+    (run,), _, config, printed = ran
+    folder = place / "results/pilot"
+    written = json.loads((folder / "curves.json").read_text())
+    about = {"run_id": "audit", "target": "compact", "n_maps": 11}
+    assert {key: written[key] for key in about} == about
+    assert written["curves"] == json.loads(json.dumps(curves["curves"]))
+    found = json.loads((folder / "audit.json").read_text())
+    assert set(found) == {"run_id", "failed", "checks", "strongest"}
+    assert (found["run_id"], found["failed"], found["strongest"]) == ("audit", 2, {})
+    names = ("curves.json", "audit.json", "security_curves.png")
+    layout = Layout("pilot")
+    assert audit.outputs(layout) == [layout.result(name) for name in names]
+    assert (folder / "security_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list(run.figures) == ["security_curves.png"]
+    assert run.logged["checks_failed"] == 2 and run.logged["target"] == "compact"
+    assert run.logged["seed"] == config.seed and run.logged["maps"] == 11
+    assert run.datasets["test"][1] == layout.maps and len(run.datasets["test"][0]) == 11
+    models = [f"models/pilot/compact/{number}.keras" for number in (1, 2, 3)]
+    assert [str(path) for path in run.about["inputs"]] == ["data/pilot/maps.h5", *models]
+    assert run.about["scale"] == "pilot"
+    assert printed.strip() == audit.format_checks(CHECKS)

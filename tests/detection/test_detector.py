@@ -96,6 +96,7 @@ def test_a_coarse_perturbation_is_noticed_by_all_that_see_small_scales(detector,
     assert verdict(row)["verdict"] == "noticed"
     for name in NETWORKS:
         assert row[name]["auroc"]["low"] > 0.9 and row[name]["p_value"] < 1e-6
+        assert row[name]["auroc"]["kind"] == "learned"
     for name in ("log_power", "pdf", "peaks", "minkowski", "scattering"):
         assert row[name]["auroc_known"]["low"] > 0.7
         assert row[name]["auroc_known"]["mean"] >= row[name]["auroc_anomaly"]["mean"] - 0.05

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from spurious import params
 from spurious.data.maps import Standardiser
@@ -204,6 +205,31 @@ def html(results, tmp_path, monkeypatch):
     monkeypatch.setattr(reports.tracking, "provenance", lambda *inputs: {})
     pictures = dict.fromkeys([*reports.DRAWN, *reports.PICTURES, *reports.OF_TARGET], b"")
     return lambda: page.render(reports.context(config, Layout("pilot"), []), pictures)
+
+
+def test_a_report_is_made_of_what_the_stages_wrote(results, html, tmp_path):
+    """Each part in its place; the numbers of the page follow from the configuration."""
+    config, found = results
+    assert "How easily is this network fooled?" in html()
+    about = reports.context(config, Layout("pilot"), [])
+    read = {name: found[f"results/pilot/{name}.json"] for name in reports.RESULTS}
+    assert about["checks"] == read["audit"]["checks"]
+    assert (about["assessed"], about["search"]) == (read["assess"], read["search"])
+    assert (about["defended"], about["verify"]) == (read["defences"], shipped("verify.json"))
+    assert about["network"] == read["assess"]["posteriors"][read["assess"]["target"]]
+    winners = {f"searched_{name}": one["row"] for name, one in read["search"]["families"].items()}
+    assert list(about["attacks"]) == [*config.attacked, *winners]
+    for name, row in winners.items():
+        assert about["attacks"][name] == row
+    assert about["judged"] == {name: one["judgement"] for name, one in read["detection"].items()}
+    assert (about["n_test"], about["n_maps"]) == (363, config.simulation.simulations)
+    assert (about["target"], about["trainings"]) == ("compact", 3)
+    assert about["omega_m_low"] == 0.05
+    assert about["baryon_fraction"] == pytest.approx(0.0486 / 0.05)
+    parameters = yaml.safe_load(about["parameters"])
+    trained = parameters["posteriors"]["resnet"]["training"]
+    assert (trained["epochs"], parameters["training"]["epochs"]) == (12, 40)
+    assert trained["batch_size"] == 32
 
 
 @pytest.mark.slow

@@ -202,7 +202,8 @@ def headline(
     closest = searched[name].result.closest if name else None
     on = family.get("confirmed") if best else None
     paper, heights = papers(witnesses)
-    parameters = best.parameters if best else {}
+    # Reported are those that are searched; a family may fix the others.
+    parameters = {**searched[name].family.fixed, **best.parameters} if name and best else {}
     return {
         "family": name,
         "feasible": bool(best),
