@@ -25,7 +25,7 @@ from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
 from spurious.data.splits import evenly_spaced
-from spurious.errors import UserError, shown
+from spurious.errors import UserError, nearest, shown
 from spurious.figures import map_posteriors
 from spurious.files import write_json
 from spurious.perturbations import build as builder
@@ -115,7 +115,7 @@ def select_attacks(config: Config, names: Sequence[str]) -> dict[str, list[str]]
         if name not in config.attacks and name not in home:
             raise UserError(
                 f"attack = {shown(name)}: must be a group, {', '.join(config.attacks)}, or one of "
-                f"{', '.join(home)}"
+                f"{', '.join(home)}{nearest(name, [*config.attacks, *home])}"
             )
         if name in config.attacks:
             wanted[name] = list(config.attacks[name])
