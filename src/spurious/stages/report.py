@@ -18,7 +18,7 @@ from spurious.files import replacing
 from spurious.pipeline import schemas
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
-from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.pipeline.layout import VERIFY_METRICS, Layout, reference_maps
 from spurious.pipeline.loading import target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.report import findings, page
@@ -44,7 +44,7 @@ RESULTS = {
 def run(config: Config) -> None:
     """Write `results/<scale>/report.html` and the two figures of the paper."""
     layout = Layout(config.scale)
-    inputs = [REFERENCE, layout.maps, *files(config, config.run.target)]
+    inputs = [reference_maps(), layout.maps, *files(config, config.run.target)]
     about, pictures = context(config, layout, inputs), images(config, layout)
     with (
         tracking.start("report", config.scale, inputs=inputs) as log,
