@@ -65,13 +65,18 @@ def found(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if not all(part.isidentifier() for part in path.split(".")):
         raise ValueError("must be the name of a module, a dot and the name of a class in it")
-    one: Any = getattr(_imported(module), name, None)
+    one: Any = getattr(module_of(module), name, None)
     if one is None:
         raise ValueError(f"module {module} has no {name}")
     return one
 
 
-def _imported(module: str) -> ModuleType:
+def module_of(module: str) -> ModuleType:
+    """A module, looked up among what is installed, then in the current folder.
+
+    Raises:
+        ValueError: there is none, or it cannot be imported.
+    """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last, so that no file here hides what is installed
     try:
