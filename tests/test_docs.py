@@ -14,7 +14,7 @@ from spurious.data.maps import MapSet, Standardiser
 from spurious.simulation import project
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # They compile four simulations and an attack of each kind, and ask CAMB eight times.
 SLOW = ("perturbations.md", "simulation.md", "suites.md")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "docs_pictures.py"))

@@ -59,15 +59,18 @@ def _run(
 ) -> dict[str, Any]:
     """The section `run` as it follows from the others; keys that the file gives come first."""
     said, usual = given.get("run", {}), ships["run"]
-    trained = usual["posteriors"] if "posteriors" not in given else _trained(whole["posteriors"])
+    own = isinstance(given.get("posteriors"), dict)
+    trained = _trained(given["posteriors"]) if own else usual["posteriors"]
     trained = said.get("posteriors", trained)
     names = list(trained) if isinstance(trained, list) else []
     made = _ensembles(whole.get("ensembles", {}), names)
     made = said.get("ensembles", made)
     present = [*names, *(made if isinstance(made, list) else [])]
-    attacks = _groups(whole["attacks"]) if "attacks" in given else usual["attacks"]
-    if "attacks" not in given:  # some of these are made on other posteriors
-        attacks = [name for name in attacks if _on(ships["attacks"][name]) <= set(present)]
+    if isinstance(given.get("attacks"), dict):
+        attacks = list(given["attacks"])
+    else:  # some of these are made on other posteriors
+        ready = {n for n, group in ships["attacks"].items() if set(_on(group)) <= set(present)}
+        attacks = [name for name in usual["attacks"] if name in ready]
     target = said.get("target", names[0] if names else "")
     return {
         "scales": scales[:1],
@@ -75,20 +78,14 @@ def _run(
         "ensembles": made,
         "target": target,
         "attacks": attacks,
-        "defences": [n for n in usual["defences"] if n in names and n != target]
-        if "posteriors" not in given
-        else [],
+        "defences": [] if own else [n for n in usual["defences"] if n in names and n != target],
     }
 
 
-def _trained(posteriors: Any) -> list[str]:
-    if not isinstance(posteriors, dict):
-        return []
-    return [
-        name
-        for name, entry in posteriors.items()
-        if not (isinstance(entry, dict) and entry.get("kind") in MADE)
-    ]
+def _trained(posteriors: Mapping[str, Any]) -> list[str]:
+    """All but those that are made of others."""
+    made = [n for n, one in posteriors.items() if isinstance(one, dict) and one.get("kind") in MADE]
+    return [name for name in posteriors if name not in made]
 
 
 def _ensembles(ensembles: Any, names: list[str]) -> list[str]:
@@ -102,17 +99,9 @@ def _ensembles(ensembles: Any, names: list[str]) -> list[str]:
     ]
 
 
-def _groups(attacks: Any) -> list[str]:
-    return list(attacks) if isinstance(attacks, dict) else []
-
-
-def _on(value: Any) -> set[str]:
+def _on(value: Any) -> Iterator[str]:
     """The posteriors on which a group's attacks are made, other than the target."""
-    return set(_named_on(value))
-
-
-def _named_on(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from (str(value[key]) for key in ("on", True) if key in value)  # YAML's true
         for inner in value.values():
-            yield from _named_on(inner)
+            yield from _on(inner)

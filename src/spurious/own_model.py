@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import tracking
 from spurious.config import Config, Perturbation
@@ -29,6 +28,7 @@ from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.posteriors.own import is_function, of_parameters, opened
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.trained import NetworkPosterior, predict
+from spurious.progress import tqdm
 from spurious.report.damage_table import draw_damage, format_table, write_table
 from spurious.stages import audit as stage
 from spurious.stages.attack import keep, select_attacks

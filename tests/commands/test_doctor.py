@@ -66,7 +66,7 @@ def test_a_database_of_something_else_or_damaged_inside_is_broken(here):
         database.execute("CREATE TABLE other (x)")
         database.executemany("INSERT INTO other VALUES (?)", [("y" * 1000,)] * 500)
     database.close()
-    assert "has no tables of its kind" in str(list(doctor.databases())[0])
+    assert "has no tables of its kind" in str(next(iter(doctor.databases())))
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE alembic_version (version_num)")
     database.close()

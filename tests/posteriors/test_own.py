@@ -157,11 +157,11 @@ class Gaussian(keras.Model):
     def call(self, maps):
         mean = self.dense(keras.ops.reshape(maps, (-1, 64)))
         tfd = tfp.distributions
-        width = tf.zeros_like(mean) + [0.5, 2.0]
+        width = tf.ones_like(mean) * [0.5, 2.0]
         if self.kind == "normal":
             return tfd.Independent(tfd.Normal(mean, width), 1)
         if self.kind == "full":
-            tril = tf.linalg.diag(width) + [[0.0, 0.0], [0.3, 0.0]]
+            tril = tf.add(tf.linalg.diag(width), [[0.0, 0.0], [0.3, 0.0]])
             return tfd.MultivariateNormalTriL(mean, tril)
         return tfd.Independent(tfd.StudentT(3.0, mean, width), 1)
 

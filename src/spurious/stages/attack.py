@@ -16,7 +16,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import config as cfg
 from spurious import tracking
@@ -37,6 +36,7 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.pipeline.schemas import Summary, check, read
 from spurious.processes import side_by_side
+from spurious.progress import tqdm
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
