@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spurious.commands.explained import explained
+from spurious.commands.explained import explained, installed
 from spurious.commands.options import FILE, PARAMS, SCALE, maps_of, own_model, without_model
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def init(params: Path) -> None:
 @main.command()
 def doctor() -> None:
     """Check what is installed and stored here, and say what to do; status 1 if it cannot work."""
-    with explained():
+    with installed():  # all else may be what is broken
         from spurious.commands import doctor as module
 
         sys.exit(module.examine())

@@ -16,7 +16,8 @@ from spurious import shipped
 
 SCALE = "default"
 SECTIONS = ("seed", "design", "simulation", "training", "posteriors", "attacks", "search")
-RUN = ("scales", "posteriors", "ensembles", "target", "attacks", "defences")
+RUN = ("scales", "posteriors", "target", "attacks")  # keys that have no default of their own
+SEARCH = ("families", "fences")  # the same of `search`
 MADE = ("smoothed", "abstaining")  # kinds of posteriors that are not trained
 
 
@@ -37,7 +38,7 @@ def completed(given: Mapping[str, Any], scales: list[str]) -> dict[str, Any]:
         whole.setdefault("ensembles", ships["ensembles"])
     search = whole["search"]
     if isinstance(search, dict):
-        whole["search"] = {"families": ships["search"]["families"]} | search
+        whole["search"] = {key: ships["search"][key] for key in SEARCH} | search
     run = given.get("run", {})
     if isinstance(run, dict):
         whole["run"] = _run(given, whole, ships, scales) | run
@@ -48,9 +49,9 @@ def _is_complete(given: Mapping[str, Any]) -> bool:
     run, search = given.get("run"), given.get("search")
     return (
         all(name in given for name in SECTIONS)
-        and (not isinstance(run, dict) or {"scales", "posteriors", "target", "attacks"} <= set(run))
-        and run is not None
-        and (not isinstance(search, dict) or "families" in search)
+        and "run" in given
+        and (not isinstance(run, dict) or set(RUN) <= set(run))
+        and (not isinstance(search, dict) or set(SEARCH) <= set(search))
     )
 
 

@@ -124,3 +124,49 @@ def test_a_full_disk_is_broken_and_little_memory_is_noted(monkeypatch):
     monkeypatch.setattr(doctor, "MEMORY", 1e12)
     assert next(doctor.disk()).state == "broken"
     assert next(doctor.memory()).state == "note"
+
+
+BARE = """
+import sys
+from importlib.abc import MetaPathFinder
+from importlib import metadata
+
+GONE = {gone!r}
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in GONE:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+version = metadata.version
+def looked_up(name):
+    if name in GONE:
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = looked_up
+from spurious.cli import main
+main({arguments!r})
+"""
+
+
+def without(gone, *arguments):
+    code = BARE.format(gone=set(gone), arguments=list(arguments))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_it_works_where_nearly_nothing_is_installed():
+    gone = ("tqdm", "numpy", "h5py", "psutil", "pydantic", "tensorflow", "keras", "yaml")
+    done = without(gone, "doctor")
+    assert done.returncode == 1 and done.stderr == ""
+    assert "broken  tqdm: not installed; pip install 'tqdm>=" in done.stdout
+    assert "broken  tensorflow: not installed" in done.stdout
+    assert "ok      disk: " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("init",), ("list",)])
+def test_a_library_that_is_missing_is_one_line_in_all_other_commands(arguments):
+    done = without(["tqdm", "pydantic"], *arguments)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "is not installed: `spurious doctor` says what is missing" in done.stderr

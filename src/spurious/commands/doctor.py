@@ -11,7 +11,7 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -52,10 +52,16 @@ class Finding(NamedTuple):
 
 def examine() -> int:
     """Print a line for each finding; return the exit status, 1 if something needed is broken."""
-    findings = [finding for check in CHECKS for finding in check()]
+    findings = [finding for check in CHECKS for finding in _found(check)]
     for one in findings:
         click.echo(f"{click.style(one.state.ljust(6), fg=COLOURS[one.state])}  {one}")
     return int(any(one.state == "broken" for one in findings))
+
+
+def _found(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a check finds, unless it needs a library that is missing, which `libraries` says."""
+    with suppress(ModuleNotFoundError):
+        yield from check()
 
 
 def python() -> Iterator[Finding]:

@@ -29,15 +29,29 @@ STATUSES = {
 
 
 @contextmanager
+def installed() -> Iterator[None]:
+    """Report a library that is missing in one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = error.name or ""
+        if not name or name.split(".")[0] == "spurious":
+            raise
+        _stop(f"{name} is not installed: `spurious doctor` says what is missing", FAILED)
+
+
+@contextmanager
 def explained() -> Iterator[None]:
     """Report a user's mistake or a full disk in one line, without a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notes on CPU features and absent GPUs
     from spurious.errors import CheckFailed, UserError
-    from spurious.processes import end_in_order
 
-    end_in_order()
     try:
-        yield
+        with installed():
+            from spurious.processes import end_in_order
+
+            end_in_order()
+            yield
     except UserError as error:
         _stop(str(error), REFUSED)
     except CheckFailed as error:
