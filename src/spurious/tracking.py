@@ -269,6 +269,7 @@ def start(
         close_dead(experiment, item, store)
     every = {**item, PROCESS: this_process(), **provenance(inputs, params_file)}
     name = " ".join(item.values())
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # that there is no GPU
     with _opened(name, every, log_system_metrics=True) as run_id:
         try:
             yield MlflowRun(run_id, every, experiment, store)
