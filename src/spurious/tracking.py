@@ -269,7 +269,6 @@ def start(
         close_dead(experiment, item, store)
     every = {**item, PROCESS: this_process(), **provenance(inputs, params_file)}
     name = " ".join(item.values())
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # that there is no GPU
     with _opened(name, every, log_system_metrics=True) as run_id:
         try:
             yield MlflowRun(run_id, every, experiment, store)
@@ -368,7 +367,7 @@ def _connect(store: Path, experiment: str) -> None:
     """Make MLflow write to this store and experiment."""
     import mlflow
 
-    for chatty in ("mlflow", "alembic"):
+    for chatty in ("mlflow", "mlflow.system_metrics", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri(store))
     mlflow.set_experiment(experiment)
