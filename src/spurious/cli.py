@@ -151,6 +151,31 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 
 
 @stage()
+@click.argument("maps", type=FILE)
+@click.option("--parameters", type=FILE, help="Of a NumPy file: a table, a row a simulation.")
+@click.option(
+    "--column",
+    "columns",
+    type=(str, click.IntRange(min=0)),
+    multiple=True,
+    metavar="NAME NUMBER",
+    help="A parameter and its column in that table, counted from 0; once for each.  [default: "
+    "omega_m 0, sigma_8 1]",
+)
+@click.option("--box-size", type=float, help="Side of its maps, Mpc/h.  [default: 25]")
+@click.option("--unit", help="Of its pixels.")
+def use(config: Config, **given: Any) -> None:
+    """Use maps of your own in the place of simulations: write data/SCALE/maps.h5.
+
+    MAPS is a data set of this package (.h5), or an array of maps (.npy) such as those of CAMELS, of
+    any size. Then `train`, and `attack`, `audit` and `search` as for simulations.
+    """
+    from spurious.commands.use import use as write
+
+    write(config, **given)
+
+
+@stage()
 @click.argument("name", required=False)
 @click.option("--posterior", metavar="NAME", help="The same as NAME; how dvc.yaml gives it.")
 def train(config: Config, name: str | None, posterior: str | None) -> None:

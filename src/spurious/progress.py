@@ -17,4 +17,5 @@ class tqdm(library.tqdm):
     """
 
     def __init__(self, *args: Any, disable: bool = False, **options: Any) -> None:
-        super().__init__(*args, disable=disable or None, **options)
+        options["disable"] = disable or None  # None: unless the file is a terminal
+        super().__init__(*args, **options)

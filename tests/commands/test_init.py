@@ -125,5 +125,5 @@ def test_a_whole_file_is_left_as_it_is():
 def test_the_short_file_of_the_docs_is_whole():
     page = (ROOT / "docs" / "command_line.md").read_text()
     config = read(page.split("```yaml\n")[1].split("```")[0])
-    assert (config.run.target, config.simulation.simulations) == ("mine", 200)
+    assert (config.run.target, config.simulation.simulations) == ("mine", 400)
     assert config.training.epochs == 20 and "bim" in config.entries

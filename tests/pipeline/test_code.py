@@ -129,6 +129,7 @@ def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
         ("stages/report.py", {"report"}),
         ("simulation/verify.py", {"verify"}),
         ("commands/init.py", set()),
+        ("commands/use.py", set()),
         ("commands/doctor.py", set()),
         ("own_model.py", set()),  # models of one's own, of which DVC knows nothing
         ("data/camels.py", set()),
