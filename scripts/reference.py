@@ -1,7 +1,8 @@
 """Write the reference tables of the docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, some kinds of perturbations, `families` or `fences`. A test compares.
+`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands` or `statuses`. A
+test compares.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import click
+
+from spurious.cli import main
+from spurious.commands.explained import STATUSES
 from spurious.description import tables
 from spurious.description.lookup import class_of
 from spurious.kinds import GROUPS
@@ -21,8 +26,8 @@ PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DO
 
 def table(name: str) -> str:
     """The table of a name; of several kinds, one table of all."""
-    if name in ("families", "fences"):
-        return families() if name == "families" else fences()
+    if name in TABLES:
+        return TABLES[name]()
     if name in GROUPS:
         return fields({kind: class_of(name, kind) for kind in GROUPS[name]})
     return fields({kind: class_of("perturbation", kind) for kind in name.split()})
@@ -62,6 +67,23 @@ def fences() -> str:
     return markdown(head, body)
 
 
+def commands() -> str:
+    """A row for each command: its arguments, its options, what it does."""
+    body = []
+    for name, one in sorted(main.commands.items()):
+        context = click.Context(one, info_name=name)
+        words = [p.make_metavar(context) for p in one.params if isinstance(p, click.Argument)]
+        options = [f"`{p.opts[0]}`" for p in one.params if isinstance(p, click.Option)]
+        does = (one.help or "").partition("\n\n")[0]
+        body.append([f"`{' '.join([name, *words])}`", ", ".join(options), " ".join(does.split())])
+    return markdown(["command", "options", "what it does"], body)
+
+
+def statuses() -> str:
+    """A row for each exit status."""
+    return markdown(["status", "why"], [[str(one), why] for one, why in STATUSES.items()])
+
+
 def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     """A table of Markdown."""
     lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
@@ -70,6 +92,12 @@ def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+TABLES = {
+    "families": families, "fences": fences, "commands": commands, "statuses": statuses,
+}  # fmt: skip
+"""Name -> function that makes the table."""
 
 
 def filled(page: str) -> str:

@@ -14,9 +14,9 @@ from spurious.data.maps import MapSet, Standardiser
 from spurious.simulation import project
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# They compile four simulations and an attack of each kind, and ask CAMB eight times.
-SLOW = ("perturbations.md", "simulation.md", "suites.md")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# They compile five simulations and an attack of each kind, and ask CAMB eight times.
+SLOW = ("command_line.md", "perturbations.md", "simulation.md", "suites.md")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "docs_pictures.py"))
 
 

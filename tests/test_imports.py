@@ -1,13 +1,16 @@
 """Imports point one way, to what exists: no module imports itself by way of others."""
 
 import ast
+import runpy
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
 
-SRC = Path(__file__).parents[1] / "src"
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "architecture.py"))
 
 
 def modules(src):
@@ -125,3 +128,15 @@ def test_a_circle_is_found_however_it_is_written(tmp_path, line):
     for name, text in {"__init__": "", "a": "from pack import b, c", "b": line, "c": ""}.items():
         (tmp_path / "pack" / f"{name}.py").write_text(text + "\n")
     assert circles(graph(tmp_path)) == [("pack.a", "pack.b")]
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert SCRIPT["filled"](text) == text, "run python scripts/architecture.py"
+    assert SCRIPT["filled"](text.replace("    cli --> commands\n", "")) == text
+    assert "    stages --> report\n" in text
+
+
+def test_an_arrow_is_left_out_if_a_longer_way_leads_there_too():
+    edges = {"a": {"b", "c"}, "b": {"c"}, "c": {"d"}, "d": {"c"}}
+    assert SCRIPT["reduced"](edges) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"c"}}

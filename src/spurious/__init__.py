@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spurious import startup
+
 if TYPE_CHECKING:
     from spurious.cosmology import Cosmology as Cosmology
     from spurious.damage import measure as measure
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from spurious.training.defended import Defended as Defended
 
 __version__ = "0.2.0"
+
+startup.quieten()
 
 _HOME = {
     "BIM": ("spurious.perturbations.gradient", "BIM"),

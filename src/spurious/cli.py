@@ -5,38 +5,19 @@ Heavy libraries are imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from spurious.commands.explained import explained, installed
+from spurious.commands.options import FILE, PARAMS, SCALE, maps_of, own_model, without_model
+
 if TYPE_CHECKING:
     from spurious.config import Config
-
-PARAMS = click.option(
-    "--params",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("params.yaml"),
-    show_default=True,
-    help="File with all parameters.",
-)
-# A disk may be full, its quota used up, or the size of a file limited.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# A folder may be read-only or of somebody else, or a file be where a folder belongs.
-CLOSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
-)  # fmt: skip
-TERMINATED = 143  # by SIGTERM
-FILE = click.Path(path_type=Path)
-SCALE = click.option(
-    "--scale", help="Which of the file's profiles.  [default: first of run.scales]"
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,44 +30,12 @@ def main() -> None:
 
     code, verify, simulate, train (once for each posterior), assess, attack (once for each group),
     audit, search, compare, defend, report. `tune`, `attack --model` and `audit --model` are not
-    part of it; `list` says what params.yaml may name.
+    part of it. `init` writes a params.yaml, `check` validates it, `list` says what it may name, and
+    `doctor` checks the installation.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack the sign: no stage fails by it
             stream.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Report a user's mistake or a full disk in one line, without a traceback."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notes on CPU features and absent GPUs
-    from spurious.errors import CheckFailed, UserError
-    from spurious.processes import end_in_order
-
-    end_in_order()
-    try:
-        yield
-    except UserError as error:
-        _stop(str(error), 2)
-    except CheckFailed as error:
-        _stop(str(error), 1)
-    except OSError as error:
-        if error.errno not in (*FULL, *CLOSED):
-            raise
-        reason, what = os.strerror(error.errno).lower(), error.filename or Path.cwd()
-        verb = "written" if error.errno in FULL else "used"
-        _stop(f"{what} cannot be {verb}: {reason}", 1)
-    except KeyboardInterrupt:
-        _stop("interrupted; run it again to go on", 130)
-    except SystemExit as stop:
-        if stop.code != TERMINATED:
-            raise
-        _stop("terminated; run it again to go on", TERMINATED)
-
-
-def _stop(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
 
 
 def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Command]:
@@ -94,7 +43,7 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def call(params: Path, scale: str | None = None, **options: Any) -> None:
-            with _explained():
+            with explained():
                 from spurious.params import load
                 from spurious.processes import collect_seldom
 
@@ -120,6 +69,25 @@ def check(config: Config) -> None:
     click.echo(f"valid; {config.scale}: {simulations} simulations, {cosmologies} cosmologies")
 
 
+@main.command()
+@PARAMS
+def init(params: Path) -> None:
+    """Write a params.yaml with comments, to change; a file that exists is kept."""
+    with explained():
+        from spurious.commands import init as module
+
+        module.write(params)
+
+
+@main.command()
+def doctor() -> None:
+    """Check what is installed and stored here, and say what to do; status 1 if it cannot work."""
+    with installed():  # all else may be what is broken
+        from spurious.commands import doctor as module
+
+        sys.exit(module.examine())
+
+
 @main.command("list")
 @click.argument("kind", required=False)
 def list_kinds(kind: str | None) -> None:
@@ -127,7 +95,7 @@ def list_kinds(kind: str | None) -> None:
 
     KIND may be the import path of a class of your own, such as my_effects.Vignetting.
     """
-    with _explained():
+    with explained():
         from spurious import listing
 
         click.echo(listing.kinds() if kind is None else listing.kind(kind))
@@ -183,6 +151,31 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 
 
 @stage()
+@click.argument("maps", type=FILE)
+@click.option("--parameters", type=FILE, help="Of a NumPy file: a table, a row a simulation.")
+@click.option(
+    "--column",
+    "columns",
+    type=(str, click.IntRange(min=0)),
+    multiple=True,
+    metavar="NAME NUMBER",
+    help="A parameter and its column in that table, counted from 0; once for each.  [default: "
+    "omega_m 0, sigma_8 1]",
+)
+@click.option("--box-size", type=float, help="Side of its maps, Mpc/h.  [default: 25]")
+@click.option("--unit", help="Of its pixels.")
+def use(config: Config, **given: Any) -> None:
+    """Use maps of your own in the place of simulations: write data/SCALE/maps.h5.
+
+    MAPS is a data set of this package (.h5), or an array of maps (.npy) such as those of CAMELS, of
+    any size. Then `train`, and `attack`, `audit` and `search` as for simulations.
+    """
+    from spurious.commands.use import use as write
+
+    write(config, **given)
+
+
+@stage()
 @click.argument("name", required=False)
 @click.option("--posterior", metavar="NAME", help="The same as NAME; how dvc.yaml gives it.")
 def train(config: Config, name: str | None, posterior: str | None) -> None:
@@ -210,42 +203,6 @@ def assess(config: Config) -> None:
     module.run(config)
 
 
-def own_model(function: Callable[..., None]) -> Callable[..., None]:
-    """Options for a model and maps that this package did not make."""
-    for option in (
-        click.option(
-            "--out",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="With --model: folder of the results.  [default: results/own/MODEL]",
-        ),
-        click.option(
-            "--scaling",
-            type=FILE,
-            help="With --model: YAML that says in which units it was trained; a model of this "
-            "package needs none.",
-        ),
-        click.option("--maps", type=FILE, help="With --model: the maps to attack."),
-        click.option("--model", type=FILE, help="A model of your own, a .keras file."),
-    ):
-        function = option(function)
-    return function
-
-
-def _without_model(own: Mapping[str, Path | None]) -> None:
-    from spurious.errors import UserError
-
-    for option in (name for name, value in own.items() if value is not None):
-        raise UserError(f"--{option} {own[option]}: only goes with --model")
-
-
-def _maps_of(model: Path, own: Mapping[str, Path | None]) -> Path:
-    from spurious.errors import UserError
-
-    if own["maps"] is None:
-        raise UserError(f"--maps is missing: the maps on which {model} is attacked")
-    return own["maps"]
-
-
 @stage()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--group", metavar="NAME", help="One NAME more; how dvc.yaml gives it.")
@@ -254,8 +211,8 @@ def attack(
     config: Config,
     names: tuple[str, ...],
     group: str | None,
-    model: Path | None,
-    **own: Path | None,
+    model: str | None,
+    **own: Any,
 ) -> None:
     """Perturb all test maps as `attacks` in params.yaml says; measure the damage.
 
@@ -269,7 +226,7 @@ def attack(
 
     names += () if group is None else (group,)
     if model is None:
-        _without_model(own)
+        without_model(own)
         if not names:
             raise UserError(
                 f"attack: give a NAME, such as the group {config.run.attacks[0]}, or --model and "
@@ -279,12 +236,13 @@ def attack(
         return
     from spurious import own_model as table
 
-    table.run(config, model, _maps_of(model, own), own["scaling"], own["out"], names)
+    maps, scaling = maps_of(model, own), own["scaling"]
+    table.run(config, model, maps, scaling, own["out"], names, own["imports"])
 
 
 @stage()
 @own_model
-def audit(config: Config, model: Path | None, **own: Path | None) -> None:
+def audit(config: Config, model: str | None, **own: Any) -> None:
     """Measure damage against budget, and run the checks that say when not to believe a damage.
 
     Failed checks are printed and recorded; they do not stop the pipeline. With --model and
@@ -293,12 +251,13 @@ def audit(config: Config, model: Path | None, **own: Path | None) -> None:
     if model is None:
         from spurious.stages import audit as module
 
-        _without_model(own)
+        without_model(own)
         module.run(config)
         return
     from spurious import own_model as other
 
-    other.audit(config, model, _maps_of(model, own), own["scaling"], own["out"])
+    maps, scaling = maps_of(model, own), own["scaling"]
+    other.audit(config, model, maps, scaling, own["out"], own["imports"])
 
 
 @stage()

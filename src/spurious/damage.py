@@ -41,12 +41,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import spectra
 from spurious.bootstrap import Hierarchy
 from spurious.densities.divergences import kl, kl_and_error
 from spurious.posteriors.posterior import Posterior
+from spurious.progress import tqdm
 
 BATCH = 32  # maps in memory at a time, by default: 3000 maps need less than 1 GB in all
 

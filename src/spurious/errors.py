@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 SHOWN = 60  # characters of a value that a message repeats
@@ -30,3 +31,27 @@ def shown(value: Any) -> str:
 def cut(text: str, longest: int) -> str:
     """The beginning of a text, marked as such if it is longer."""
     return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def one_of(given: Any, allowed: Iterable[str], where: str = "") -> str:
+    """`must be one of a, b, c`, and the one that was perhaps meant.
+
+    Args:
+        given: the name that is refused.
+        allowed: the names that exist.
+        where: what they are the names of.
+
+    >>> one_of("bmi", ["fgsm", "bim"])
+    "must be one of fgsm, bim; did you mean 'bim'?"
+    """
+    allowed = list(allowed)
+    of = f"{where}: " if where else ""
+    return f"must be one of {of}{', '.join(allowed)}{nearest(given, allowed)}"
+
+
+def nearest(given: Any, allowed: Iterable[str]) -> str:
+    """`; did you mean 'b'?` if a name that exists resembles the one given, else nothing."""
+    from difflib import get_close_matches  # not needed where nothing is wrong
+
+    close = get_close_matches(cut(str(given), SHOWN), list(allowed), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

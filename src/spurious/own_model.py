@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import tracking
 from spurious.config import Config, Perturbation
 from spurious.damage import Damage, measure
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
+from spurious.description.lookup import module_of
 from spurious.description.section import parts
 from spurious.errors import UserError
 from spurious.files import inside, md5
-from spurious.networks.model_files import read_model
 from spurious.perturbations.build import apply, build, parameters
 from spurious.perturbations.entry import OnPosterior, some_maps
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
-from spurious.posteriors.posterior import KerasPosterior, Posterior, has_head
-from spurious.posteriors.scaling_file import read_scaling
+from spurious.posteriors.own import is_function, of_parameters, opened
+from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.trained import NetworkPosterior, predict
+from spurious.progress import tqdm
 from spurious.report.damage_table import draw_damage, format_table, write_table
 from spurious.stages import audit as stage
 from spurious.stages.attack import keep, select_attacks
@@ -54,21 +55,24 @@ class Own(Layout):
 
 def run(
     config: Config,
-    model: Path,
+    model: str,
     maps: Path,
     scaling: Path | None = None,
     out: Path | None = None,
     names: Sequence[str] = (),
+    imports: Sequence[str] = (),
 ) -> None:
     """Attack; write below `out` one row and the maps of each attack, a table and two figures.
 
     Args:
         config: has the attacks and the seed.
-        model: a `.keras` file, of this package or any other.
+        model: a `.keras` file, of this package or any other, or what else
+            `spurious.posteriors.own.opened` takes.
         maps: a file of `spurious.data.hdf5`; all its maps are attacked.
         scaling: units of the model; for models that are not of this package.
         out: by default results/own/<name of the model>.
         names: attacks or groups of them; by default the first group of `run.attacks`.
+        imports: modules that register layers of the model.
 
     Raises:
         UserError: model, maps, scaling and attacks do not fit together.
@@ -77,11 +81,12 @@ def run(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     groups = select_attacks(config, names or config.run.attacks[:1])
     every = {name: config.attacks[group][name] for group in groups for name in groups[group]}
-    posterior = opened(model, scaling)
-    test = tested(read_maps(maps), posterior, maps)
+    data = read_maps(maps)
+    posterior = opened(model, scaling, data, maps, imports)
+    test = tested(data, posterior, maps)
     _check(every, posterior, test, config.seed)
     print(clean_scores(test, posterior, model))
-    layout = Own(model.stem, out or inside(Path("results/own"), model.stem))
+    layout = _layout(model, out)
     rows = {}
     with (
         tracking.start("attack", layout.scale) as log,
@@ -109,42 +114,29 @@ def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
 
 
 def audit(
-    config: Config, model: Path, maps: Path, scaling: Path | None = None, out: Path | None = None
+    config: Config,
+    model: str,
+    maps: Path,
+    scaling: Path | None = None,
+    out: Path | None = None,
+    imports: Sequence[str] = (),
 ) -> None:
     """Curves and checks of damage to that model; arguments and errors are those of `run`."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    posterior = opened(model, scaling)
-    test = tested(read_maps(maps), posterior, maps)
+    data = read_maps(maps)
+    posterior = opened(model, scaling, data, maps, imports)
+    test = tested(data, posterior, maps)
     test = stage.sample_maps(test, config.audit.maps, config.seed)
-    layout = Own(model.stem, out or inside(Path("results/own"), model.stem))
+    layout = _layout(model, out)
     with (
         tracking.start("audit", layout.scale) as log,
         replaced_together("audit", stage.outputs(layout)) as outs,
     ):
         log.params(_inputs(model, maps))
         log.dataset(test, maps, context="test")
-        found = stage.examine(config, layout, outs, log, model.stem, posterior, test, {})
+        found = stage.examine(config, layout, outs, log, layout.scale, posterior, test, {})
     print(stage.format_checks(found))
     print(f"written to {layout.folder}")
-
-
-def opened(model: Path, scaling: Path | None) -> Posterior:
-    """The posterior of a `.keras` file; a file of this package includes its units.
-
-    Raises:
-        UserError: it cannot be read; or its scaling is missing, or given although not needed.
-    """
-    network = read_model(model)
-    if has_head(network):
-        if scaling is not None:
-            raise UserError(f"--scaling {scaling}: {model} is of spurious and knows its units")
-        return NetworkPosterior(network)
-    if scaling is None:
-        raise UserError(
-            f"--scaling is missing: a file that says in which units {model} was trained; "
-            "see docs/own_model.md"
-        )
-    return KerasPosterior(network, read_scaling(scaling), str(model))
 
 
 def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
@@ -153,21 +145,15 @@ def tested(data: MapSet, posterior: Posterior, path: Path) -> MapSet:
     Raises:
         UserError: a label is missing, or the maps have another size.
     """
-    missing = [name for name in posterior.names if name not in data.names]
-    if missing:
-        raise UserError(
-            f"{path} has no {missing[0]}: its parameters are {', '.join(data.names)}, those of "
-            f"the model {', '.join(posterior.names)}"
-        )
+    labels = of_parameters(data, posterior.names, path)
     if isinstance(posterior, NetworkPosterior):  # another says so itself
         n, own = data.maps.shape[-1], posterior.model.input_shape[1]
         if n != own:
             raise UserError(f"{path} has maps of {n} x {n} pixels: the model takes {own} x {own}")
-    columns = [data.names.index(name) for name in posterior.names]
-    return replace(data, labels=data.labels[:, columns], names=tuple(posterior.names))
+    return replace(data, labels=labels, names=tuple(posterior.names))
 
 
-def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
+def clean_scores(test: MapSet, posterior: Posterior, model: str) -> str:
     """Errors of the posteriors before any attack, in units of their widths: shows wrong units.
 
     Raises:
@@ -181,7 +167,10 @@ def clean_scores(test: MapSet, posterior: Posterior, model: Path) -> str:
         )
     rms = np.sqrt(np.mean(((mean - test.labels) / std) ** 2, axis=0))
     scores = ", ".join(f"{z:.3g} in {name}" for z, name in zip(rms, test.names, strict=True))
-    return f"RMS z-score of the {len(test)} clean maps: {scores} (1 if model and scaling are right)"
+    right = "1 if model and scaling are right"
+    if getattr(posterior, "widths", None) is not None:
+        right = "1 by construction: its widths are its errors on these maps"
+    return f"RMS z-score of the {len(test)} clean maps: {scores} ({right})"
 
 
 def _check(
@@ -231,11 +220,23 @@ def _check_finite(damage: Damage, name: str, model: str) -> None:
         )
 
 
-def _inputs(model: Path, maps: Path) -> dict[str, str]:
+def _layout(model: str, out: Path | None) -> Own:
+    """Where results are: by the name of the file, the folder or the function."""
+    name = model.rpartition(":")[2] if is_function(model) else Path(model).stem
+    return Own(name, out or inside(Path("results/own"), name))
+
+
+def _inputs(model: str, maps: Path) -> dict[str, str]:
     """Inputs of a run, as parameters: a tag's name must not contain a path."""
-    return {
-        "model": str(model),
-        "model_md5": md5(model),
-        "maps": str(maps),
-        "maps_md5": md5(maps),
-    }
+    return {"model": model, "model_md5": _digest(model), "maps": str(maps), "maps_md5": md5(maps)}
+
+
+def _digest(model: str) -> str:
+    """Of a file; of the files of a SavedModel; of the module of a function."""
+    if is_function(model):
+        source = getattr(module_of(model.partition(":")[0]), "__file__", None)
+        return md5(Path(source)) if source else ""
+    if Path(model).is_dir():
+        files = sorted(path for path in Path(model).rglob("*") if path.is_file())
+        return hashlib.md5("".join(map(md5, files)).encode(), usedforsecurity=False).hexdigest()
+    return md5(Path(model))

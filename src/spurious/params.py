@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from spurious import defaults
 from spurious.config import WRONG_KEY, Config, Run
 from spurious.description.names import RULE, is_name
-from spurious.errors import UserError, cut, shown
+from spurious.errors import UserError, cut, nearest, one_of, shown
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search", "defend")
@@ -23,18 +25,20 @@ MAX_VALUES = 100_000  # with every alias written out; the shipped file has less 
 def load(path: Path, scale: str | None = None) -> Config:
     """Read and check all of params.yaml; return it at `scale` (default: the first of run.scales).
 
-    Every scale is checked, also those not asked for.
+    Every scale is checked, also those not asked for. `spurious.defaults` says what a file may
+    leave out.
 
     Raises:
         UserError: one line that names the key, the value and what is allowed.
     """
     raw = _read(path)
-    profiles = raw.pop("profiles", None)
+    profiles = raw.pop("profiles", {defaults.SCALE: {}})
     if not isinstance(profiles, dict) or not profiles:
         raise UserError(f"{path}: profiles: must be a mapping from a scale's name to its settings")
     for name in profiles:
         if not is_name(name):
             raise UserError(f"{path}: profiles: {shown(name)}: {RULE}")
+    raw = defaults.completed(raw, list(profiles))
     overlaid = {name: _overlaid(raw, one, path, name) for name, one in profiles.items()}
     for name, overrides in profiles.items():
         _check_hidden(raw, overrides, path, name)
@@ -43,7 +47,7 @@ def load(path: Path, scale: str | None = None) -> Config:
     _check_run(run, configs, path)
     scale = scale or run.scales[0]
     if scale not in configs:
-        raise UserError(f"scale = {shown(scale)}: must be one of {', '.join(configs)}")
+        raise UserError(f"scale = {shown(scale)}: {one_of(scale, configs)}")
     return configs[scale]
 
 
@@ -52,7 +56,8 @@ def _read(path: Path) -> dict[str, Any]:
         raw = constructed(Path(path).read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path} is missing: run in the project's folder or name it with --params"
+            f"{path} is missing: run in the project's folder, name it with --params, or write one "
+            "with `spurious init`"
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that is none
         reason = _printable(" ".join(str(error).split()))
@@ -170,9 +175,8 @@ def _overlaid(shared: dict[str, Any], overrides: Any, path: Path, scale: str) ->
         raise UserError(f"{path}: profiles.{scale}: must be a mapping, not {shown(overrides)}")
     for key in overrides:
         if key not in PROFILE_SECTIONS:
-            allowed = ", ".join(PROFILE_SECTIONS)
             where = f"{path}: profiles.{scale}.{_shortened(str(key))}"
-            raise UserError(f"{where}: unknown key, must be one of {allowed}")
+            raise UserError(f"{where}: unknown key, {one_of(key, PROFILE_SECTIONS)}")
         if not isinstance(shared.get(key, {}), dict):  # which the overrides would hide
             raise UserError(f"{path}: {key}: must be a mapping, not {shown(shared[key])}")
     if "scale" in shared:
@@ -213,9 +217,8 @@ def _check_run(run: Run, configs: dict[str, Config], path: Path) -> None:
     for key in ("scales", "tune"):
         for scale in getattr(run, key):
             if scale not in configs:
-                raise UserError(
-                    f"{path}: run.{key}: {scale!r} must be one of profiles: {', '.join(configs)}"
-                )
+                allowed = one_of(scale, configs, "profiles")
+                raise UserError(f"{path}: run.{key}: {scale!r} {allowed}")
 
 
 def _validate(value: Any, path: Path, scale: str) -> Config:
@@ -238,6 +241,9 @@ def _describe(errors: list[ErrorDetails], given: Any) -> str:
     if first["type"] == "union_tag_invalid":
         keys, value = [*keys, "kind"], value["kind"]
         message = f"must be one of {first['ctx']['expected_tags']}"
+        message += nearest(value, re.findall("'([^']*)'", message))
+    elif first["type"] == "literal_error":
+        message += nearest(value, re.findall("'([^']*)'", message))
     is_key = bool(first["loc"]) and first["loc"][-1] == "[key]"  # of a mapping, says pydantic
     key = _shortened(".".join(keys[:-1] if is_key else keys))
     if is_key:

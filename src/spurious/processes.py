@@ -20,9 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from spurious.errors import UserError
+from spurious.progress import tqdm
 
 T = TypeVar("T")
 CLOCK = 2.0  # seconds by which two looks at when a process began may differ

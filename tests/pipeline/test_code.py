@@ -128,6 +128,9 @@ def test_an_edit_reaches_every_stage_that_runs_it(changed, path, stages):
         ("search/refine.py", {"search", "defend"}),
         ("stages/report.py", {"report"}),
         ("simulation/verify.py", {"verify"}),
+        ("commands/init.py", set()),
+        ("commands/use.py", set()),
+        ("commands/doctor.py", set()),
         ("own_model.py", set()),  # models of one's own, of which DVC knows nothing
         ("data/camels.py", set()),
         # A detector of a posterior that abstains is shown perturbations.
@@ -147,14 +150,20 @@ def test_an_edit_reaches_no_other_stage(changed, path, stages):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("path", "old", "new"),
     [
-        ('SCALE = click.option(\n    "--scale",', 'SCALE = click.option(\n    "--size",'),
-        ("FULL = (errno.ENOSPC, ", "FULL = ("),
+        ("cli.py", "collect_seldom()", "collect()"),
+        (
+            "commands/options.py",
+            'SCALE = click.option(\n    "--scale",',
+            'SCALE = click.option(\n    "--size",',
+        ),
+        ("commands/explained.py", "FULL = (errno.ENOSPC, ", "FULL = ("),
+        ("startup.py", "os.dup(2)", "os.dup(1)"),
     ],
 )
-def test_an_edit_of_the_command_line_reaches_all_stages(changed, old, new):
-    assert changed("cli.py", lambda text: text.replace(old, new)) == set(STAGES)
+def test_an_edit_of_the_command_line_reaches_all_stages(changed, path, old, new):
+    assert changed(path, lambda text: text.replace(old, new)) == set(STAGES)
 
 
 def test_an_edit_of_one_command_reaches_its_stage_only(changed):

@@ -248,7 +248,11 @@ def reshaped(*shape):
 
 
 WRONG = {
-    "one output": (lambda: ended(plain(4)), r"has 1 output, of shape \(4,\) a map: must be"),
+    "one output": (
+        lambda: ended(plain(5)),
+        r"has 1 output, of shape \(5,\) a map: must be \(2,\), the means, or \(4,\), means and",
+    ),
+    "means alone": (lambda: ended(plain(2)), r"gives means alone: give fit=\(maps, labels\); its"),
     "four outputs": (lambda: ended(*[plain(2)] * 4), "has 4 outputs"),
     "wrong p": (
         lambda: ended(plain(3), positive(3)),

@@ -265,7 +265,8 @@ def test_empty_parts_are_refused(tmp_path):
         run(tmp_path, parts=empty)
 
 
-def test_one_progress_bar(tmp_path, capfd):
+def test_one_progress_bar(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     settings = SETTINGS.model_copy(update={"epochs": 1})
     loop.train(make_data(), PARTS, NETWORK, settings, seeds.integer(1, "bar"), tmp_path)
     captured = capfd.readouterr()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious.audit import criteria
 from spurious.audit.attacks import Attacks, Limit
@@ -18,6 +17,7 @@ from spurious.audit.planted import Planted, known
 from spurious.audit.saturation import Saturation, limits, saturation
 from spurious.config.audit import Audit
 from spurious.posteriors.posterior import Posterior
+from spurious.progress import tqdm
 
 
 @dataclass(frozen=True)

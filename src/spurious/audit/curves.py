@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.measurement import Listener, Response, Size, measure
 from spurious.bootstrap import bootstrap_weights, mean_interval
 from spurious.config.audit import Audit
+from spurious.progress import tqdm
 
 TARGET = "target"
 UNITS = {"linf": "count", "l2": "count", "cosmic": "cosmic_variance"}

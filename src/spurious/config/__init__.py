@@ -54,6 +54,7 @@ from spurious.description.quantities import (
     Range,
 )
 from spurious.description.section import WRONG_KEY, Section, parts
+from spurious.errors import one_of
 from spurious.perturbations.entry import Perturbation
 
 __all__ = [
@@ -159,7 +160,7 @@ def _named(key: str, names: Iterable[str], allowed: Iterable[str], where: str) -
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
-            raise ValueError(f"{key}: {name!r} must be one of {where}: {', '.join(allowed)}")
+            raise ValueError(f"{key}: {name!r} {one_of(name, allowed, where)}")
 
 
 def _ends(values: Axis | Range) -> tuple[float, float]:

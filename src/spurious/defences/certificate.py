@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from scipy.stats import binom, norm
-from tqdm import tqdm
 
 from spurious import seeds
 from spurious.defences.smoothing import Noise, Smoothed
+from spurious.progress import tqdm
 
 
 class Certified(NamedTuple):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious.audit import criteria
 from spurious.audit.attacks import Attacks, Limit
@@ -20,6 +19,7 @@ from spurious.config.defend import Defend
 from spurious.data.maps import MapSet
 from spurious.defences.adaptive import Heard, Outcome, attacks_on
 from spurious.posteriors.posterior import Posterior
+from spurious.progress import tqdm
 
 DECISIVE = ("gradient_not_zero", "beats_transfer", "saturates")
 """Checks without which a small damage proves nothing: the attack may have failed."""

@@ -8,10 +8,10 @@ from itertools import chain
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from spurious import seeds
 from spurious.defences.systematics_training import draw_systematics
+from spurious.progress import tqdm
 from spurious.search.families import Family
 from spurious.search.objective import Objective
 from spurious.search.refine import Path, refine

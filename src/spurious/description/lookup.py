@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from spurious.description.fields import described
 from spurious.description.schema import section_of
 from spurious.description.section import Entry
+from spurious.errors import nearest
 from spurious.kinds import GROUPS
 
 Describe = Callable[[type, str], type[Entry]]
@@ -30,7 +31,7 @@ def class_of(group: str, kind: Any) -> type:
     """
     kinds = GROUPS[group]
     if not isinstance(kind, str) or kind not in kinds:
-        raise ValueError(f"must be one of {_listed(kinds)}")
+        raise ValueError(f"must be one of {_listed(kinds)}{nearest(kind, kinds)}")
     return cast(type, imported(kinds[kind]))
 
 
@@ -64,13 +65,18 @@ def found(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if not all(part.isidentifier() for part in path.split(".")):
         raise ValueError("must be the name of a module, a dot and the name of a class in it")
-    one: Any = getattr(_imported(module), name, None)
+    one: Any = getattr(module_of(module), name, None)
     if one is None:
         raise ValueError(f"module {module} has no {name}")
     return one
 
 
-def _imported(module: str) -> ModuleType:
+def module_of(module: str) -> ModuleType:
+    """A module, looked up among what is installed, then in the current folder.
+
+    Raises:
+        ValueError: there is none, or it cannot be imported.
+    """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last, so that no file here hides what is installed
     try:
@@ -133,12 +139,12 @@ class OneOf:
         if self.own and isinstance(kind, str) and "." in kind:
             return own_class(kind)
         if not isinstance(kind, str) or kind not in self._kinds():
-            raise ValueError(self._allowed())
+            raise ValueError(self._allowed() + nearest(kind, self._kinds()))
         return class_of(self.group, kind)
 
     def _named(self, given: str) -> str:
         if given not in GROUPS[self.group] or not self._is_complete(given):
-            raise ValueError(self._allowed())
+            raise ValueError(self._allowed() + nearest(given, self._kinds()))
         return given
 
     def _is_complete(self, kind: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from spurious.errors import shown
+from spurious.errors import one_of, shown
 
 WRONG_KEY = "wrong_key"  # the type of our own validation error, whose message names the key
 LONGEST_KEY = 64  # characters of an unknown key that a message repeats
@@ -27,7 +27,7 @@ class Section(BaseModel):
         """Refuse the first unknown key, and true or false where a number is meant."""
         for key, value in values.items() if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                allowed = f"unknown key, must be one of {', '.join(cls.model_fields)}"
+                allowed = f"unknown key, {one_of(key, cls.model_fields)}"
             elif isinstance(value, bool) and _is_number(cls.model_fields[key].annotation):
                 allowed = "must be a number"
             else:

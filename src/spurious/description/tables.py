@@ -10,6 +10,7 @@ from spurious.description.fields import Described, described
 from spurious.description.lookup import OneOf, class_of, own_class
 from spurious.description.marks import Within, WrittenAs
 from spurious.description.quantities import Quantity
+from spurious.errors import nearest
 from spurious.kinds import GROUPS
 
 WORDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -85,8 +86,9 @@ def find(kind: str) -> dict[str, type]:
         return {"perturbation": own_class(kind)}
     found = {group: class_of(group, kind) for group, kinds in GROUPS.items() if kind in kinds}
     if not found:
-        known = ", ".join(dict.fromkeys(name for kinds in GROUPS.values() for name in kinds))
-        raise ValueError(f"must be one of {known}, or the import path of a class of your own")
+        known = list(dict.fromkeys(name for kinds in GROUPS.values() for name in kinds))
+        own = f"or the import path of a class of your own{nearest(kind, known)}"
+        raise ValueError(f"must be one of {', '.join(known)}, {own}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Input and outputs of a user's Keras model, checked against what a posterior needs.
+"""Input and outputs of a user's model, checked against what a posterior needs.
 
 `spurious.posteriors.posterior.from_keras` documents both. `source` names the model in messages.
 """
@@ -11,8 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
+from spurious.densities.mixtures import parameters
 from spurious.errors import UserError
+
+tfd = tfp.distributions
 
 OUTPUTS = ("means", "scales", "logits")
 
@@ -35,29 +39,74 @@ def input_shape(model: keras.Model, source: str) -> tuple[int | None, ...]:
     return inner
 
 
-def listed(outputs: Any, source: str) -> list[Any]:
-    """A model's outputs in the documented order, float32.
+def listed(outputs: Any, source: str, p: int) -> list[Any]:
+    """A model's outputs in the documented order, float32; means alone stay alone.
+
+    Args:
+        outputs: what the model returned: tensors, a list or dictionary of them, a distribution.
+        source: the model.
+        p: how many parameters there are.
 
     Raises:
         UserError: there are too few or too many, or a dictionary has other keys.
     """
-    if isinstance(outputs, Mapping):
+    if isinstance(outputs, tfd.Distribution):
+        outputs = _of_distribution(outputs, source)
+    if isinstance(outputs, Mapping) and list(outputs) != ["means"]:
         found = [key for key in OUTPUTS if key in outputs]
         if len(found) != len(outputs) or found[:2] != list(OUTPUTS[:2]):
             raise UserError(
                 f"{source} has outputs {', '.join(map(str, outputs))}: must be means, scales and, "
-                "for a mixture, logits"
+                "for a mixture, logits; wrap it: keras.Model(model.inputs, {'means': ..., "
+                "'scales': ...})"
             )
         outputs = [outputs[key] for key in found]
+    if isinstance(outputs, Mapping):
+        outputs = outputs["means"]
     if not isinstance(outputs, list | tuple):
         outputs = [outputs]
-    if len(outputs) not in (2, 3):
-        shapes = ", ".join(str(tuple(output.shape[1:])) for output in outputs)
+    if len(outputs) == 1:
+        outputs = _of_one(outputs[0], source, p)
+    if len(outputs) not in (1, 2, 3):
         raise UserError(
-            f"{source} has {len(outputs)} output{'s' * (len(outputs) > 1)}, of shape {shapes} a "
-            "map: must be (means, scales) or (means, scales, logits)"
+            f"{source} has {len(outputs)} outputs, of shape {_shapes(outputs)} a map: must be "
+            "(means, scales) or (means, scales, logits); wrap it: "
+            "keras.Model(model.inputs, [means, scales])"
         )
     return [tf.cast(output, tf.float32) for output in outputs]
+
+
+def _of_one(output: Any, source: str, p: int) -> list[Any]:
+    """Means, or means and scales, of a model with one output: (batch, p) or (batch, 2 p)."""
+    shape = tuple(output.shape[1:])
+    if shape == (p,):
+        return [output]
+    if shape == (2 * p,):
+        return [output[:, :p], output[:, p:]]
+    raise UserError(
+        f"{source} has 1 output, of shape {shape} a map: must be ({p},), the means, or ({2 * p},), "
+        "means and then standard deviations; wrap it: keras.Model(model.inputs, [means, scales])"
+    )
+
+
+def _of_distribution(found: Any, source: str) -> list[Any]:
+    """Means, scales and logits of a Gaussian, or of a mixture of them."""
+    if isinstance(found, tfd.Independent) and isinstance(found.distribution, tfd.Normal):
+        return [found.distribution.loc, found.distribution.scale]
+    if isinstance(found, tfd.Normal):
+        return [found.loc, found.scale]
+    try:
+        return list(parameters(found))
+    except ValueError:
+        raise UserError(
+            f"{source} returns a {type(found).__name__}: must be a Gaussian or a mixture of them; "
+            "wrap it: a function that returns it in physical units, as --model MODULE:FUNCTION "
+            "without --scaling"
+        ) from None
+
+
+def _shapes(outputs: Sequence[Any]) -> str:
+    return ", ".join(str(tuple(output.shape[1:])) for output in outputs)
 
 
 def components(outputs: Sequence[Any]) -> tuple[Any, Any, Any]:

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious.description.marks import Doc, Unless, Within
 from spurious.description.quantities import Budget
@@ -18,6 +17,7 @@ from spurious.perturbations.base import BatchSize, Upper, like, refuse_above, re
 from spurious.perturbations.constraints import Ball, Constraints, satisfy
 from spurious.perturbations.objectives import AnyObjective, named
 from spurious.perturbations.steps import AnyNorm, Norm, draw_start, starts
+from spurious.progress import tqdm
 
 if TYPE_CHECKING:
     from spurious.posteriors.posterior import Posterior

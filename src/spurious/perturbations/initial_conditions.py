@@ -24,7 +24,6 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import config, seeds
 from spurious.description.marks import Doc, Within
@@ -34,6 +33,7 @@ from spurious.perturbations.ascent import START
 from spurious.perturbations.base import like
 from spurious.perturbations.gradient import REACH
 from spurious.perturbations.objectives import AnyObjective, named
+from spurious.progress import tqdm
 
 if TYPE_CHECKING:
     from spurious.cosmology import Cosmology

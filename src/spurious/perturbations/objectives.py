@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from spurious.data.maps import NAMES
 from spurious.description.lookup import OneOf
 from spurious.description.marks import Doc, Inside, Within
+from spurious.errors import one_of
 from spurious.lazy import tf
 
 PIVOT = 0.3  # Omega_m at which S_8 equals sigma_8, as in weak-lensing surveys
@@ -219,7 +220,7 @@ def named(objective: str | Objective) -> Objective:
     if not isinstance(objective, str):
         return objective
     if objective not in OBJECTIVES:
-        raise ValueError(f"objective = {objective!r} must be one of {list(OBJECTIVES)}")
+        raise ValueError(f"objective = {objective!r} {one_of(objective, OBJECTIVES)}")
     return OBJECTIVES[objective]
 
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from spurious.data.maps import MapSet
 from spurious.description.fields import filled
 from spurious.description.section import Entry, parts
-from spurious.errors import UserError
+from spurious.errors import UserError, one_of
 from spurious.params import one_line
 from spurious.perturbations.build import Others, build
 from spurious.perturbations.entry import Perturbation
@@ -196,7 +196,7 @@ def _last_line(error: Exception) -> str:
 def _lookup(others: Mapping[str, Posterior]) -> Others:
     def named(name: str) -> Posterior:
         if name not in others:
-            raise UserError(f"on = {name}: must be one of others: {', '.join(others)}")
+            raise UserError(f"on = {name}: {one_of(name, others, 'others')}")
         return others[name]
 
     return named

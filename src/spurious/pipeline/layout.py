@@ -5,12 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from spurious import shipped
+from spurious.errors import UserError
 from spurious.files import inside
 
 REFERENCE = Path("data/reference/flowpm.h5")
 VERIFY_TABLE = Path("data/verify.csv")
 VERIFY_METRICS = Path("results/verify.json")
 STUDY = Path("mlruns/optuna.db")
+
+
+def reference_maps() -> Path:
+    """FlowPM's own maps: those that DVC fetched; in a folder without them, those of the wheel.
+
+    Raises:
+        UserError: there are neither.
+    """
+    found = REFERENCE if REFERENCE.is_file() else shipped.reference()
+    if not found.is_file():
+        raise UserError(f"{REFERENCE} is missing: fetch it with `dvc pull data.dvc`")
+    return found
 
 
 @dataclass(frozen=True)

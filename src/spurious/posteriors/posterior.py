@@ -30,8 +30,13 @@ from spurious.posteriors.scaling import Scaling, check_units
 
 tfd = tfp.distributions
 
+Fit = tuple[np.ndarray, np.ndarray]
+"""Maps (n, N, N) in counts and their parameters (n, p), of which widths are made."""
+
 TRIAL_MAPS = 2
 TRIAL_PIXELS = 64  # along a side, for models that take any
+FEWEST = 8  # maps of which a width can be made: to a quarter, if the errors are Gaussian
+BATCH = 128  # maps at a time, where a width is made
 REPEATABLE = 1e-4  # relative difference between two calls with the same maps, above rounding
 
 
@@ -57,9 +62,9 @@ class Posterior(ABC):
         """
 
     @staticmethod
-    def from_keras(path: Path | str, *, scaling: Scaling) -> Posterior:
+    def from_keras(path: Path | str, *, scaling: Scaling, fit: Fit | None = None) -> Posterior:
         """The posterior of any Keras 3 model; see `spurious.posteriors.posterior.from_keras`."""
-        return from_keras(path, scaling=scaling)
+        return from_keras(path, scaling=scaling, fit=fit)
 
     @staticmethod
     def from_callable(
@@ -75,23 +80,36 @@ class KerasPosterior(Posterior):
     The model is always called in inference mode. See `from_keras` for what it must give.
 
     Args:
-        model: as described there.
+        model: as described there, or what is called like one.
         scaling: its units.
         source: what error messages call it.
+        fit: maps and their parameters, of which the widths of means alone are made.
+        shape: of one input; by default the model says it.
+
+    Attributes:
+        widths: those of means alone, (p,) in the model's units; None if it gives its own.
 
     Raises:
         UserError: the model does not fit; in a call, maps have another size than it takes.
     """
 
-    def __init__(self, model: keras.Model, scaling: Scaling, source: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        scaling: Scaling,
+        source: str,
+        fit: Fit | None = None,
+        shape: tuple[int | None, ...] | None = None,
+    ) -> None:
         self.model, self.scaling, self._source = model, scaling, source
         self.names, self.standardiser = scaling.names, scaling.maps
-        self._shape = input_shape(model, source)
-        self._try()
+        self._shape = input_shape(model, source) if shape is None else shape
+        self.widths: np.ndarray | None = None
+        self._try(fit)
 
     def __call__(self, maps: Any) -> Any:
         """The posterior of each map; the same for the same maps, as in inference mode."""
-        means, scales, logits = components(self._outputs(maps))
+        means, scales, logits = components(self._complete(self._outputs(maps)))
         return mixture(*self.scaling.physical(means, scales), logits)
 
     def _outputs(self, maps: Any) -> list[Any]:
@@ -104,9 +122,35 @@ class KerasPosterior(Posterior):
             )
         x = self.scaling.seen(maps)
         x = x[..., None] if len(self._shape) == 3 else x
-        return listed(self.model(x, training=False), self._source)
+        return listed(self.model(x, training=False), self._source, len(self.names))
 
-    def _try(self) -> None:
+    def _complete(self, outputs: list[Any]) -> list[Any]:
+        """Means alone get the widths that were made for them."""
+        if len(outputs) == 1 and self.widths is not None:
+            return [*outputs, tf.zeros_like(outputs[0]) + self.widths]
+        return outputs
+
+    def _widths(self, fit: Fit | None) -> np.ndarray:
+        """The RMS error of the means, in the model's units.
+
+        Raises:
+            UserError: there are no maps, or too few, or there is no error.
+        """
+        need = f"its maps and their parameters, at least {FEWEST}, make the widths"
+        if fit is None:
+            raise UserError(f"{self._source} gives means alone: give fit=(maps, labels); {need}")
+        maps, labels = fit
+        if len(maps) < FEWEST:
+            raise UserError(f"{self._source} gives means alone, and there are {len(maps)}: {need}")
+        starts = range(0, len(maps), BATCH)
+        means = np.concatenate([self._outputs(maps[i : i + BATCH])[0] for i in starts])
+        shift, scale = np.array(list(self.scaling.labels.values())).T
+        found = np.sqrt(np.mean((means - (labels - shift) / scale) ** 2, axis=0))
+        if not (np.isfinite(found).all() and found.min() > 0):
+            raise UserError(f"{self._source} has errors of {found.tolist()}: must be finite, not 0")
+        return np.asarray(found, np.float32)
+
+    def _try(self, fit: Fit | None) -> None:
         """Refuse a model whose outputs for random maps cannot be a posterior's."""
         n = self._shape[0] or TRIAL_PIXELS
         z = seeds.generator(0, "trial maps", 0).normal(size=(TRIAL_MAPS, n, n))
@@ -120,11 +164,14 @@ class KerasPosterior(Posterior):
                     f"{self._source} does not take a map of {n} x {n} pixels: {reason(error)}"
                 ) from error
             total = tf.add_n([tf.reduce_sum(output) for output in outputs])
+        if len(outputs) == 1:
+            self.widths = self._widths(fit)
+            outputs = self._complete(outputs)
         check_shapes(outputs, self.names, self._source)
         check_values(outputs, self._source)
         if tape.gradient(total, maps) is None:
             raise UserError(f"{self._source} has no gradient with respect to the map")
-        for one, other in zip(outputs, self._outputs(maps), strict=True):
+        for one, other in zip(outputs, self._complete(self._outputs(maps)), strict=True):
             if not np.allclose(one, other, rtol=REPEATABLE, atol=REPEATABLE * np.abs(one).max()):
                 raise UserError(
                     f"{self._source} gives the same map different outputs: it must not be random "
@@ -160,7 +207,7 @@ class CallablePosterior(Posterior):
         return _with_gradients(found, tf.shape(maps)[0])
 
 
-def from_keras(path: Path | str, *, scaling: Scaling) -> KerasPosterior:
+def from_keras(path: Path | str, *, scaling: Scaling, fit: Fit | None = None) -> KerasPosterior:
     """The posterior of a Keras model saved by `model.save("name.keras")`.
 
     The model takes maps (batch, N, N) or (batch, N, N, 1), of one size or of any, and gives a
@@ -175,12 +222,17 @@ def from_keras(path: Path | str, *, scaling: Scaling) -> KerasPosterior:
     `logits`  (batch, m): log weights up to a constant; may be left out if m = 1
     ========  ====================================================================================
 
+    Also one tensor (batch, 2 p), means and then standard deviations; a Gaussian of TensorFlow
+    Probability or a mixture of them; or means alone, (batch, p), whose widths are then the RMS
+    error on the maps of `fit`.
+
     Keras' safe mode is on: no code stored in the file is run. Layers that are not Keras' own must
     be registered with `keras.saving.register_keras_serializable`, and their module imported before.
 
     Args:
         path: the `.keras` file.
         scaling: the model's units; its `labels` name the parameters.
+        fit: maps (n, N, N) in counts and their parameters (n, p), for a model of means alone.
 
     Raises:
         UserError: one line that says what is wrong with the file, the model or the scaling.
@@ -196,7 +248,7 @@ def from_keras(path: Path | str, *, scaling: Scaling) -> KerasPosterior:
             f"{path} ends in a head of spurious and knows its units: read it with "
             "spurious.load_posterior"
         )
-    return KerasPosterior(model, scaling, str(path))
+    return KerasPosterior(model, scaling, str(path), fit)
 
 
 def from_callable(

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from spurious.data.maps import Standardiser
-from spurious.errors import UserError
+from spurious.errors import UserError, one_of
 
 Inputs = Literal["standardised", "counts"]
 
@@ -52,7 +52,7 @@ class Scaling:
                 )
         if self.inputs not in get_args(Inputs):
             raise UserError(
-                f"scaling.inputs = {self.inputs!r}: must be one of {', '.join(get_args(Inputs))}"
+                f"scaling.inputs = {self.inputs!r}: {one_of(self.inputs, get_args(Inputs))}"
             )
 
     @property

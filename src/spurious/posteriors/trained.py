@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from spurious.data.maps import Standardiser
 from spurious.densities.divergences import concatenate, pooled
@@ -24,6 +23,7 @@ from spurious.networks.presets import STANDARDISE
 from spurious.posteriors import likelihood  # noqa: F401, registers its layers for loading
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.temperature import fit_temperature
+from spurious.progress import tqdm
 
 
 class NetworkPosterior(Posterior):

@@ -51,6 +51,7 @@ from pydantic import create_model
 from spurious import spectra
 from spurious.config.search import Fences, Heights
 from spurious.description.marks import Within
+from spurious.errors import one_of
 from spurious.lazy import tf
 from spurious.perturbations.base import like
 
@@ -443,5 +444,5 @@ def build_fences(names: Sequence[str]) -> tuple[Fence, ...]:
     """
     for name in names:
         if name not in FENCES:
-            raise ValueError(f"fence {name!r} must be one of {', '.join(FENCES)}")
+            raise ValueError(f"fence {name!r} {one_of(name, FENCES)}")
     return tuple(FENCES[name] for name in names)

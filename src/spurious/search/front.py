@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from tqdm import tqdm
 
+from spurious.progress import tqdm
 from spurious.search.objective import Evaluation, Objective
 from spurious.search.refine import Path, Step, rank, refine
 

@@ -14,6 +14,7 @@ from spurious.description.marks import Doc, Inside, Within
 from spurious.description.names import Name
 from spurious.description.schema import select_fields
 from spurious.description.section import Entry
+from spurious.errors import one_of
 from spurious.lazy import tf
 from spurious.perturbations.objectives import ShiftS8, kl
 
@@ -112,8 +113,7 @@ class MeanShift(Goal):
         self.consistent(vars(self))
         for name in self.direction:
             if name not in self.names:
-                allowed = ", ".join(self.names)
-                raise ValueError(f"goal shift: direction.{name} must be one of {allowed}")
+                raise ValueError(f"goal shift: direction.{name} {one_of(name, self.names)}")
 
     @staticmethod
     def consistent(given: Mapping[str, Any]) -> None:

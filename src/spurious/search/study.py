@@ -45,10 +45,10 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
-from tqdm import tqdm
 
 from spurious import config
 from spurious.posteriors.posterior import Posterior
+from spurious.progress import tqdm
 from spurious.search import notes
 from spurious.search.claims import ENDED, GIVEN_UP, Claims, start_of
 from spurious.search.families import Family

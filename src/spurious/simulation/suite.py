@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import config, seeds
 from spurious.data.hdf5 import join_maps, read_maps, write_maps
 from spurious.data.maps import NAMES, ROWS, MapSet
 from spurious.errors import UserError
 from spurious.files import replacing
+from spurious.progress import tqdm
 from spurious.simulation.engine import cosmology_at
 from spurious.simulation.summary import Summary, Tally
 from spurious.simulation.tasks import Outcome, Task, versions

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import config, seeds
 from spurious.data.maps import MapSet
 from spurious.errors import UserError
+from spurious.progress import tqdm
 from spurious.simulation.engine import cosmology_at, make_engine, one_map
 from spurious.simulation.suite import provenance
 

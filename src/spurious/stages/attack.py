@@ -16,7 +16,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from tqdm import tqdm
 
 from spurious import config as cfg
 from spurious import tracking
@@ -25,7 +24,7 @@ from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
 from spurious.data.splits import evenly_spaced
-from spurious.errors import UserError, shown
+from spurious.errors import UserError, nearest, shown
 from spurious.figures import map_posteriors
 from spurious.files import write_json
 from spurious.perturbations import build as builder
@@ -38,6 +37,7 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.pipeline.schemas import Summary, check, read
 from spurious.processes import side_by_side
+from spurious.progress import tqdm
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
@@ -116,7 +116,7 @@ def select_attacks(config: Config, names: Sequence[str]) -> dict[str, list[str]]
         if name not in config.attacks and name not in home:
             raise UserError(
                 f"attack = {shown(name)}: must be a group, {', '.join(config.attacks)}, or one of "
-                f"{', '.join(home)}"
+                f"{', '.join(home)}{nearest(name, [*config.attacks, *home])}"
             )
         if name in config.attacks:
             wanted[name] = list(config.attacks[name])

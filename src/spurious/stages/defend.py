@@ -22,7 +22,7 @@ from spurious.data.maps import MapSet
 from spurious.defences.evaluation import Reference, Scene, evaluate
 from spurious.defences.ranking import card, winner
 from spurious.defences.worst_systematics import random_members
-from spurious.errors import UserError, shown
+from spurious.errors import UserError, one_of, shown
 from spurious.files import replacing, write_json
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import check_models, files, split_of, test_set
@@ -96,8 +96,8 @@ def checked(config: Config, names: Sequence[str]) -> list[str]:
     target, allowed = config.run.target, [*config.posteriors, *config.ensembles]
     for name in names:
         if name not in allowed or name == target:
-            others = ", ".join(one for one in allowed if one != target)
-            raise UserError(f"defence = {shown(name)}: must be one of {others}")
+            others = [one for one in allowed if one != target]
+            raise UserError(f"defence = {shown(name)}: {one_of(name, others)}")
         if split_of(config, name) != split_of(config, target):
             raise UserError(
                 f"defence = {name!r}: has the split {split_of(config, name)}, the target "

@@ -20,7 +20,7 @@ from spurious.files import replacing, write_json
 from spurious.pipeline import schemas
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
-from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, Layout
+from spurious.pipeline.layout import VERIFY_METRICS, Layout, reference_maps
 from spurious.pipeline.loading import target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.report import findings, page
@@ -50,7 +50,7 @@ RESULTS = {
 def run(config: Config) -> None:
     """Write the report as HTML and Markdown, its few metrics, and the figures drawn here."""
     layout = Layout(config.scale)
-    inputs = [REFERENCE, layout.maps, *files(config, config.run.target)]
+    inputs = [reference_maps(), layout.maps, *files(config, config.run.target)]
     about, pictures = context(config, layout, inputs), images(config, layout)
     with (
         tracking.start("report", config.scale, inputs=inputs) as log,

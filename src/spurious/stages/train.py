@@ -17,7 +17,7 @@ from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet, Standardiser
 from spurious.data.splits import Split
 from spurious.defences.build import of_posterior
-from spurious.errors import UserError, shown
+from spurious.errors import UserError, one_of, shown
 from spurious.files import replacing, sweep, write_json
 from spurious.pipeline import identity
 from spurious.pipeline.figure_files import save_figures
@@ -42,7 +42,7 @@ def run(config: Config, name: str) -> None:
     list. A killed stage goes on after the last finished epoch of the training that it was at.
     """
     if name not in config.posteriors:
-        raise UserError(f"posterior = {shown(name)}: must be one of {', '.join(config.posteriors)}")
+        raise UserError(f"posterior = {shown(name)}: {one_of(name, config.posteriors)}")
     if members := config.members(name):
         raise UserError(f"posterior = {name!r}: is made of {members[0]}, train that")
     layout = Layout(config.scale)

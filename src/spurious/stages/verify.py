@@ -11,9 +11,9 @@ from spurious import tracking
 from spurious.config import Config
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
-from spurious.errors import CheckFailed, UserError
+from spurious.errors import CheckFailed
 from spurious.files import replacing, write_json
-from spurious.pipeline.layout import REFERENCE, VERIFY_METRICS, VERIFY_TABLE
+from spurious.pipeline.layout import VERIFY_METRICS, VERIFY_TABLE, reference_maps
 from spurious.pipeline.outputs import replaced_together
 from spurious.simulation.verify import verify
 
@@ -26,15 +26,14 @@ def run(config: Config) -> None:
     Raises:
         CheckFailed: a map differs by more than `verify.tolerance`.
     """
-    if not REFERENCE.is_file():
-        raise UserError(f"{REFERENCE} is missing: fetch it with `dvc pull data.dvc`")
-    reference, tolerance = read_maps(REFERENCE), config.verify.tolerance
+    path = reference_maps()
+    reference, tolerance = read_maps(path), config.verify.tolerance
     with (
-        tracking.start("verify", config.scale, inputs=[REFERENCE]) as log,
+        tracking.start("verify", config.scale, inputs=[path]) as log,
         replaced_together("verify", OUTPUTS) as out,
     ):
         log.params({"engine": config.simulation.engine, "tolerance": tolerance})
-        log.dataset(reference, REFERENCE, context="reference")
+        log.dataset(reference, path, context="reference")
         differences = verify(reference, config.simulation.engine)
         worst = float(differences.max())
         metrics = {

@@ -41,7 +41,7 @@ def connect(store: Path, experiment: str) -> None:
     """Make MLflow write to this store and experiment."""
     import mlflow
 
-    for chatty in ("mlflow", "alembic"):
+    for chatty in ("mlflow", "mlflow.system_metrics", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri(store))
     mlflow.set_experiment(experiment)

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from spurious import config
 from spurious.errors import UserError
 from spurious.files import replacing
+from spurious.progress import tqdm
 
 History = dict[str, list[float]]
 

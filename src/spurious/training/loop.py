@@ -19,7 +19,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from spurious import config, seeds
 from spurious.data.maps import MapSet, Standardiser
@@ -30,6 +29,7 @@ from spurious.networks.heads import HEAD, FlowHead, Head, MixtureHead
 from spurious.networks.layers import log_power
 from spurious.networks.representations import representation
 from spurious.posteriors.trained import standardiser_of
+from spurious.progress import tqdm
 from spurious.training.augmentation import augment
 from spurious.training.callbacks import Bar, Checkpoint, History, Watch
 from spurious.training.defence import Defence

@@ -37,12 +37,12 @@ import keras
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
-from tqdm import tqdm
 
 from spurious import config, seeds
 from spurious.data.maps import MapSet
 from spurious.data.splits import Split
 from spurious.errors import UserError
+from spurious.progress import tqdm
 from spurious.studies import open_study
 from spurious.training import loop
 from spurious.training.callbacks import History

@@ -1,0 +1,1 @@
+"""What the command line has beside the stages: options, errors in one line, `init`, `doctor`."""

@@ -1,0 +1,73 @@
+"""`spurious use`: maps of one's own in the place of simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from spurious.config import Config
+from spurious.data.camels import BOX_SIZE, UNIT, read_camels
+from spurious.data.hdf5 import read_maps, write_maps
+from spurious.data.maps import NAMES, MapSet
+from spurious.errors import UserError
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.outputs import replaced_together
+
+
+def use(
+    config: Config,
+    maps: Path,
+    parameters: Path | None = None,
+    columns: Sequence[tuple[str, int]] = (),
+    box_size: float | None = None,
+    unit: str | None = None,
+) -> None:
+    """Write `data/<scale>/maps.h5`, which all stages read, from another file.
+
+    Args:
+        config: says the scale.
+        maps: a data set of this package, or a NumPy file (n, N, N).
+        parameters: of a NumPy file: a text file, one row a simulation.
+        columns: of it: what each parameter is called, and its column, counted from 0; by default
+            omega_m and sigma_8 in the first two.
+        box_size: side of a map of a NumPy file in Mpc/h; by default that of CAMELS.
+        unit: of its pixels.
+
+    Raises:
+        UserError: there are maps already, or the files are not what they should be.
+    """
+    path = Layout(config.scale).maps
+    if path.exists():
+        raise UserError(f"{path} exists and is kept: move it away to use {maps}")
+    if maps.suffix == ".npy":
+        if parameters is None:
+            raise UserError(f"--parameters is missing: a table with a row for each map of {maps}")
+        data = _of_arrays(maps, parameters, columns, box_size, unit)
+    else:
+        given = {"parameters": parameters, "columns": columns, "box-size": box_size, "unit": unit}
+        for option in (name for name, value in given.items() if value):
+            raise UserError(f"--{option}: only goes with a NumPy file; {maps} says that itself")
+        data = read_maps(maps)
+    with replaced_together("use", [path]) as out:
+        write_maps(out.new(path), data)
+    n = data.maps.shape[-1]
+    print(f"{path}: {len(data)} maps of {n} x {n} pixels, parameters {', '.join(data.names)}")
+
+
+def _of_arrays(
+    maps: Path,
+    parameters: Path,
+    columns: Sequence[tuple[str, int]],
+    box_size: float | None,
+    unit: str | None,
+) -> MapSet:
+    names, numbers = zip(*(columns or enumerated()), strict=True)
+    size = BOX_SIZE if box_size is None else box_size
+    return read_camels(
+        maps, parameters, box_size=size, names=names, columns=numbers, unit=unit or UNIT
+    )
+
+
+def enumerated() -> list[tuple[str, int]]:
+    """The names and columns of CAMELS' first parameters."""
+    return [(name, column) for column, name in enumerate(NAMES)]
