@@ -37,13 +37,17 @@ from spurious.search.confirmation import halves
 from spurious.search.families import build_families, build_family
 from spurious.stages.audit import sample_maps
 
-FIGURES = ("defences_budget", "defences_trade")
+PIPELINE, NAMED = "defences", "all_defences"
+"""What results are called: those of `run.defences`, which DVC keeps, and those of other names."""
+FIGURES = ("budget", "trade")
 QUALITY = ("nll", "rejected")  # of a row, beside the metrics of each parameter
 OF_PARAMETER = ("rmse", "z_rms", "coverage_68", "coverage_95")
 
 
 def run(config: Config, names: Sequence[str] = ()) -> None:
     """Measure the target and each defence; write the table, the rows and two figures.
+
+    Results of given names go beside those of the pipeline, which belong to DVC.
 
     Args:
         config: the configuration.
@@ -54,12 +58,12 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # every attack is a graph of its own
     compared, target = checked(config, names or config.run.defences), config.run.target
-    layout = Layout(config.scale)
+    layout, title = Layout(config.scale), NAMED if names else PIPELINE
     check_models(config, [target, *compared])
     inputs = [layout.maps, *(path for name in [target, *compared] for path in files(config, name))]
     with (
         tracking.start("defend", config.scale, inputs=list(dict.fromkeys(inputs))) as log,
-        replaced_together("defend", outputs(layout)) as out,
+        replaced_together(f"defend-{title}", outputs(layout, title)) as out,
     ):
         about = config.defend.model_dump() | {"seed": config.seed, "target": target}
         log.params(about | {"defences": ",".join(compared)})
@@ -71,19 +75,19 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
         rows = {target: row, **dict(zip(compared, made, strict=True))}
         best = winner(rows, target, config.defend.keep)
         result = {"target": target, "winner": best, "defences": rows} | _about(config, compared)
-        write_json(out.new(layout.result("defences.json")), {"run_id": log.id, **result})
-        write_table(out.new(layout.result("defences.csv")), rows)
-        log.artifact(out.new(layout.result("defences.csv")))
-        save_figures(out, layout, log, draw_figures(result))
+        write_json(out.new(layout.result(f"{title}.json")), {"run_id": log.id, **result})
+        write_table(out.new(layout.result(f"{title}.csv")), rows)
+        log.artifact(out.new(layout.result(f"{title}.csv")))
+        save_figures(out, layout, log, draw_figures(result, title))
         if best is not None:
             register(config, best, rows, log)
     print(format_table(rows, best))
 
 
-def outputs(layout: Layout) -> list[Path]:
+def outputs(layout: Layout, title: str = PIPELINE) -> list[Path]:
     """What the stage writes."""
-    names = ("defences.json", "defences.csv", *(f"{name}.png" for name in FIGURES))
-    return [layout.result(name) for name in names]
+    ends = (".json", ".csv", *(f"_{name}.png" for name in FIGURES))
+    return [layout.result(f"{title}{end}") for end in ends]
 
 
 def checked(config: Config, names: Sequence[str]) -> list[str]:
@@ -192,6 +196,7 @@ def _about(config: Config, names: Sequence[str]) -> dict[str, Any]:
     settings = config.defend
     return {
         "epsilon": settings.epsilon.model_dump(),
+        "fraction": settings.fraction,
         "n_attacked": settings.maps,
         "keep": settings.keep,
         "inside": sorted(families),
@@ -204,8 +209,9 @@ def line(row: Mapping[str, Any]) -> dict[str, float]:
         {key: row[key] for key in ("information", "damage", "damage_ratio", "damage_left")}
     )
     flat |= {"proven": float(not row["unproven"])} | tracking.numbers(
-        {"rejected_attacked": row["rejected"]}
+        {"rejected_attacked": row["rejected"], "bounded": row["bounded"]["damage"]}
     )
+    flat["bounded.proven"] = float(not row["bounded"]["unproven"])
     for part in ("clean", "inside"):
         if row[part] is not None:
             kept = {f"{part}.{key}": value for key, value in row[part].items() if _is_kept(key)}
@@ -230,6 +236,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
             "defence": name,
             "kind": row["kind"],
             "unproven_by": " ".join(row["unproven"]),
+            "bounded.unproven_by": " ".join(row["bounded"]["unproven"]),
             **line(row),
         }
         for name, row in rows.items()
@@ -241,12 +248,10 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
         writer.writerows(lines)
 
 
-def draw_figures(result: Mapping[str, Any]) -> dict[str, Figure]:
+def draw_figures(result: Mapping[str, Any], title: str) -> dict[str, Figure]:
     """The two figures."""
-    return {
-        "defences_budget": figures.damage_against_budget(result),
-        "defences_trade": figures.information_against_damage(result),
-    }
+    drawn = (figures.damage_against_budget(result), figures.information_against_damage(result))
+    return {f"{title}_{name}": figure for name, figure in zip(FIGURES, drawn, strict=True)}
 
 
 def register(
@@ -283,6 +288,7 @@ def format_table(rows: Mapping[str, Mapping[str, Any]], best: str | None) -> str
         verdict = f"; unproven: {', '.join(row['unproven'])}" if row["unproven"] else ""
         lines.append(
             f"{name}: information kept {row['information']['mean']:.3g}, damage of the strongest "
-            f"attack {row['damage']['mean']:.3g} nat, of the worst systematics {families}{verdict}"
+            f"attack {row['damage']['mean']:.3g} nat, with P(k) kept "
+            f"{row['bounded']['damage']['mean']:.3g}, of the worst systematics {families}{verdict}"
         )
     return "\n".join([*lines, f"winner: {best or 'none'}"])
