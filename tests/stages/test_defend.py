@@ -270,7 +270,7 @@ CHANGES = [
     ({"posteriors.abstaining.against": {}}, "posteriors.abstaining.against = {}: "),
     (
         {"defend.epsilon": {"value": 0, "unit": "std"}},
-        "defend: epsilon = 0.0 std: must be one of linf, 0.003, 0.01, 0.03, 0.1 std",
+        "epsilon = 0.0 std: must be one of linf, 0.003, 0.01, 0.03, 0.1 std",
     ),
     (
         {"defend.l2": {"values": [0.0, 0.01], "unit": "std"}},
