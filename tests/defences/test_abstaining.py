@@ -136,7 +136,8 @@ def test_the_worse_of_two_outcomes_is_chosen_map_by_map():
 
 def test_checks_of_the_audit_count_a_map_without_an_answer_as_not_moved(make, clean):
     posterior, maps = make(), clean[2][:20]
-    noisy = np.asarray(RandomSign(NOISE, 2)(maps))
+    noisy = np.array(RandomSign(NOISE, 2)(maps))
+    noisy[:10] = 1.001 * maps[:10]  # too little to be noticed
     heard, answered = Heard(posterior, maps), posterior.accepts(noisy)
     assert 0 < answered.sum() < len(maps)
     found = heard.response(noisy)
