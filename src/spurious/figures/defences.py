@@ -20,7 +20,7 @@ SHADES = (*PALETTE, "#7F3C8D", "#8C564B", "#6B8E23", "#1F3A5F", "#999999")
 AXES = {"linf": "largest change of a pixel [std]", "l2": "RMS change [std]"}
 LEAST = 1e-4  # nats: what is drawn of a damage of zero
 MARKERS = "sDv^P*X<>hd"
-MANY = tuple(to_hex(shade) for shade in colormaps["tab20"].colors)  # where `SHADES` are too few
+MANY = tuple(to_hex(shade) for shade in colormaps["tab20"](range(20)))  # where `SHADES` are too few
 COLUMNS = 5  # of the legend
 
 
