@@ -7,6 +7,7 @@ training, so intervals are over maps alone.
 from __future__ import annotations
 
 import csv
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +24,11 @@ from spurious.defences.evaluation import Reference, Scene, evaluate
 from spurious.defences.ranking import card, winner
 from spurious.defences.worst_systematics import random_members
 from spurious.errors import UserError, shown
-from spurious.files import replacing, write_json
+from spurious.files import md5, replacing, write_json
+from spurious.pipeline import code
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import check_models, files, split_of, test_set
+from spurious.pipeline.kept_rows import KeptRows
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.loading import posterior
 from spurious.pipeline.outputs import replaced_together
@@ -47,7 +50,8 @@ OF_PARAMETER = ("rmse", "z_rms", "coverage_68", "coverage_95")
 def run(config: Config, names: Sequence[str] = ()) -> None:
     """Measure the target and each defence; write the table, the rows and two figures.
 
-    Results of given names go beside those of the pipeline, which belong to DVC.
+    Results of given names go beside those of the pipeline, which belong to DVC. A comparison that
+    is killed goes on after the rows that it has finished; only the target is measured again.
 
     Args:
         config: the configuration.
@@ -69,7 +73,9 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
         log.params(about | {"defences": ",".join(compared)})
         print(f"{target}, without a defence:", flush=True)
         row, reference = _measured(config, compared, target, None, log)
-        tasks = [(config, compared, name, reference, log) for name in compared]
+        kept = KeptRows(layout.checkpoints("defend") / title)
+        kept.sweep()
+        tasks = [(config, compared, name, reference, log, kept) for name in compared]
         processes = config.execution.processes
         made = side_by_side(_row, tasks, processes, desc="defences", unit="defence")
         rows = {target: row, **dict(zip(compared, made, strict=True))}
@@ -81,6 +87,7 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
         save_figures(out, layout, log, draw_figures(result, title))
         if best is not None:
             register(config, best, rows, log)
+    kept.clear()
     print(format_table(rows, best))
 
 
@@ -156,11 +163,31 @@ def inside(config: Config, names: Sequence[str], test: MapSet) -> MapSet | None:
 
 
 def _row(
-    config: Config, names: Sequence[str], name: str, reference: Reference, log: tracking.Run
+    config: Config,
+    names: Sequence[str],
+    name: str,
+    reference: Reference,
+    log: tracking.Run,
+    kept: KeptRows,
 ) -> dict[str, Any]:
     """The row of a defence; perhaps in a process of its own."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return _measured(config, names, name, reference, log)[0]
+    of = depends_on(config, names, name)
+    return kept.get(name, of, lambda: _measured(config, names, name, reference, log)[0])
+
+
+def depends_on(config: Config, names: Sequence[str], name: str) -> str:
+    """What identifies a row: parameters, maps, networks, code, and the systematics of `inside`."""
+    layout, target = Layout(config.scale), config.run.target
+    stored = [layout.maps, *files(config, target), *files(config, name)]
+    trained = sorted({key for one in names for key in config.trained_over(one)})
+    kept = [
+        config.model_dump_json(exclude={"execution"}),
+        *map(md5, stored),
+        *trained,
+        code.fingerprint("defend"),
+    ]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
 def _measured(
