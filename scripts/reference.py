@@ -1,12 +1,13 @@
 """Write the reference tables of the docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands` or `statuses`. A
-test compares.
+`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`, or
+`defences of SCALE` for what `make defences` has measured. A test compares.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,7 +21,9 @@ from spurious.description.lookup import class_of
 from spurious.kinds import GROUPS
 from spurious.search.fences import FENCES
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+MEASURED = "defences of "
 PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -28,6 +31,8 @@ def table(name: str) -> str:
     """The table of a name; of several kinds, one table of all."""
     if name in TABLES:
         return TABLES[name]()
+    if name.startswith(MEASURED):
+        return defences(name.removeprefix(MEASURED))
     if name in GROUPS:
         return fields({kind: class_of(name, kind) for kind in GROUPS[name]})
     return fields({kind: class_of("perturbation", kind) for kind in name.split()})
@@ -82,6 +87,43 @@ def commands() -> str:
 def statuses() -> str:
     """A row for each exit status."""
     return markdown(["status", "why"], [[str(one), why] for one, why in STATUSES.items()])
+
+
+def defences(scale: str) -> str:
+    """A row for each defence that `make defences` has compared; means, without their intervals."""
+    with open(ROOT / "results" / scale / "all_defences.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    families = [key for key in rows[0] if re.fullmatch(r"family\.\w+", key)]
+    head = ["posterior", "defence", "information", "−ln p", "−ln p inside", "68 % holds", "attack"]
+    head += ["P(k) kept", *(key.removeprefix("family.") for key in families)]
+    head += ["damage left", "no answer", "unproven by"]
+    return markdown(head, [_defence(row, families) for row in rows])
+
+
+def _defence(row: Mapping[str, str], families: Iterable[str]) -> list[str]:
+    covered = [float(row[f"clean.{name}_coverage_68"]) for name in ("omega_m", "sigma_8")]
+    silent = [float(row[key]) for key in ("clean.rejected", "rejected_attacked")]
+    kept = _number(row["bounded"]) + (f" ({why})" if (why := row["bounded.unproven_by"]) else "")
+    worst = [
+        _number(row[key]) + (" (seen)" if float(row[f"{key}.seen"] or 0) else "")
+        for key in families
+    ]
+    return [
+        f"`{row['defence']}`",
+        row["kind"].replace("_", " "),
+        *(_number(row[key]) for key in ("information", "clean.nll", "inside.nll")),
+        ", ".join(f"{share:.2f}" for share in covered),
+        _number(row["damage"]),
+        kept,
+        *worst,
+        _number(row["damage_left"]),
+        ", ".join(f"{share:.0%}" for share in silent) if any(silent) else "",
+        row["unproven_by"].replace(" ", ", "),
+    ]
+
+
+def _number(text: str) -> str:
+    return f"{float(text):.3g}".replace("-", "−") if text else ""
 
 
 def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:

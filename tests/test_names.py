@@ -191,6 +191,7 @@ def test_names_by_the_rule_are_accepted(tmp_path, raw, change, name):
         (scale, "checkpoints", "is reserved"),
         (scale, "own", "is reserved"),
         (posterior, "tune", "'tune': is reserved"),
+        (posterior, "defend", "'defend': is reserved"),
         (posterior, "target", "'target': is reserved"),
         (ensemble, "target", "'target': is reserved"),
         (posterior, "compact_2", "run.posteriors: compact_2 would name two results"),

@@ -85,6 +85,7 @@ SMALL = {
         "linf": {"values": [0.03, 0.1], "unit": "std"},
         "l2": {"values": [0.01, 0.03], "unit": "std"},
         "steps": 3,
+        "constrained_steps": 3,
         "restarts": 1,
         "reference_maps": 2,
         "reference_steps": 5,
@@ -725,7 +726,7 @@ LATE = [
     ("compare", damaged, "data/pilot/attacks/controls/transferred.h5"),
     ("compare", in_the_way, "results/pilot/detection.png"),
     ("defend", damaged, "results/pilot/search.json"),
-    ("defend", in_the_way, "results/pilot/defences_trade.png"),
+    ("defend", in_the_way, "results/pilot/all_defences_trade.png"),
     ("report", damaged, "results/pilot/compare.json"),
     ("report", in_the_way, "results/pilot/figure_2.png"),
 ]

@@ -322,7 +322,8 @@ def defend(config: Config, names: tuple[str, ...]) -> None:
     """Compare defences: information kept, calibration, damage under attacks that know them.
 
     Each NAME is a posterior or an ensemble that is trained already; by default those of
-    `run.defences`. The target of `run` is the undefended posterior beside them.
+    `run.defences`. The target of `run` is the undefended posterior beside them. Results of
+    given names are called all_defences and leave those of `dvc repro` alone.
     """
     from spurious.stages import defend as module
 

@@ -132,3 +132,15 @@ def test_the_worse_of_two_outcomes_is_chosen_map_by_map():
     np.testing.assert_array_equal(worse.damage, [1, 4, 0, 0])
     np.testing.assert_array_equal(worse.accepted, [True, True, True, False])
     np.testing.assert_array_equal(worse.damage, other.worse(one).damage)
+
+
+def test_checks_of_the_audit_count_a_map_without_an_answer_as_not_moved(make, clean):
+    posterior, maps = make(), clean[2][:20]
+    noisy = np.array(RandomSign(NOISE, 2)(maps))
+    noisy[:10] = 1.001 * maps[:10]  # too little to be noticed
+    heard, answered = Heard(posterior, maps), posterior.accepts(noisy)
+    assert 0 < answered.sum() < len(maps)
+    found = heard.response(noisy)
+    assert np.all(found.kl[answered] > 0) and np.all(found.shift[answered] > 0)
+    assert np.all(found.kl[~answered] == 0) and np.all(found.shift[~answered] == 0)
+    np.testing.assert_allclose(found.kl, heard(noisy).damage, rtol=1e-6)

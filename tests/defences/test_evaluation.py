@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from spurious.audit.attacks import Attacks, Limit
+from spurious.audit.measurement import measure
 from spurious.config import Budget, Defend, Search
 from spurious.config.audit import Budgets
 from spurious.data.maps import MapSet
@@ -32,6 +33,7 @@ SETTINGS = Defend(
     epsilon=Budget(value=0.1, unit="std"),
     rms=Budget(value=0.1, unit="std"),
     steps=8,
+    constrained_steps=12,
     restarts=1,
     reference_maps=3,
     reference_steps=30,
@@ -191,6 +193,36 @@ def test_damage_is_the_most_of_all_attacks(masked):
     assert row["damage"]["mean"] >= at["damage"]["mean"] - 1e-7
 
 
+def test_every_check_of_an_attack_that_works_passes(undefended):
+    row, _ = undefended
+    failed = [name for name, check in row["checks"].items() if check["passed"] is False]
+    assert failed == []
+    assert row["checks"]["beats_transfer"]["passed"] is None
+
+
+def test_checks_see_an_attack_that_does_not_work(masked):
+    for name in ("gradient_agrees", "beats_noise"):
+        assert masked["checks"][name]["passed"] is False, name
+
+
+def test_damage_where_the_power_is_kept_is_less_and_has_checks_of_its_own(undefended, masked):
+    row, reference = undefended
+    bounded = row["bounded"]
+    assert 0 < bounded["damage"]["mean"] < row["damage"]["mean"]
+    assert bounded["damage"]["mean"] >= bounded["own"] - 1e-7
+    assert (bounded["fraction"], round(bounded["std"], 6)) == (SETTINGS.fraction, 0.1)
+    assert len(row["curves"]) == 5 and len(reference.attacked) == 6
+    assert {"gradient_not_zero", "beats_transfer"} <= set(masked["bounded"]["unproven"])
+
+
+def test_maps_of_the_bounded_attack_keep_their_power(undefended, scene):
+    _, reference = undefended
+    (limit,) = (one for one in reference.attacked if one.constrained)
+    size = measure(scene.attacked.maps, reference.attacked[limit], BOX)
+    assert size.cosmic.max() <= SETTINGS.fraction + 0.02
+    assert size.linf.max() <= limit.epsilon + size.rounding.max()
+
+
 def test_calibration_inside_is_that_of_the_maps_with_a_systematic(linear_posterior, scene, data):
     row, _ = evaluate(linear_posterior, replace(scene, families={}))
     changed = cost.quality(linear_posterior, replace(data, maps=1.05 * data.maps), scene.seed)
@@ -302,8 +334,16 @@ def test_unproven_names_decisive_checks_only(undefended):
     row, _ = undefended
     assert set(row["checks"]) == {
         "gradient_not_zero",
-        "gradient_agrees",
         "beats_transfer",
         "saturates",
+        "gradient_agrees",
+        "iterative_beats_single",
+        "monotone",
+        "full_damage",
+        "beats_noise",
+        "restarts_agree",
+        "budget_respected",
+        "planted_found",
     }
     assert set(robustness.DECISIVE) < set(row["checks"])
+    assert set(row["bounded"]["checks"]) == {"beats_transfer", "saturates"}

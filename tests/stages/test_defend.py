@@ -13,6 +13,7 @@ from spurious.defences import abstaining, smoothing
 from spurious.errors import UserError
 from spurious.files import read_json
 from spurious.pipeline import inputs, loading
+from spurious.pipeline.layout import Layout
 from spurious.pipeline.schemas import Defences, read
 from spurious.posteriors.trained import Ensemble
 from spurious.stages import defend, train
@@ -25,6 +26,7 @@ SMALL = {
     "epsilon": {"value": 0.1, "unit": "std"},
     "rms": {"value": 0.03, "unit": "std"},
     "steps": 4,
+    "constrained_steps": 4,
     "restarts": 1,
     "reference_maps": 2,
     "reference_steps": 6,
@@ -148,7 +150,7 @@ def written(made, folder):
 
 
 def test_every_defence_has_a_row_beside_the_target(written, made):
-    result = read(written / "defences.json", Defences)
+    result = read(written / "all_defences.json", Defences)
     assert list(result["defences"]) == ["compact", "resnet", "abstaining"]
     kinds = {name: row["kind"] for name, row in result["defences"].items()}
     assert kinds == {"compact": "network", "resnet": "network", "abstaining": "abstaining"}
@@ -163,8 +165,8 @@ def test_every_defence_has_a_row_beside_the_target(written, made):
 
 
 def test_the_table_has_the_rows_in_short(written):
-    rows = read_json(written / "defences.json")["defences"]
-    with open(written / "defences.csv", newline="") as file:
+    rows = read_json(written / "all_defences.json")["defences"]
+    with open(written / "all_defences.csv", newline="") as file:
         lines = {line["defence"]: line for line in csv.DictReader(file)}
     assert list(lines) == list(rows)
     for name, line in lines.items():
@@ -177,11 +179,28 @@ def test_the_table_has_the_rows_in_short(written):
             float(line["clean.sigma_8_coverage_68"]) == row["clean"]["sigma_8_coverage_68"]["mean"]
         )
         assert float(line["linf.0.1_std"]) == row["curves"][1]["damage"]["mean"]
+        assert float(line["bounded.low"]) == row["bounded"]["damage"]["low"]
+        assert float(line["bounded.proven"]) == (not row["bounded"]["unproven"])
+        assert line["bounded.unproven_by"] == " ".join(row["bounded"]["unproven"])
 
 
 def test_two_figures_are_drawn(written):
-    for name in defend.FIGURES:
+    for name in ("all_defences_budget", "all_defences_trade"):
         assert (written / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_given_names_leave_the_results_of_the_pipeline_alone(written):
+    assert sorted(path.name for path in written.glob("*defences*")) == [
+        "all_defences.csv",
+        "all_defences.json",
+        "all_defences_budget.png",
+        "all_defences_trade.png",
+    ]
+    layout = Layout("pilot")
+    pipeline, named = (
+        set(defend.outputs(layout, title)) for title in (defend.PIPELINE, defend.NAMED)
+    )
+    assert not pipeline & named
 
 
 @pytest.mark.parametrize(
@@ -199,6 +218,21 @@ def test_what_cannot_be_compared_is_refused_in_one_line(here, names, message):
     assert "\n" not in str(refused.value)
 
 
+def test_a_named_defence_that_leaves_open_what_is_unseen_is_refused_in_one_line(here):
+    entry = params.load(PARAMS).posteriors["marginalised"]
+    over_gain = entry.defence.model_copy(
+        update={"families": {"gain": entry.defence.families["gain_drift"]}, "left_out": ()}
+    )
+    entries = {**here.posteriors, "gain": entry.model_copy(update={"defence": over_gain})}
+    config = here.model_copy(update={"posteriors": entries})
+    with pytest.raises(UserError) as refused:
+        defend.run(config, ["gain"])
+    assert str(refused.value) == (
+        "posteriors.gain.defence.left_out: logistic is tested, as search.families.logistic, but "
+        "neither trained over nor left out"
+    )
+
+
 def test_the_winner_is_registered_with_its_card(made, here, written):
     kept = {}
 
@@ -206,7 +240,7 @@ def test_the_winner_is_registered_with_its_card(made, here, written):
         def model(self, model, example, name, current=True, card=""):
             kept.update(model=model, example=example, name=name, card=card)
 
-    rows = read_json(written / "defences.json")["defences"]
+    rows = read_json(written / "all_defences.json")["defences"]
     defend.register(here, "abstaining", rows, Log())
     assert kept["name"] == "pilot-defended"
     assert kept["model"].name == made[1]["compact", 1].model.name
@@ -234,6 +268,15 @@ CHANGES = [
     ({"posteriors.abstaining.false_alarms": 0}, "posteriors.abstaining.false_alarms = 0: Input"),
     ({"posteriors.abstaining.false_alarms": 0.5}, "posteriors.abstaining.false_alarms = 0.5: Inp"),
     ({"posteriors.abstaining.against": {}}, "posteriors.abstaining.against = {}: "),
+    (
+        {"defend.epsilon": {"value": 0, "unit": "std"}},
+        "epsilon = 0.0 std: must be one of linf, 0.003, 0.01, 0.03, 0.1 std",
+    ),
+    (
+        {"defend.l2": {"values": [0.0, 0.01], "unit": "std"}},
+        "defend.l2.values: 0.0 must be above 0: no budget does no damage",
+    ),
+    ({"defend.fraction": -0.1}, "defend.fraction = -0.1: Input should be greater"),
     ({"defend.families": ["beam"]}, "defend.families: 'beam' must be one of search.families"),
     (
         {"defend.epsilon": {"value": 0.5, "unit": "std"}},

@@ -28,7 +28,17 @@ class Defend(Section):
     rms: Budget = Field(
         Budget(value=0.01, unit="std"), description="RMS change at which they are checked; of `l2`"
     )
+    fraction: float = Field(
+        0.1,
+        ge=0,
+        le=100,
+        description="of one map's cosmic variance by which P(k) may change where it is kept, "
+        "within `epsilon`",
+    )
     steps: int = Field(20, ge=2, le=10_000, description="of the strongest attack")
+    constrained_steps: int = Field(
+        40, ge=2, le=10_000, description="the same where P(k) is kept too"
+    )
     restarts: int = Field(2, ge=1, le=100, description="its random starts; the best is kept")
     reference_maps: int = Field(8, ge=1, description="maps of which a long attack is made")
     reference_steps: int = Field(100, ge=2, le=10_000, description="of that long attack")

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from spurious.audit.attacks import Attacks, Limit, Scheduled, Shrinking
-from spurious.audit.measurement import Listener
+from spurious.audit.measurement import Listener, Response
 from spurious.defences.abstaining import Abstaining
 from spurious.defences.smoothing import Smoothed
 from spurious.posteriors.posterior import Posterior
@@ -104,6 +104,11 @@ class Heard:
         """Of the perturbed maps, in the order of the clean ones."""
         kl = self._listener(perturbed).kl.astype(np.float64)
         return Outcome(kl, accepted(self.posterior, perturbed))
+
+    def response(self, perturbed: Any) -> Response:
+        """What the checks of the audit look at; a map without an answer is not moved."""
+        found, answered = self._listener(perturbed), accepted(self.posterior, perturbed)
+        return Response(*(np.where(answered, values, 0) for values in found))
 
 
 @dataclass(frozen=True)

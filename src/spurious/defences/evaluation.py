@@ -6,18 +6,22 @@ docs/defences.md says what each key of a row means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spurious import config
+from spurious.audit.attacks import Limit
+from spurious.audit.criteria import Check
+from spurious.audit.saturation import Saturation
 from spurious.bootstrap import bootstrap_weights, mean_interval
+from spurious.config.audit import Thresholds
 from spurious.data.maps import MapSet
-from spurious.defences import cost, robustness
-from spurious.defences.adaptive import Heard
-from spurious.defences.robustness import Key
+from spurious.defences import checks, cost, robustness
+from spurious.defences.adaptive import Heard, Outcome
+from spurious.defences.robustness import BOUNDED, Point
 from spurious.defences.worst_systematics import Worst, worst
 from spurious.posteriors.posterior import Posterior
 from spurious.search.families import Family
@@ -63,14 +67,14 @@ class Reference:
     """The undefended posterior: what was made on it, and what it is compared by.
 
     Attributes:
-        attacked: the attacked maps as the strongest attack at each budget leaves them.
+        attacked: the attacked maps as the strongest attack within each limit leaves them.
         worst: the worst systematic of each family.
         log_volume: of each clean test map, (n,).
         damage: at the budget of the ranking, mean over maps, nats.
         families: damage of the worst systematic of each family, nats; None where none is feasible.
     """
 
-    attacked: Mapping[Key, np.ndarray]
+    attacked: Mapping[Limit, np.ndarray]
     worst: Mapping[str, Worst]
     log_volume: np.ndarray
     damage: float
@@ -127,33 +131,52 @@ def largest(families: Mapping[str, float | None]) -> float:
 
 def _attacked(
     posterior: Posterior, scene: Scene, reference: Reference | None
-) -> tuple[dict[str, Any], dict[Key, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[Limit, np.ndarray]]:
     """Damage against budget, the checks, and the maps that do the damage."""
     settings, data, std = scene.settings, scene.attacked, posterior.standardiser.std
-    attacks, heard = (
-        robustness.adversary(posterior, settings, scene.seed),
-        Heard(posterior, data.maps),
-    )
-    points, made = robustness.curves(
+    attacks = robustness.adversary(posterior, settings, scene.seed)
+    heard, weights = Heard(posterior, data.maps), scene.weights(data)
+    points, made = robustness.attacked(
         attacks, heard, data.maps, settings, None if reference is None else reference.attacked
     )
-    chosen = robustness.at_checks(points, settings, std)
-    saturated, more = {}, {}
-    for norm, point in chosen.items():
-        saturated[norm], more[norm] = robustness.saturation(
-            attacks, heard, data.maps, point, settings
-        )
-    checks = robustness.checks(posterior, data, chosen, saturated, settings, scene.seed)
-    weights = scene.weights(data)
-    ranked = chosen["linf"].most.worse(more["linf"])
+    limits, within = robustness.limits_of_checks(settings, std), {one.limit: one for one in points}
+    more = {
+        name: robustness.saturation(attacks, heard, data.maps, within[limit], settings)
+        for name, limit in limits.items()
+    }
+    kept, main = within.pop(limits[BOUNDED]), within[limits["linf"]]
+    saturated = {name: more[name][0] for name in ("linf", "l2")}
+    found = checks.run(attacks, heard, data, main, made, saturated, settings)
+    worst = main.most.worse(more["linf"][1])
     row = {
-        "checks": {check.name: check.as_json() for check in checks},
-        "unproven": robustness.unproven(checks),
-        "curves": [robustness.summed(point, std, weights) for point in points],
-        "damage": mean_interval(ranked.damage, weights),
-        "rejected": mean_interval(~ranked.accepted, weights),
+        "checks": {check.name: check.as_json() for check in found},
+        "unproven": robustness.unproven(found),
+        "curves": [robustness.summed(point, std, weights) for point in within.values()],
+        "damage": mean_interval(worst.damage, weights),
+        "rejected": mean_interval(~worst.accepted, weights),
+        "bounded": robustness.summed(kept, std, weights)
+        | _believed(kept, *more[BOUNDED], found, weights),
     }
     return row, made
+
+
+def _believed(
+    kept: Point, saturated: Saturation, twice: Outcome, found: Sequence[Check], weights: np.ndarray
+) -> dict[str, Any]:
+    """Damage where P(k) is kept, twice the steps tried too, and what speaks against believing it.
+
+    The checks of that attack are its own; whether there is a gradient is the same for all.
+    """
+    worst = kept.most.worse(twice)
+    own = robustness.believed(kept, {BOUNDED: saturated}, Thresholds())
+    gradient = [check for check in found if check.name == "gradient_not_zero"]
+    return {
+        "fraction": kept.limit.fraction,
+        "damage": mean_interval(worst.damage, weights),
+        "rejected": float(1 - worst.accepted.mean()),
+        "checks": {check.name: check.as_json() for check in own},
+        "unproven": robustness.unproven([*gradient, *own]),
+    }
 
 
 def _families(

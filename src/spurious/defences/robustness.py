@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from spurious.audit import criteria
 from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.criteria import Check
-from spurious.audit.gradient_check import agreement
 from spurious.audit.saturation import Saturation
 from spurious.bootstrap import mean_interval
 from spurious.config.audit import Thresholds
 from spurious.config.defend import Defend
-from spurious.data.maps import MapSet
 from spurious.defences.adaptive import Heard, Outcome, attacks_on
 from spurious.posteriors.posterior import Posterior
 from spurious.progress import tqdm
@@ -24,23 +22,21 @@ from spurious.progress import tqdm
 DECISIVE = ("gradient_not_zero", "beats_transfer", "saturates")
 """Checks without which a small damage proves nothing: the attack may have failed."""
 UNDEFENDED = "undefended"
-Key = tuple[str, float]
-"""Norm and size, in counts, of a budget."""
+BOUNDED = "bounded"
+"""The limit that keeps P(k) too."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """The strongest attacks at one budget.
+    """The strongest attacks within one limit.
 
     Attributes:
-        norm: "linf" or "l2".
-        counts: the budget.
+        limit: what they may do.
         own: by the attack that knows the posterior.
         transferred: by what was made on the undefended one; None for itself.
     """
 
-    norm: str
-    counts: float
+    limit: Limit
     own: Outcome
     transferred: Outcome | None
 
@@ -52,18 +48,36 @@ class Point:
 
 def adversary(posterior: Posterior, settings: Defend, seed: int) -> Attacks:
     """The attacks on a posterior that know its defence."""
-    like = Attacks(posterior, settings.steps, restarts=settings.restarts, seed=seed)
-    return attacks_on(posterior, like)
+    steps = settings.steps, settings.constrained_steps
+    return attacks_on(posterior, Attacks(posterior, *steps, settings.restarts, seed))
 
 
-def curves(
+def limits(settings: Defend, std: float) -> list[Limit]:
+    """Every budget of the two curves, and the one that keeps P(k)."""
+    budgets = {"linf": settings.linf.counts(std), "l2": settings.l2.counts(std)}
+    curves = [Limit(size) for size in budgets["linf"]]
+    curves += [Limit(size, "l2") for size in budgets["l2"]]
+    return [*curves, limits_of_checks(settings, std)[BOUNDED]]
+
+
+def limits_of_checks(settings: Defend, std: float) -> dict[str, Limit]:
+    """Those at which the attacks are checked, by name."""
+    epsilon, rms = settings.epsilon.counts(std), settings.rms.counts(std)
+    return {
+        "linf": Limit(epsilon),
+        "l2": Limit(rms, "l2"),
+        BOUNDED: Limit(epsilon, fraction=settings.fraction),
+    }
+
+
+def attacked(
     attacks: Attacks,
     heard: Heard,
     maps: np.ndarray,
     settings: Defend,
-    elsewhere: Mapping[Key, np.ndarray] | None,
-) -> tuple[list[Point], dict[Key, np.ndarray]]:
-    """Damage at every budget, and the maps that do it.
+    elsewhere: Mapping[Limit, np.ndarray] | None,
+) -> tuple[list[Point], dict[Limit, np.ndarray]]:
+    """Damage within every limit, and the maps that do it.
 
     Args:
         attacks: on the posterior.
@@ -72,25 +86,13 @@ def curves(
         settings: budgets, in standard deviations of the posterior's pixels or in counts.
         elsewhere: the same maps as attacks on the undefended posterior leave them; None for itself.
     """
-    std = attacks.posterior.standardiser.std
-    keys = [(norm, x) for norm in ("linf", "l2") for x in getattr(settings, norm).counts(std)]
+    wanted = limits(settings, attacks.posterior.standardiser.std)
     points, made = [], {}
-    for norm, size in tqdm(keys, desc="attacks", unit="budget", delay=2, leave=False):
-        made[norm, size] = np.asarray(attacks.strongest(maps, limit((norm, size))))
-        transferred = None if elsewhere is None else heard(elsewhere[norm, size])
-        points.append(Point(norm, size, heard(made[norm, size]), transferred))
+    for limit in tqdm(wanted, desc="attacks", unit="budget", delay=2, leave=False):
+        made[limit] = np.asarray(attacks.strongest(maps, limit))
+        transferred = None if elsewhere is None else heard(elsewhere[limit])
+        points.append(Point(limit, heard(made[limit]), transferred))
     return points, made
-
-
-def limit(key: Key) -> Limit:
-    """What an attack with this budget may do."""
-    return Limit(key[1], cast(Any, key[0]))
-
-
-def at_checks(points: Sequence[Point], settings: Defend, std: float) -> dict[str, Point]:
-    """Norm -> the point at the budget of the checks."""
-    wanted = {"linf": settings.epsilon.counts(std), "l2": settings.rms.counts(std)}
-    return {point.norm: point for point in points if point.counts == wanted[point.norm]}
 
 
 def saturation(
@@ -100,55 +102,29 @@ def saturation(
 
     Unlike `spurious.audit.saturation`, what is rejected counts as no damage.
     """
-    within, std_steps = limit((point.norm, point.counts)), attacks.steps
-    twice = heard(attacks.strongest(maps, within, 2 * std_steps))
-    rows = np.unique(np.linspace(0, len(maps) - 1, settings.reference_maps).round().astype(int))
-    long = attacks.reference(maps[rows], within, settings.reference_steps)
+    limit, steps = point.limit, attacks.steps_within(point.limit)
+    twice = heard(attacks.strongest(maps, limit, 2 * steps))
+    rows = reference_rows(maps, settings)
+    long = attacks.reference(maps[rows], limit, settings.reference_steps)
     most = Heard(attacks.posterior, maps[rows])(long).damage
     found = point.own.damage
     reference = np.max([most, found[rows], twice.damage[rows]], axis=0)
+    more = twice.damage, rows, reference, settings.reference_steps
+    return Saturation(limit, steps, attacks.restarts, found, *more), twice
+
+
+def reference_rows(maps: np.ndarray, settings: Defend) -> np.ndarray:
+    """Rows of the maps of which long attacks and several starts are made, evenly spaced."""
+    return np.unique(np.linspace(0, len(maps) - 1, settings.reference_maps).round().astype(int))
+
+
+def believed(
+    point: Point, saturated: Mapping[str, Saturation], thresholds: Thresholds
+) -> tuple[Check, Check]:
+    """Whether the attack beats what was made on the undefended posterior, and saturates."""
+    shown = {} if point.transferred is None else {UNDEFENDED: point.transferred.damage}
     return (
-        Saturation(
-            within,
-            std_steps,
-            attacks.restarts,
-            found,
-            twice.damage,
-            rows,
-            reference,
-            settings.reference_steps,
-        ),
-        twice,
-    )
-
-
-def checks(
-    posterior: Posterior,
-    data: MapSet,
-    chosen: Mapping[str, Point],
-    saturated: Mapping[str, Saturation],
-    settings: Defend,
-    seed: int,
-) -> tuple[Check, ...]:
-    """Whether the attacks can be believed; see docs/checks.
-
-    Args:
-        posterior: what was attacked.
-        data: the attacked maps, clean.
-        chosen: norm -> the point at the budget of the checks.
-        saturated: norm -> what more work does there.
-        settings: budgets.
-        seed: of random directions.
-    """
-    thresholds, std = Thresholds(), posterior.standardiser.std
-    steps = settings.linf.counts(std)[:3]
-    agreed = agreement(posterior, data.maps, data.labels, steps, seed)
-    main = chosen["linf"]
-    shown = {} if main.transferred is None else {UNDEFENDED: main.transferred.damage}
-    return (
-        criteria.gradient_not_zero(agreed, thresholds),
-        criteria.gradient_agrees(agreed, thresholds),
-        criteria.beats_transfer(main.own.damage, shown, thresholds),
+        criteria.beats_transfer(point.own.damage, shown, thresholds),
         criteria.saturates(saturated, thresholds),
     )
 
@@ -163,9 +139,9 @@ def summed(point: Point, std: float, weights: np.ndarray) -> dict[str, Any]:
     most = point.most
     answered = float(most.accepted.mean())
     return {
-        "norm": point.norm,
-        "counts": point.counts,
-        "std": point.counts / std,
+        "norm": point.limit.norm,
+        "counts": point.limit.epsilon,
+        "std": point.limit.epsilon / std,
         "damage": mean_interval(most.damage, weights),
         "own": float(point.own.damage.mean()),
         "transferred": None

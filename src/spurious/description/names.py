@@ -69,6 +69,7 @@ PosteriorName = Annotated[
         _not(
             {
                 "tune": "its checkpoints would be those of the stage `tune`",
+                "defend": "its checkpoints would be those of the stage `defend`",
                 "target": "the audit calls so what is attacked",
             }
         )

@@ -344,11 +344,20 @@ class _Proved(Result):
     shift: dict[str, Interval | None]
 
 
+class _Bounded(Result):
+    """Damage where P(k) is kept, and the checks of that attack."""
+
+    damage: Interval
+    unproven: list[str]
+    checks: dict[str, _Check]
+
+
 class _Defence(Result):
     kind: str
     unproven: list[str]
     checks: dict[str, _Check]
     damage: Interval
+    bounded: _Bounded
     damage_left: float
     rejected: Interval
     information: Interval
@@ -369,6 +378,7 @@ class Defences(Result):
     target: str
     winner: str | None
     epsilon: _Budget
+    fraction: float
     n_attacked: int
     keep: float
     inside: list[str]

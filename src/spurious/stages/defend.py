@@ -6,7 +6,7 @@ training, so intervals are over maps alone.
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +23,11 @@ from spurious.defences.evaluation import Reference, Scene, evaluate
 from spurious.defences.ranking import card, winner
 from spurious.defences.worst_systematics import random_members
 from spurious.errors import UserError, one_of, shown
-from spurious.files import replacing, write_json
+from spurious.files import md5, write_json
+from spurious.pipeline import code
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import check_models, files, split_of, test_set
+from spurious.pipeline.kept_rows import KeptRows
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.loading import posterior
 from spurious.pipeline.outputs import replaced_together
@@ -33,17 +35,21 @@ from spurious.pipeline.schemas import Search, read
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.trained import Ensemble, NetworkPosterior
 from spurious.processes import side_by_side
+from spurious.report.defence_table import format_table, line, write_table
 from spurious.search.confirmation import halves
 from spurious.search.families import build_families, build_family
 from spurious.stages.audit import sample_maps
 
-FIGURES = ("defences_budget", "defences_trade")
-QUALITY = ("nll", "rejected")  # of a row, beside the metrics of each parameter
-OF_PARAMETER = ("rmse", "z_rms", "coverage_68", "coverage_95")
+PIPELINE, NAMED = "defences", "all_defences"
+"""What results are called: those of `run.defences`, which DVC keeps, and those of other names."""
+FIGURES = ("budget", "trade")
 
 
 def run(config: Config, names: Sequence[str] = ()) -> None:
     """Measure the target and each defence; write the table, the rows and two figures.
+
+    Results of given names go beside those of the pipeline, which belong to DVC. A comparison that
+    is killed goes on after the rows that it has finished; only the target is measured again.
 
     Args:
         config: the configuration.
@@ -54,36 +60,39 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # every attack is a graph of its own
     compared, target = checked(config, names or config.run.defences), config.run.target
-    layout = Layout(config.scale)
+    layout, title = Layout(config.scale), NAMED if names else PIPELINE
     check_models(config, [target, *compared])
     inputs = [layout.maps, *(path for name in [target, *compared] for path in files(config, name))]
     with (
         tracking.start("defend", config.scale, inputs=list(dict.fromkeys(inputs))) as log,
-        replaced_together("defend", outputs(layout)) as out,
+        replaced_together(f"defend-{title}", outputs(layout, title)) as out,
     ):
         about = config.defend.model_dump() | {"seed": config.seed, "target": target}
         log.params(about | {"defences": ",".join(compared)})
         print(f"{target}, without a defence:", flush=True)
         row, reference = _measured(config, compared, target, None, log)
-        tasks = [(config, compared, name, reference, log) for name in compared]
+        kept = KeptRows(layout.checkpoints("defend") / title)
+        kept.sweep()
+        tasks = [(config, compared, name, reference, log, kept) for name in compared]
         processes = config.execution.processes
         made = side_by_side(_row, tasks, processes, desc="defences", unit="defence")
         rows = {target: row, **dict(zip(compared, made, strict=True))}
         best = winner(rows, target, config.defend.keep)
         result = {"target": target, "winner": best, "defences": rows} | _about(config, compared)
-        write_json(out.new(layout.result("defences.json")), {"run_id": log.id, **result})
-        write_table(out.new(layout.result("defences.csv")), rows)
-        log.artifact(out.new(layout.result("defences.csv")))
-        save_figures(out, layout, log, draw_figures(result))
+        write_json(out.new(layout.result(f"{title}.json")), {"run_id": log.id, **result})
+        write_table(out.new(layout.result(f"{title}.csv")), rows)
+        log.artifact(out.new(layout.result(f"{title}.csv")))
+        save_figures(out, layout, log, draw_figures(result, title))
         if best is not None:
             register(config, best, rows, log)
+    kept.clear()
     print(format_table(rows, best))
 
 
-def outputs(layout: Layout) -> list[Path]:
+def outputs(layout: Layout, title: str = PIPELINE) -> list[Path]:
     """What the stage writes."""
-    names = ("defences.json", "defences.csv", *(f"{name}.png" for name in FIGURES))
-    return [layout.result(name) for name in names]
+    ends = (".json", ".csv", *(f"_{name}.png" for name in FIGURES))
+    return [layout.result(f"{title}{end}") for end in ends]
 
 
 def checked(config: Config, names: Sequence[str]) -> list[str]:
@@ -152,11 +161,31 @@ def inside(config: Config, names: Sequence[str], test: MapSet) -> MapSet | None:
 
 
 def _row(
-    config: Config, names: Sequence[str], name: str, reference: Reference, log: tracking.Run
+    config: Config,
+    names: Sequence[str],
+    name: str,
+    reference: Reference,
+    log: tracking.Run,
+    kept: KeptRows,
 ) -> dict[str, Any]:
     """The row of a defence; perhaps in a process of its own."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return _measured(config, names, name, reference, log)[0]
+    of = depends_on(config, names, name)
+    return kept.get(name, of, lambda: _measured(config, names, name, reference, log)[0])
+
+
+def depends_on(config: Config, names: Sequence[str], name: str) -> str:
+    """What identifies a row: parameters, maps, networks, code, and the systematics of `inside`."""
+    layout, target = Layout(config.scale), config.run.target
+    stored = [layout.maps, *files(config, target), *files(config, name)]
+    trained = sorted({key for one in names for key in config.trained_over(one)})
+    kept = [
+        config.model_dump_json(exclude={"execution"}),
+        *map(md5, stored),
+        *trained,
+        code.fingerprint("defend"),
+    ]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
 def _measured(
@@ -192,61 +221,17 @@ def _about(config: Config, names: Sequence[str]) -> dict[str, Any]:
     settings = config.defend
     return {
         "epsilon": settings.epsilon.model_dump(),
+        "fraction": settings.fraction,
         "n_attacked": settings.maps,
         "keep": settings.keep,
         "inside": sorted(families),
     }
 
 
-def line(row: Mapping[str, Any]) -> dict[str, float]:
-    """A row's numbers as one line of a table: `x`, and the ends of its interval."""
-    flat = tracking.numbers(
-        {key: row[key] for key in ("information", "damage", "damage_ratio", "damage_left")}
-    )
-    flat |= {"proven": float(not row["unproven"])} | tracking.numbers(
-        {"rejected_attacked": row["rejected"]}
-    )
-    for part in ("clean", "inside"):
-        if row[part] is not None:
-            kept = {f"{part}.{key}": value for key, value in row[part].items() if _is_kept(key)}
-            flat |= tracking.numbers(kept)
-    for name, found in row["families"].items():
-        if found["kl"] is not None:
-            flat |= tracking.numbers({f"family.{name}": found["kl"]})
-            flat[f"family.{name}.seen"] = float(found.get("seen", False))
-    for point in row["curves"]:
-        flat |= tracking.numbers({f"{point['norm']}.{point['std']:.3g}_std": point["damage"]})
-    return flat
-
-
-def _is_kept(key: str) -> bool:
-    return key in QUALITY or key.endswith(OF_PARAMETER)
-
-
-def write_table(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a posterior; docs/defences.md says what each column means."""
-    lines = [
-        {
-            "defence": name,
-            "kind": row["kind"],
-            "unproven_by": " ".join(row["unproven"]),
-            **line(row),
-        }
-        for name, row in rows.items()
-    ]
-    columns = list(dict.fromkeys(column for one in lines for column in one))
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(lines)
-
-
-def draw_figures(result: Mapping[str, Any]) -> dict[str, Figure]:
+def draw_figures(result: Mapping[str, Any], title: str) -> dict[str, Figure]:
     """The two figures."""
-    return {
-        "defences_budget": figures.damage_against_budget(result),
-        "defences_trade": figures.information_against_damage(result),
-    }
+    drawn = (figures.damage_against_budget(result), figures.information_against_damage(result))
+    return {f"{title}_{name}": figure for name, figure in zip(FIGURES, drawn, strict=True)}
 
 
 def register(
@@ -269,20 +254,3 @@ def first_network(one: Posterior) -> NetworkPosterior:
     while not isinstance(one, NetworkPosterior):
         one = one.members[0] if isinstance(one, Ensemble) else getattr(one, "inner")  # noqa: B009
     return one
-
-
-def format_table(rows: Mapping[str, Mapping[str, Any]], best: str | None) -> str:
-    """The rows for a terminal, and the winner."""
-    lines = []
-    for name, row in rows.items():
-        families = ", ".join(
-            f"{family} {found['kl']['mean']:.3g}" + (" (seen)" if found["seen"] else "")
-            for family, found in row["families"].items()
-            if found["kl"] is not None
-        )
-        verdict = f"; unproven: {', '.join(row['unproven'])}" if row["unproven"] else ""
-        lines.append(
-            f"{name}: information kept {row['information']['mean']:.3g}, damage of the strongest "
-            f"attack {row['damage']['mean']:.3g} nat, of the worst systematics {families}{verdict}"
-        )
-    return "\n".join([*lines, f"winner: {best or 'none'}"])
