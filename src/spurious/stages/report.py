@@ -25,8 +25,8 @@ from spurious.pipeline.loading import target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.report import findings, page
 from spurious.report.flip import flipped, labelled
-from spurious.report.headline import headline
 from spurious.report.machine import machine
+from spurious.report.metrics import select_metrics
 from spurious.report.verdict import verdict
 
 DRAWN = ("headline", "overview", "figure_1", "figure_2")  # here
@@ -186,7 +186,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "verdict": verdict(rows, judged),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
-        "metrics": headline(rows, judged, search, assessed, audit["checks"], defended),
+        "metrics": select_metrics(rows, judged, search, assessed, audit["checks"], defended),
         "reasons": page.reasons(rows, config.run.target),
         "runs": recorded(config),
         "machine": machine(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spurious.report.headline import headline
+from spurious.report.metrics import select_metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,7 @@ DEFENDED = {
 
 def found(**changes):
     parts = {"rows": ROWS, "judged": JUDGED, "search": SEARCH, "assessed": ASSESSED}
-    return headline(**parts | {"checks": CHECKS, "defended": DEFENDED} | changes)
+    return select_metrics(**parts | {"checks": CHECKS, "defended": DEFENDED} | changes)
 
 
 def test_about_fifteen_numbers_each_from_where_it_is_measured():

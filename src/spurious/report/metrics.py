@@ -11,7 +11,7 @@ PARAMETERS = ("omega_m", "sigma_8")
 DIGITS = 4  # significant; more would not be read at a glance
 
 
-def headline(
+def select_metrics(
     rows: Rows,
     judged: Rows,
     search: Mapping[str, Any],
