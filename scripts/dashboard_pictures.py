@@ -104,12 +104,18 @@ def open_attacks(page: Any, address: str) -> None:
     page.wait_for_timeout(3000)  # charts take the width that became free
 
 
+def open_table(page: Any, address: str) -> None:
+    """The same view as a table."""
+    page.goto(address.replace("&compareRunsMode=CHART", ""))
+    page.locator("[role=gridcell] a").first.wait_for()
+
+
 def open_study(page: Any, address: str, name: str) -> None:
     """A study of optuna-dashboard, from the list of all."""
     page.goto(address)
     page.get_by_text(name).first.click()
-    page.get_by_text("Best Trial").first.wait_for()
     page.wait_for_timeout(3000)  # its charts have no sign of their own
+    page.get_by_text("Best Trial").first.scroll_into_view_if_needed()
 
 
 def open_note(page: Any) -> None:
@@ -137,9 +143,7 @@ def main(folder: Path, scale: str) -> None:
         with served(UI, folder) as printed:
             open_attacks(page, address_in(printed))
             save(page, "mlflow_attacks")
-            page.goto(address_in(printed).replace("&compareRunsMode=CHART", ""))
-            page.get_by_text("matching runs").wait_for()
-            page.wait_for_timeout(3000)
+            open_table(page, address_in(printed))
             save(page, "mlflow_table")
         with served(DASHBOARD, folder) as printed:
             open_study(page, address_in(printed), f"{scale}-calibration")
