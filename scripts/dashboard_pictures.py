@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"
 UI, DASHBOARD = "spurious.tracking.ui", "spurious.search.dashboard"
 PATIENCE = 120  # seconds for a server to answer, or a page to be drawn
-SIZE = {"width": 1400, "height": 800}
+SIZE: Any = {"width": 1400, "height": 800}
+TALL: Any = {"width": 1400, "height": 1420}  # down to the card of the best trial
 COLOURS = 128  # of a picture: enough for a page
 
 
@@ -115,7 +116,7 @@ def open_study(page: Any, address: str, name: str) -> None:
     page.goto(address)
     page.get_by_text(name).first.click()
     page.wait_for_timeout(3000)  # its charts have no sign of their own
-    page.get_by_text("Best Trial").first.scroll_into_view_if_needed()
+    page.get_by_text("Best Trial").first.wait_for()
 
 
 def open_note(page: Any) -> None:
@@ -146,8 +147,10 @@ def main(folder: Path, scale: str) -> None:
             open_table(page, address_in(printed))
             save(page, "mlflow_table")
         with served(DASHBOARD, folder) as printed:
+            page.set_viewport_size(TALL)
             open_study(page, address_in(printed), f"{scale}-calibration")
             save(page, "optuna_study")
+            page.set_viewport_size(SIZE)
             open_note(page)
             save(page, "optuna_note")
 
