@@ -21,7 +21,7 @@ A trial counts if it keeps within every fence:
 
 {limits}
 
-Trials that break one are grey. **Best: {best}.**
+Trials that break one are grey. **Best:** {best}.
 """
 
 
