@@ -105,7 +105,7 @@ def _cropped(picture: Path, size: tuple[int, int]) -> None:
 
     with Image.open(picture) as shown:
         whole = shown.convert("RGB").crop((0, 0, *size))
-    whole.quantize(64).save(picture, optimize=True)
+    whole.quantize(256).save(picture, optimize=True)
 
 
 def main() -> None:

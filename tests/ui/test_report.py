@@ -78,3 +78,19 @@ def test_a_click_on_a_title_sorts_by_numbers_and_a_second_turns_it_round(report)
     copy.write_text(report.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
     text = SCRIPT["_run"](["--dump-dom", copy.as_uri()])
     assert '<p id="order">4.0 1.5 0.4 0.01; 0.01 0.4 1.5 4.0</p>' in text
+
+
+def test_a_map_is_flipped_and_the_slider_changes_its_budget(report):
+    copy = report.with_name("flipped.html")
+    script = """<script>
+      const flip = document.querySelector(".flip");
+      flip.querySelector("[type=range]").value = 1;
+      flip.querySelector("[value=difference]").checked = true;
+      flip.dispatchEvent(new Event("input"));
+      document.body.textContent = [flip.querySelector("output").textContent,
+        flip.querySelector(".what").textContent, flip.querySelector("img").src].join("; ");
+    </script></body>"""
+    copy.write_text(report.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    text = SCRIPT["_run"](["--dump-dom", copy.as_uri()])
+    assert "1 std; Ωm at 1, &lt;script&gt;" in text
+    assert "data:image/png;base64,</body>" in text.replace("\n", "")  # the frame's own picture

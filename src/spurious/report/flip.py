@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import colormaps
@@ -76,8 +76,8 @@ def _pair(mean: float, width: float) -> str:
 def _picture(values: np.ndarray, colours: str, norm: Normalize) -> str:
     """A map as PNG, base64: x to the right and y up."""
     shades = colormaps[colours](norm(np.asarray(values, float).T[::-1]))
-    file = io.BytesIO()
-    imsave(file, np.asarray(shades), format="png", metadata={"Software": None})
+    file, undated = io.BytesIO(), cast(dict[str, str], {"Software": None})
+    imsave(file, np.asarray(shades), format="png", metadata=undated)
     return base64.b64encode(file.getvalue()).decode()
 
 

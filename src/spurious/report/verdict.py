@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spurious.config import winner
 from spurious.figures import pretty
 from spurious.report.findings import DETECTORS, FOOLED, PLAIN, Rows, interval, number
 
 ESCAPES, TOO_FEW = "escapes", "too few maps"
-SEARCHED = "searched_"
+SEARCHED = winner("")
 
 
 @dataclass(frozen=True)
