@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 
 from spurious import figures, tracking
 from spurious.config import Config
-from spurious.files import md5, write_json
-from spurious.pipeline import code
+from spurious.files import write_json
 from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import bystanders, check_models, files
 from spurious.pipeline.layout import STUDY, Layout
 from spurious.pipeline.outputs import replaced_together
 from spurious.pipeline.schemas import Row, read
-from spurious.search import artifacts, study
+from spurious.processes import side_by_side
+from spurious.search import artifacts
 from spurious.search.confirmation import (
     Tried,
     Witnesses,
@@ -32,24 +32,15 @@ from spurious.search.confirmation import (
     transfer,
     write_winners,
 )
-from spurious.search.families import Family, build_families, build_family
-from spurious.search.front import FrontPoint, front
-from spurious.search.objective import Objective
-from spurious.search.refine import Path as Climb
-from spurious.search.refine import refine
+from spurious.search.families import Family, build_families
+from spurious.search.front import FrontPoint
+from spurious.search.one_family import explore, work
 from spurious.search.result import Found, Result
-from spurious.search.starts import Starts
 from spurious.studies import choose_storage, open_study
 
 ARTIFACTS = Path("mlruns/optuna-artifacts")
 KEPT = 8  # trials of a study that are runs of their own
 HURT = 0.1  # of the target's KL, from where on a systematic counts as transferred
-FRONT_STEPS = 6  # evaluations of a climb, which begins near its end
-FRONT_STARTS = 2  # trials from which a front is climbed: where the fence is low, another may win
-WIDER = 10.0  # times as far as the ranges reach is looked at, where a winner lies on an end
-WIDER_STARTS = 2  # the most promising of several there, and one more
-WIDER_STEPS = 12  # evaluations of a climb in the wider ranges
-APART = 0.2  # distance in the cube between them
 
 
 @dataclass(frozen=True)
@@ -81,11 +72,12 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             environment says, or a file below `mlruns/`.
         worker: only work on the studies, beside others, and write nothing else.
     """
-    place, witnesses = choose_storage(storage, STUDY), Witnesses(config)
+    place, names = choose_storage(storage, STUDY), list(config.search.families)
     if worker:
-        for objective in objectives(witnesses):
-            _search(witnesses, objective, place)
+        for name in names:
+            work(config, name, place)
         return
+    witnesses = Witnesses(config)
     layout = Layout(config.scale)
     check_models(config, [config.run.target, *bystanders(config)])  # before hours of search
     inputs = [layout.maps, *files(config, config.run.target)]
@@ -97,15 +89,13 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
         log.params(config.search.model_dump() | {"seed": config.seed})
         log.dataset(witnesses.searched, layout.maps, context="search")
         searched, families, winners = {}, {}, {}
-        for objective in objectives(witnesses):
-            name = objective.family.name
-            found = _search(witnesses, objective, place)
-            searched[name] = one = Searched(
-                objective.family,
-                found,
-                _fronts(config, objective, found),
-                wider(config, objective, found),
-            )
+        tasks = [(config, name, place) for name in names]
+        made = side_by_side(
+            explore, tasks, config.execution.processes, desc="families", unit="family"
+        )
+        built = build_families(config.search, witnesses.test.box_size, config.seed)
+        for name, found in zip(names, made, strict=True):
+            searched[name] = one = Searched(built[name], *found)
             if one.point is not None:
                 winners[name] = Tried(witnesses, one.family.effect(one.point))
             families[name] = outcome(witnesses, one, winners.get(name))
@@ -142,92 +132,6 @@ def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
     names = ("study.json", "search.json", "search", "pareto.png")
     return [layout.attacked("search", "").parent, *(layout.result(name) for name in names)]
-
-
-def objectives(witnesses: Witnesses) -> list[Objective]:
-    """One for each family, on the maps of the search."""
-    config, data = witnesses.config, witnesses.searched
-    families = build_families(config.search, data.box_size, config.seed)
-    return [
-        study.build_objective(
-            config.search,
-            family,
-            data.maps,
-            witnesses.targets,
-            data.box_size,
-            groups=data.index,
-            labels=data.labels,
-        )
-        for family in families.values()
-    ]
-
-
-def _search(witnesses: Witnesses, objective: Objective, storage: str | Path) -> Result:
-    config, data = witnesses.config, witnesses.searched
-    networks = [md5(path) for path in files(config, config.run.target)]
-    maps = study.maps_fingerprint(data.maps, data.box_size)
-    made = config.how_made(config.run.target)
-    fingerprint = " ".join([maps, *networks, *made, code.fingerprint("search")])
-    return study.run(config.search, objective, storage, config.seed, fingerprint)
-
-
-def _fronts(config: Config, objective: Objective, found: Result) -> dict[str, list[FrontPoint]]:
-    """Along each fence of `search.front`, from the best that was found."""
-    starts = _bests(objective.family, found)
-    if not starts:
-        return {}
-    limits, heights = config.search.fences.limits, config.search.front
-    return {
-        fence: front(objective, starts, fence, along, limits, FRONT_STEPS)
-        for fence in type(heights).model_fields
-        if (along := getattr(heights, fence))
-    }
-
-
-def _bests(family: Family, found: Result) -> list[np.ndarray]:
-    """Points (d,) of the best trials that lie apart; if none is feasible, of the closest."""
-    feasible = [one for one in found.history if one.feasible]
-    ranked = sorted(feasible, key=lambda one: one.value, reverse=True)
-    points: list[np.ndarray] = []
-    for one in ranked or [one for one in [found.closest] if one is not None]:
-        point = family.point(one.parameters)
-        if all(np.linalg.norm(point - other) > APART for other in points):
-            points.append(point)
-    return points[:FRONT_STARTS]
-
-
-def wider(config: Config, objective: Objective, found: Result) -> dict[str, Any] | None:
-    """What more a family does in wider ranges, where its winner lies on an end of one.
-
-    A few climbs from what was found and from points of the wider cube: the least that it gives.
-
-    Returns:
-        "factor", "ranges" of the coordinates, "kl", "value", "parameters", "fences" and "at_bound"
-        on the search's maps; None where no winner lies on an end.
-    """
-    best, family = found.best, objective.family
-    if best is None or not family.at_bound(family.point(best.parameters)):
-        return None
-    settings = config.search.families[family.name].widened(WIDER)
-    wide = build_family(family.name, settings, objective.box_size, config.seed)
-    limits, elsewhere = config.search.fences.limits, objective.of(wide)
-    climb = Climb(elsewhere, elsewhere.fences)
-    scattered = Starts(elsewhere, limits, config.seed)
-    numbers = range(len(wide.known), len(wide.known) + WIDER_STARTS)
-    points = [wide.point(family.parameters(point)) for point in _bests(family, found)]
-    for point in [*points, *(wide.from_coordinates(scattered(n)) for n in numbers)]:
-        refine(climb, point, limits, WIDER_STEPS)
-    top = climb.best(limits)
-    return {
-        "factor": WIDER,
-        "ranges": {one.name: [one.low, one.high] for one in wide.coordinates},
-        "feasible": top.evaluation.is_feasible(limits),
-        "kl": top.evaluation.kl,
-        "value": top.evaluation.reported,
-        "parameters": wide.parameters(top.point),
-        "fences": {name: fence.height for name, fence in top.evaluation.fences.items()},
-        "at_bound": wide.at_bound(top.point),
-    }
 
 
 def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> dict[str, Any]:
