@@ -276,7 +276,7 @@ def test_the_defences_of_the_shipped_file_say_what_they_have_seen():
 
 
 def test_defences_are_measured_on_test_maps_that_nobody_has_seen(here, data):
-    """Attacked are some of them; systematics are searched on one half and confirmed on the other."""
+    """Attacked are some; systematics are searched on one half and confirmed on the other."""
     found = defend.scene(here, ["resnet"])
     test = data.take(inputs.parts(here, data, "random").test)
     searched, confirming = halves(here, test)
