@@ -174,9 +174,27 @@ def test_a_row_of_several_trainings_is_the_mean_of_theirs(linear_posterior, maps
         cell = row[name]
         symmetric = cell["high"] - cell["mean"] == pytest.approx(cell["mean"] - cell["low"])
         assert symmetric is signed, name
+    cell = row["mean_power_change_contrast"]
+    assert cell["high"] / cell["mean"] == pytest.approx(cell["mean"] / cell["low"])
     # Two trainings that differ this much know next to nothing of a third.
     kl = row["kl_perturbed_clean"]
     assert kl["high"] / kl["low"] > 100 * single[0]["kl_perturbed_clean"]["high"] / kl["mean"]
+
+
+def test_the_change_of_another_posterior_and_the_mean_of_several(breathing_posterior, maps):
+    names = ("kl_perturbed_clean", "kl_clean_perturbed", "shift", "kl_error")
+    one, other = (
+        damage.posterior_change(maps, perturbed, breathing_posterior, batch_size=8)
+        for perturbed in (1.2 * maps, maps + 3)
+    )
+    whole = damage.measure(maps, 1.2 * maps, breathing_posterior, BOX)
+    mean = damage.mean_change([one, other])
+    assert one.names == mean.names == breathing_posterior.names
+    for name in names:
+        np.testing.assert_allclose(getattr(one, name), getattr(whole, name), rtol=1e-8)
+        expected = (getattr(one, name) + getattr(other, name)) / 2
+        np.testing.assert_allclose(getattr(mean, name), expected)
+    assert np.abs(one.kl_perturbed_clean / one.kl_clean_perturbed - 1).min() > 0.01
 
 
 def test_spectra_of_a_row_are_means_over_maps_and_trainings_bin_by_bin(linear_posterior, maps):

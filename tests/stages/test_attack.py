@@ -1,85 +1,12 @@
-"""Each attack is made on one training, measured on that one, and shown to the others."""
+"""Parts of the stages `attack` and `compare`; test_attack_run.py and its like run them whole."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from spurious import damage
-from spurious.bootstrap import Hierarchy
-from spurious.data.splits import evenly_spaced
 from spurious.errors import UserError
 from spurious.stages import attack, compare
-
-
-@pytest.fixture(scope="module")
-def scene(folder, stored):
-    """What the attacks share, loaded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        found = attack.Scene(stored[0])
-        assert len(found.test) and len(found.targets) == 3 and found.posterior("resnet")
-    return found
-
-
-@pytest.fixture(scope="module")
-def bim(scene):
-    return attack.perturb(scene, scene.config.entries["bim"])
-
-
-def kl(posterior, made):
-    change = damage.posterior_change(*made.pair, posterior)
-    return change.kl_perturbed_clean
-
-
-def test_white_box_attacks_are_made_on_each_training(scene, bim):
-    assert len(bim) == 3
-    for i, one in enumerate(bim):
-        means = [kl(target, one).mean() for target in scene.targets]
-        assert int(np.argmax(means)) == i
-        assert means[i] > 2 * max(mean for j, mean in enumerate(means) if j != i)
-    assert attack.distinct(bim) == bim
-
-
-def test_trainings_after_the_first_have_their_share_of_the_maps(scene, bim):
-    first, *others = bim
-    np.testing.assert_array_equal(first.clean.maps, scene.test.maps)
-    count = scene.config.damage.count(len(scene.test))
-    assert 1 < count < len(scene.test)
-    rows = evenly_spaced(len(scene.test), count)
-    for one in others:
-        np.testing.assert_array_equal(one.clean.maps, scene.test.maps[rows])
-        np.testing.assert_array_equal(one.perturbed.index, scene.test.index[rows])
-
-
-def test_what_does_not_depend_on_the_target_is_made_once_of_all_maps(scene):
-    made = attack.perturb(scene, scene.config.entries["systematic"])
-    assert len(made) == 3 and all(one is made[0] for one in made)
-    assert len(attack.distinct(made)) == 1
-    assert len(made[0].clean) == len(scene.test)
-
-
-def test_retrained_is_the_damage_to_the_other_trainings(scene, bim):
-    found = attack._retrained(scene, bim)
-    of_others = []
-    for i, one in enumerate(bim):
-        others = [kl(target, one) for j, target in enumerate(scene.targets) if j != i]
-        of_others.append(np.mean(others, axis=0))
-    resamples = Hierarchy([one.clean.index for one in bim], scene.config.seed)
-    expected = resamples.mean_interval(of_others, positive=True)
-    assert found["kl_perturbed_clean"] == pytest.approx(expected, rel=1e-4)
-    own = np.mean([kl(target, one).mean() for target, one in zip(scene.targets, bim, strict=True)])
-    assert found["kl_perturbed_clean"]["mean"] < 0.5 * own
-
-
-def test_another_posterior_sees_what_was_made_on_any_training(scene, bim):
-    found = attack._seen_by(scene, "resnet", bim)
-    posterior = scene.posterior("resnet")
-    expected = np.mean([kl(posterior, one).mean() for one in bim])
-    assert found["kl_perturbed_clean"]["mean"] == pytest.approx(expected, rel=1e-4)
-    assert found["n_trainings"] == 3
-    once = attack.perturb(scene, scene.config.entries["systematic"])
-    assert attack._seen_by(scene, "resnet", once)["n_trainings"] == 1
 
 
 def test_the_extremes_are_the_largest_the_middle_and_the_smallest():

@@ -213,6 +213,7 @@ def test_what_is_retrained_sees_the_maps_that_were_made_on_the_others(
     expected = resamples.mean_interval(values, positive=True)
     assert row["retrained"]["kl_perturbed_clean"] == pytest.approx(expected, rel=1e-3)
     assert (row["retrained"]["n_trainings"], row["retrained"]["n_maps"]) == (3, len(test))
+    assert row["retrained"]["kl_perturbed_clean"]["mean"] < 0.5 * row["kl_perturbed_clean"]["mean"]
 
 
 def test_the_metrics_of_a_group_are_its_rows_in_short(ran, rows, settings):

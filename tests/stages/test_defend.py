@@ -16,9 +16,12 @@ from spurious.pipeline import inputs, loading
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.schemas import Defences, read
 from spurious.posteriors.trained import Ensemble
+from spurious.search.confirmation import halves
 from spurious.stages import defend, train
+from spurious.stages.audit import sample_maps
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
+KNOWN = defend.known  # which other tests leave out
 SMALL = {
     "maps": 6,
     "linf": {"values": [0.03, 0.1], "unit": "std"},
@@ -313,6 +316,36 @@ def test_the_defences_of_the_shipped_file_say_what_they_have_seen():
     assert config.seen("defended") == config.seen("marginalised")
     assert config.seen("abstaining") == {"bim", "pgd", "logistic"}
     assert config.seen("adversarial") == set()
+
+
+def test_defences_are_measured_on_test_maps_that_nobody_has_seen(here, data):
+    """Attacked are some; systematics are searched on one half and confirmed on the other."""
+    found = defend.scene(here, ["resnet"])
+    test = data.take(inputs.parts(here, data, "random").test)
+    searched, confirming = halves(here, test)
+    assert len(searched.simulations) == here.search.maps
+    expected = {
+        "test": test,
+        "attacked": sample_maps(test, SMALL["maps"], here.seed),
+        "searched": searched,
+        "confirming": confirming,
+    }
+    for name, maps in expected.items():
+        np.testing.assert_array_equal(getattr(found, name).maps, maps.maps, err_msg=name)
+        np.testing.assert_array_equal(getattr(found, name).index, maps.index, err_msg=name)
+    assert found.inside is None and list(found.families) == ["logistic"]
+    assert (found.seed, found.settings, found.search) == (here.seed, here.defend, here.search)
+
+
+def test_what_the_search_found_is_tried_again_of_the_tested_families(here, monkeypatch):
+    families = {
+        "logistic": {"parameters": {"a": 1.0, "b": 2.0, "beta": 3.0}, "kl": 4.0},
+        "calibration": {"parameters": {"log_slope_1": 0.1}},
+    }
+    monkeypatch.setattr(defend, "read", lambda path, schema: {"families": families})
+    assert KNOWN(here) == {"logistic": families["logistic"]["parameters"]}
+    families["logistic"] = {"feasible": False}
+    assert KNOWN(here) == {}
 
 
 def test_maps_inside_the_trained_ranges_are_the_same_for_all(here, data):

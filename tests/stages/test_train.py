@@ -92,8 +92,18 @@ def test_a_defended_posterior_is_recalibrated_on_maps_as_its_defence_shows_them(
     own = {"kind": "network", "preset": "power_spectrum", "defence": DEFENCE}
     posteriors = {**config.posteriors, "marginalised": Network.model_validate(own)}
     settings = config.model_copy(update={"posteriors": posteriors})
+    made = []
+
+    def noted(*about):
+        made.append(about)
+        return of_posterior(*about)
+
+    monkeypatch.setattr(train, "of_posterior", noted)
     posterior, history = train.trained(settings, "marginalised", 1, data, split, NullRun())
     assert set(history) == {"loss", "val_loss", "val_nll", "learning_rate"}
+    ((name, entry, taught, seed),) = made
+    assert (name, entry, seed) == ("marginalised", posteriors["marginalised"], config.seed)
+    np.testing.assert_array_equal(taught.maps, data.maps[split.train])  # its budgets' unit
     defence = of_posterior(
         "marginalised", posteriors["marginalised"], data.take(split.train), config.seed
     )
