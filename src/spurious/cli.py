@@ -52,9 +52,9 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
                 function(load(params, scale), **options)
 
         call.__doc__ = function.__doc__
-        call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-        command = PARAMS(SCALE(call) if scaled else call)
-        return main.command(function.__name__.strip("_"))(command)
+    call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    command = PARAMS(SCALE(call) if scaled else call) return
+    main.command(function.__name__.strip("_"))(command)
 
     return decorate
 
@@ -96,7 +96,8 @@ def doctor() -> None:
 def list_kinds(kind: str | None) -> None:
     """Print what params.yaml may name, or the fields of one KIND.
 
-    That is every kind of attack, objective, constraint, defence and goal. KIND may be the import path of a class of your own, such as my_effects.Vignetting.
+    That is every kind of attack, objective, constraint, defence and goal. KIND may be the import
+    path of a class of your own, such as my_effects.Vignetting.
     """
     with explained():
         from spurious import listing
@@ -108,8 +109,8 @@ def list_kinds(kind: str | None) -> None:
 def code(config: Config) -> None:
     """Write data/code/STAGE.txt: what each stage compiles.
 
-    `dvc repro` reruns the stages whose list changes. Like all stages it checks params.yaml first. All others come after it, so `dvc repro` runs none
-    with an invalid file.
+    `dvc repro` reruns the stages whose list changes. Like all stages it checks params.yaml first.
+    All others come after it, so `dvc repro` runs none with an invalid file.
     """
     from spurious.pipeline.code import write
 
@@ -170,8 +171,9 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 def use(config: Config, **given: Any) -> None:
     """Use maps of your own in the place of simulations.
 
-    Writes data/SCALE/maps.h5. MAPS is a data set of this package (.h5), or an array of maps (.npy) such as those of CAMELS, of
-    any size. Then `train`, and `attack`, `audit` and `search` as for simulations.
+    Writes data/SCALE/maps.h5. MAPS is a data set of this package (.h5), or an array of maps (.npy)
+    such as those of CAMELS, of any size. Then `train`, and `attack`, `audit` and `search` as for
+    simulations.
     """
     from spurious.commands.use import use as write
 
@@ -311,8 +313,9 @@ def search(config: Config, storage: str | None, worker: bool) -> None:
 def tune(config: Config, trials: int | None) -> None:
     """Search for better architectures and training settings.
 
-    Prints the best as an entry of `posteriors`. Not part of `dvc repro`, unless `run.tune` in params.yaml names the scale. If it is killed,
-    run it again: it continues after the last finished epoch.
+    Prints the best as an entry of `posteriors`. Not part of `dvc repro`, unless `run.tune` in
+    params.yaml names the scale. If it is killed, run it again: it continues after the last finished
+    epoch.
     """
     from spurious.stages import tune as module
 
