@@ -52,9 +52,9 @@ def stage(*, scaled: bool = True) -> Callable[[Callable[..., None]], click.Comma
                 function(load(params, scale), **options)
 
         call.__doc__ = function.__doc__
-    call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-    command = PARAMS(SCALE(call) if scaled else call) return
-    main.command(function.__name__.strip("_"))(command)
+        call.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        command = PARAMS(SCALE(call) if scaled else call)
+        return main.command(function.__name__.strip("_"))(command)
 
     return decorate
 
