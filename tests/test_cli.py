@@ -45,6 +45,10 @@ def test_help_names_every_stage_and_loads_nothing_heavy():
     assert all(stage in shown for stage in STAGES)
 
 
+def test_help_cuts_no_summary_short():
+    assert "..." not in spurious("--help").stdout.split("Commands:")[1]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_explains_itself(stage):
     done = spurious(stage, "--help")

@@ -288,3 +288,42 @@ def test_an_attack_that_builds_on_another_is_refused_with_it(folder):
     (folder / "params.yaml").write_text(yaml.safe_dump(raw))
     done = spurious(*OWN, "--scaling", "scaling.yaml", "shuffled")
     assert done.stderr.startswith("error: attacks.shuffled: objective shift_s8 needs omega_m")
+
+
+FUNCTION = """
+import tensorflow as tf
+
+
+def of_counts(maps):
+    mean = tf.reduce_mean(maps, (1, 2))[:, None] / 25
+    means = tf.concat([0.7 + 0 * mean, 0.8 + 0 * mean, mean], 1)
+    return means, tf.zeros_like(means) + 0.1
+"""
+
+
+def test_a_function_of_ones_own_needs_no_scaling(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "functions.py").write_text(FUNCTION)
+    options = ["--maps", "maps.h5", "bim"]
+    done = spurious("attack", "--model", "functions:of_counts", *options)
+    assert done.exit_code == 0, done.output
+    row = json.loads((folder / "results/own/of_counts/attacks/bim.json").read_text())
+    # 0.01 std a step, in that of the maps.
+    assert row["parameters"]["alpha"] == pytest.approx(0.01 * data_set().maps.std(), rel=1e-3)
+    done = spurious("attack", "--model", "functions:of_count", *options)
+    assert done.stderr == ("error: --model functions:of_count: module functions has no of_count\n")
+
+
+def test_means_alone_say_that_their_widths_are_fitted(folder):
+    keras.Model(inputs := network().inputs, inputs[0][:, :2, 0, 0]).save("mine.keras")
+    done = spurious(*OWN, "--scaling", "scaling.yaml", "bim")
+    assert done.exit_code == 0, done.output
+    assert "1 in s8, 1 in a_agn (1 by construction: its widths are its errors" in done.output
+
+
+def test_a_saved_model_of_ones_own(folder):
+    network().export("exported", verbose=False)
+    arguments = ["--maps", "maps.h5", "--scaling", "scaling.yaml", "random_sign"]
+    done = spurious("attack", "--model", "exported", *arguments)
+    assert done.exit_code == 0, done.output
+    assert (folder / "results/own/exported/attacks/random_sign.json").is_file()

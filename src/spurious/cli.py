@@ -72,7 +72,7 @@ def check(config: Config) -> None:
 @main.command()
 @PARAMS
 def init(params: Path) -> None:
-    """Write a params.yaml with comments, to change; a file that exists is kept."""
+    """Write a params.yaml with comments; a file that exists is kept."""
     with explained():
         from spurious.commands import init as module
 
@@ -81,7 +81,10 @@ def init(params: Path) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Check what is installed and stored here, and say what to do; status 1 if it cannot work."""
+    """Check the installation and what is stored here; say what to do.
+
+    The status is 1 if something needed is broken.
+    """
     with installed():  # all else may be what is broken
         from spurious.commands import doctor as module
 
@@ -91,9 +94,10 @@ def doctor() -> None:
 @main.command("list")
 @click.argument("kind", required=False)
 def list_kinds(kind: str | None) -> None:
-    """Print the kinds of attacks, objectives and constraints, or the fields of KIND.
+    """Print what params.yaml may name, or the fields of one KIND.
 
-    KIND may be the import path of a class of your own, such as my_effects.Vignetting.
+    That is every kind of attack, objective, constraint, defence and goal. KIND may be the import
+    path of a class of your own, such as my_effects.Vignetting.
     """
     with explained():
         from spurious import listing
@@ -103,10 +107,10 @@ def list_kinds(kind: str | None) -> None:
 
 @stage(scaled=False)
 def code(config: Config) -> None:
-    """List what every stage compiles in data/code/STAGE.txt; `dvc repro` reruns what changed.
+    """Write data/code/STAGE.txt: what each stage compiles.
 
-    Like all stages it checks params.yaml first. All others come after it, so `dvc repro` runs none
-    with an invalid file.
+    `dvc repro` reruns the stages whose list changes. Like all stages it checks params.yaml first.
+    All others come after it, so `dvc repro` runs none with an invalid file.
     """
     from spurious.pipeline.code import write
 
@@ -115,7 +119,7 @@ def code(config: Config) -> None:
 
 @stage(scaled=False)
 def verify(config: Config) -> None:
-    """Remake FlowPM's own reference maps with the engine; stop if they differ."""
+    """Remake FlowPM's own reference maps; stop if they differ."""
     from spurious.stages import verify as module
 
     module.run(config)
@@ -165,10 +169,11 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 @click.option("--box-size", type=float, help="Side of its maps, Mpc/h.  [default: 25]")
 @click.option("--unit", help="Of its pixels.")
 def use(config: Config, **given: Any) -> None:
-    """Use maps of your own in the place of simulations: write data/SCALE/maps.h5.
+    """Use maps of your own in the place of simulations.
 
-    MAPS is a data set of this package (.h5), or an array of maps (.npy) such as those of CAMELS, of
-    any size. Then `train`, and `attack`, `audit` and `search` as for simulations.
+    Writes data/SCALE/maps.h5. MAPS is a data set of this package (.h5), or an array of maps (.npy)
+    such as those of CAMELS, of any size. Then `train`, and `attack`, `audit` and `search` as for
+    simulations.
     """
     from spurious.commands.use import use as write
 
@@ -179,7 +184,7 @@ def use(config: Config, **given: Any) -> None:
 @click.argument("name", required=False)
 @click.option("--posterior", metavar="NAME", help="The same as NAME; how dvc.yaml gives it.")
 def train(config: Config, name: str | None, posterior: str | None) -> None:
-    """Train what the entry NAME of `posteriors` says; write models/SCALE/NAME.keras.
+    """Train the entry NAME of `posteriors`; write models/SCALE/NAME.
 
     Also its test metrics, its calibration and their figures, below results/SCALE/posteriors/. If
     it is killed, run it again: it continues after the last finished epoch.
@@ -194,7 +199,7 @@ def train(config: Config, name: str | None, posterior: str | None) -> None:
 
 @stage()
 def assess(config: Config) -> None:
-    """Compare the posteriors: errors, calibration, and what P(k) can tell.
+    """Compare the posteriors: errors, calibration, what P(k) tells.
 
     Ensembles and the Fisher forecast are made here; all of `run.posteriors` must be trained.
     """
@@ -214,7 +219,7 @@ def attack(
     model: str | None,
     **own: Any,
 ) -> None:
-    """Perturb all test maps as `attacks` in params.yaml says; measure the damage.
+    """Perturb the test maps as params.yaml says; measure the damage.
 
     Each NAME is a group of attacks or a single one; `dvc repro` runs the groups of `run.attacks`.
 
@@ -243,7 +248,7 @@ def attack(
 @stage()
 @own_model
 def audit(config: Config, model: str | None, **own: Any) -> None:
-    """Measure damage against budget, and run the checks that say when not to believe a damage.
+    """Measure damage against budget; check when not to believe it.
 
     Failed checks are printed and recorded; they do not stop the pipeline. With --model and
     --maps, the same for a model of your own.
@@ -289,7 +294,7 @@ def compare(config: Config, against: Path | None) -> None:
     "--worker", is_flag=True, help="Only work on the studies, beside others; write nothing else."
 )
 def search(config: Config, storage: str | None, worker: bool) -> None:
-    """Search for the worst systematic of each family within the fences.
+    """Search for the worst systematic of each family within fences.
 
     If it is killed, run it again: it continues after the last finished trial. Any number of
     workers may share a storage.
@@ -306,10 +311,11 @@ def search(config: Config, storage: str | None, worker: bool) -> None:
     help="In place of tune.trials in params.yaml; trials of earlier calls count.",
 )
 def tune(config: Config, trials: int | None) -> None:
-    """Search for better architectures and training settings; print the best as an entry.
+    """Search for better architectures and training settings.
 
-    Not part of `dvc repro`, unless `run.tune` in params.yaml names the scale. If it is killed,
-    run it again: it continues after the last finished epoch.
+    Prints the best as an entry of `posteriors`. Not part of `dvc repro`, unless `run.tune` in
+    params.yaml names the scale. If it is killed, run it again: it continues after the last finished
+    epoch.
     """
     from spurious.stages import tune as module
 
@@ -319,7 +325,7 @@ def tune(config: Config, trials: int | None) -> None:
 @stage()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def defend(config: Config, names: tuple[str, ...]) -> None:
-    """Compare defences: information kept, calibration, damage under attacks that know them.
+    """Compare defences: information, calibration, adaptive attacks.
 
     Each NAME is a posterior or an ensemble that is trained already; by default those of
     `run.defences`. The target of `run` is the undefended posterior beside them. Results of
@@ -332,7 +338,7 @@ def defend(config: Config, names: tuple[str, ...]) -> None:
 
 @stage()
 def report(config: Config) -> None:
-    """Write results/SCALE/report.html, one self-contained file, and its figures."""
+    """Write results/SCALE/report.html, one file, and its figures."""
     from spurious.stages import report as module
 
     module.run(config)
