@@ -277,7 +277,7 @@ CHANGES = [
     ),
     (
         {"defend.l2": {"values": [0.0, 0.01], "unit": "std"}},
-        "defend.l2.values: 0.0 must be above 0: no budget does no damage",
+        "defend.l2.values = [0.0, 0.01]: 0.0 must be above 0: no budget does no damage",
     ),
     ({"defend.fraction": -0.1}, "defend.fraction = -0.1: Input should be greater"),
     ({"defend.families": ["beam"]}, "defend.families: 'beam' must be one of search.families"),
