@@ -285,6 +285,11 @@ def test_tracking_can_be_switched_off(project, monkeypatch):
         log.metrics({"kl": 1.0})
         assert log.callbacks() == []
     assert not Path("mlruns").exists()
+    monkeypatch.delenv("SPURIOUS_TRACKING")
+    run = attacks(bim=1.0)["bim"]
+    monkeypatch.setenv("SPURIOUS_TRACKING", "off")
+    tracking.show_attacks("pilot", {run: {}})
+    assert "latest" not in MlflowClient(tracking.uri()).get_run(run).data.tags
 
 
 DYING = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from spurious.processes import is_gone, this_process
 from spurious.tracking.mlflow_run import MlflowRun, opened
 from spurious.tracking.origin import provenance
 from spurious.tracking.run import NullRun, Run
-from spurious.tracking.store import STORE, connect, ensure_store, explained, uri
+from spurious.tracking.store import STORE, connect, ensure_store, explained, is_off, uri
 
 MOST = 10_000  # runs that one stage may have left open
 PROCESS = "process"  # tag that says whose run it is
@@ -34,7 +33,7 @@ def start(
     `tags` if the process died, with all runs below it. `SPURIOUS_TRACKING=off` gives a run that
     tracks nothing.
     """
-    if os.environ.get("SPURIOUS_TRACKING") == "off":
+    if is_off():
         yield NullRun()
         return
     item = {"stage": stage, **(tags or {})}

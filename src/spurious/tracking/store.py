@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,11 @@ from spurious.files import inside
 
 STORE = Path("mlruns")
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI takes others for GenAI
+
+
+def is_off() -> bool:
+    """Whether nothing is to be tracked."""
+    return os.environ.get("SPURIOUS_TRACKING") == "off"
 
 
 def uri(store: Path = STORE) -> str:
