@@ -200,7 +200,9 @@ def html(results, tmp_path, monkeypatch):
         write_json(Path(path), value)
     monkeypatch.setattr(reports, "test_set", lambda config: range(363))
     monkeypatch.setattr(
-        reports, "read_maps", lambda path: SimpleNamespace(labels=np.array([[0.05, 0.5]]))
+        reports,
+        "read_maps",
+        lambda path: SimpleNamespace(labels=np.array([[0.55, 0.5], [0.05, 1.0]])),
     )
     posterior = SimpleNamespace(standardiser=Standardiser(64.0, 30.0))
     monkeypatch.setattr(reports, "target", lambda config: posterior)

@@ -65,8 +65,16 @@ def ran(settings, place):
         runs = note(patch)
         runs.printed = []
         patch.setattr(attack.tqdm, "write", runs.printed.append)
+        for path in gone():  # an attack that the group does not have any more
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("old")
         attack.run(settings, [*GROUPS])
     return runs
+
+
+def gone():
+    layout = Layout("pilot")
+    return layout.row("first", "gone"), layout.attacked("first", "gone")
 
 
 @pytest.fixture
@@ -329,6 +337,7 @@ def test_a_whole_group_replaces_its_folders(ran, settings, here):
     }
     for folder in (layout.result("attacks"), layout.maps.parent / "attacks"):
         assert not list(folder.glob(".*"))  # nothing is left beside the results
+    assert not any(path.exists() for path in gone())
 
 
 def test_one_line_an_attack_is_printed(ran, rows):
