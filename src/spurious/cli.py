@@ -172,8 +172,8 @@ def use(config: Config, **given: Any) -> None:
     """Use maps of your own in the place of simulations.
 
     Writes data/SCALE/maps.h5. MAPS is a data set of this package (.h5), or an array of maps (.npy)
-    such as those of CAMELS, of any size. Then `train`, and `attack`, `audit` and `search` as for
-    simulations.
+    such as those of CAMELS, of any size. Then `train`, `attack` and `audit` as for simulations, and
+    with the parameters omega_m and sigma_8 all other stages too.
     """
     from spurious.commands.use import use as write
 
