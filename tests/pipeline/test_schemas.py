@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "results"
 FILES = {
     "verify.json": schemas.Verify,
+    "pilot/all_defences.json": schemas.Defences,
     "pilot/assess.json": schemas.Assess,
     "pilot/audit.json": schemas.Audit,
     "pilot/compare.json": schemas.Compare,

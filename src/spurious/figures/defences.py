@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from spurious.figures.style import CLEAN, PALETTE, pretty
 
@@ -72,7 +72,9 @@ def information_against_damage(result: Mapping[str, Any]) -> Figure:
         axes.set(xscale="log", xlabel="damage left: mean KL(perturbed ‖ clean) [nat]")
         axes.axhline(1, color="0.7", linewidth=0.8, zorder=0)
         axes.set_ylim(bottom=0, top=1.04 * max(1, axes.get_ylim()[1]))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.25)
     panels[0].set_ylabel("information kept, relative to the undefended")
     budget = f"{result['epsilon']['value']:g} {result['epsilon']['unit']} a pixel"
