@@ -7,9 +7,9 @@ from spurious import config, figures
 from spurious.search.families import build_families
 from spurious.search.front import front
 from spurious.search.objective import Objective
+from spurious.search.one_family import _bests
 from spurious.search.refine import Path, refine
 from spurious.search.result import Found, Result
-from spurious.stages.search import _bests
 
 HEIGHTS = [0.001, 0.02, 0.1]
 LIMITS = {"power": 0.05, "mean_shift": 0.05}
