@@ -104,13 +104,14 @@ def defences():
     } | {"nll": iv(-2.0), "rejected": iv(0.0)}
     one = {
         "kind": "adversarial", "unproven": [], "damage": iv(0.3), "damage_left": 0.4,
+        "bounded": {"damage": iv(0.1), "unproven": []},
         "rejected": iv(0.0), "information": iv(0.7), "clean": quality, "inside": None,
         "families": {"calibration": {"kl": iv(0.2), "seen": False}}, "certified": [],
         "checks": {"gradient_agrees": check()},
     }  # fmt: skip
     return {
         "target": "compact", "winner": "adversarial", "epsilon": {"value": 0.03, "unit": "std"},
-        "n_attacked": 20, "keep": 0.5, "inside": [],
+        "n_attacked": 20, "keep": 0.5, "inside": [], "fraction": 0.1,
         "defences": {"compact": one, "adversarial": one},
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import keras
@@ -303,6 +304,7 @@ def of_counts(maps):
 
 def test_a_function_of_ones_own_needs_no_scaling(folder, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "functions", raising=False)
     (folder / "functions.py").write_text(FUNCTION)
     options = ["--maps", "maps.h5", "bim"]
     done = spurious("attack", "--model", "functions:of_counts", *options)

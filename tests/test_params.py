@@ -172,7 +172,7 @@ def test_refusals_are_one_line_that_names_the_key(tmp_path, raw, changes, messag
     ],
 )
 def test_true_is_no_number(tmp_path, raw, key):
-    with pytest.raises(UserError, match=rf"{re.escape(key)} = True: must be a number$"):
+    with pytest.raises(UserError, match=rf"{re.escape(key)} = True: must be a number\b"):
         load_changed(tmp_path, raw, {key: True})
 
 

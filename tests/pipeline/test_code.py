@@ -26,8 +26,8 @@ STAGES = [
 # Libraries that compute nothing that a result holds: files, figures, bookkeeping, processes.
 OTHERS = {
     "click", "dask", "dask_jobqueue", "distributed", "filelock", "grpc", "h5py", "jinja2",
-    "markupsafe", "matplotlib", "mlflow", "packaging", "psutil", "pydantic", "pydantic_core",
-    "sqlalchemy", "threadpoolctl", "tqdm", "xarray", "yaml",
+    "markupsafe", "matplotlib", "mlflow", "optuna_dashboard", "packaging", "psutil", "pydantic",
+    "pydantic_core", "sqlalchemy", "threadpoolctl", "tqdm", "xarray", "yaml",
 }  # fmt: skip
 
 

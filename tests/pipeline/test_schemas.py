@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_report
 import yaml
 
 from spurious import params
@@ -209,7 +210,10 @@ def html(results, tmp_path, monkeypatch):
     monkeypatch.setattr(reports, "target", lambda config: posterior)
     monkeypatch.setattr(reports.tracking, "provenance", lambda *inputs: {})
     pictures = dict.fromkeys([*reports.DRAWN, *reports.PICTURES, *reports.OF_TARGET], b"")
-    return lambda: page.render(reports.context(config, Layout("pilot"), []), pictures)
+    flip = small_report.context()["flip"]  # the stage makes it of maps
+    return lambda: page.render(
+        reports.context(config, Layout("pilot"), []) | {"flip": flip}, pictures
+    )
 
 
 def test_a_report_is_made_of_what_the_stages_wrote(results, html, tmp_path):

@@ -66,6 +66,7 @@ def rows(attacked, test, stored, settings):
         seen = posterior_change(before, maps.maps, stored[1]["resnet", 1])
         others = {"resnet": pooled_row([seen], settings.seed, [maps.index])}
         made[name] = row | {"parameters": {}, "group": name, "others": others}
+        made[name]["run_id"] = f"run of {name}"
     return made
 
 
@@ -82,7 +83,7 @@ def ran(settings, place, attacked, rows):
         write_maps(layout.attacked("search", "logistic"), attacked["searched_logistic"][0])
         write_json(layout.result("search.json"), searched(rows["searched_logistic"]))
         runs, printed, views = note(patch), [], []
-        patch.setattr(tracking, "save_view", lambda *about: views.append(about))
+        patch.setattr(tracking, "show_attacks", lambda *about: views.append(about))
         patch.setattr("builtins.print", lambda *text, **_: printed.append(" ".join(text)))
         compare.run(settings)
     (run,) = runs
@@ -230,10 +231,8 @@ def test_what_is_tracked_and_printed(ran, result, settings, rows):
         f"symmetrised KL of bim and signs: {kl['mean']:.3g} [{kl['low']:.3g}, {kl['high']:.3g}]",
     ]
     (view,) = views
-    assert view[:2] == ("pilot", "attacks")
-    assert view[3] == [
-        "kl_perturbed_clean",
-        "resnet.kl_perturbed_clean",
-        "rms_counts",
-        "mean_power_change_contrast",
-    ]
+    judged = {name: one.get("judgement") for name, one in result("detection.json").items()}
+    assert view[0] == "pilot"
+    assert {run: one.get("verdict") for run, one in view[1].items()} == {
+        f"run of {name}": (judged.get(name) or {}).get("verdict") for name in rows
+    }

@@ -188,7 +188,7 @@ STAGES = {
     "audit": audit.run,
     "search": search.run,
     "compare": compare.run,
-    "report": lambda config: report.draw(config, Layout(config.scale), None, None),
+    "report": lambda config: report.draw(config, Layout(config.scale), None, None, {}),
     "training maps": inputs.training_set,
 }
 

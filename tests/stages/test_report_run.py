@@ -1,10 +1,12 @@
 """The pictures of the stage `report`: which maps, which network."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from noted import Noted
+from small_report import judgement, row
 
 from spurious import seeds
 from spurious.data.hdf5 import write_maps
@@ -15,6 +17,12 @@ from spurious.pipeline.outputs import replaced_together
 from spurious.stages import report
 
 SIGNS = {"kind": "random_sign", "epsilon": {"value": 0.1, "unit": "std"}}
+# Of the rows and verdicts, of which the page has its own tests.
+ABOUT = {
+    "verdict": SimpleNamespace(name="systematic"),
+    "attacks": {name: row(0.1, "first") for name in ("other", "systematic", "bim")},
+    "judged": {name: judgement("noticed", 0.9) for name in ("other", "systematic", "bim")},
+}
 GROUPS = {"first": {"other": SIGNS, "systematic": SIGNS}, "second": {"bim": SIGNS}}
 
 
@@ -44,7 +52,7 @@ def drawn(settings, place, test):
         patch.chdir(place)
         for name, group in settings.attacked.items():
             write_maps(layout.attacked(group, name), attacked[name])
-        for name in ("workflow", "examples"):
+        for name in ("workflow", "examples", "headline"):
             real = getattr(map_posteriors, name)
 
             def kept(*given, real=real, name=name):
@@ -53,7 +61,7 @@ def drawn(settings, place, test):
 
             patch.setattr(map_posteriors, name, kept)
         with replaced_together("report", report.outputs(layout)) as out:
-            report.draw(settings, layout, out, log)
+            report.draw(settings, layout, out, log, ABOUT)
     return log, attacked, asked
 
 
@@ -70,15 +78,19 @@ def test_figures_show_random_test_maps_and_the_papers_attacks(drawn, settings, t
             np.testing.assert_array_equal(one.maps, attacked[name].maps)
         mean = stored[1]["compact", 1](test.maps[:3]).mean()
         np.testing.assert_allclose(posterior(test.maps[:3]).mean(), mean, rtol=1e-5)
-    assert list(log.figures) == ["figure_1.png", "figure_2.png"]
+    shown, clean, name, worst, _ = asked["headline"]
+    assert (shown, name) == (rows[0], "systematic")
+    np.testing.assert_array_equal(clean.maps, test.maps)
+    np.testing.assert_array_equal(worst.maps, attacked["systematic"].maps)
+    assert list(log.figures) == ["headline.png", "overview.png", "figure_1.png", "figure_2.png"]
     panels = [axes.images[0] for axes in log.figures["figure_2.png"].axes if axes.images]
-    for panel, row in zip(panels, rows, strict=True):
-        np.testing.assert_array_equal(panel.get_array(), test.maps[row].T)
+    for panel, one in zip(panels, rows, strict=True):
+        np.testing.assert_array_equal(panel.get_array(), test.maps[one].T)
 
 
 def test_without_the_papers_attacks_the_first_two_are_shown(settings, place, drawn, monkeypatch):
     names = {"first": {"other": 1}, "second": {"more": 1}, "third": {"last": 1}}
-    monkeypatch.setattr(report, "read_maps", lambda path: path)
+    monkeypatch.setattr(report, "read_maps", str)  # in place of the maps, where they are
     shown = {}
     keep = lambda row, test, maps, posterior: shown.update(maps)  # noqa: E731
     monkeypatch.setattr(report.map_posteriors, "workflow", keep)
@@ -87,17 +99,24 @@ def test_without_the_papers_attacks_the_first_two_are_shown(settings, place, dra
     monkeypatch.chdir(place)
     run = settings.run.model_copy(update={"attacks": [*names]})
     other = settings.model_copy(update={"attacks": names, "run": run})
-    report.draw(other, Layout("pilot"), None, None)
+    monkeypatch.setattr(report.map_posteriors, "headline", lambda *_: None)
+    worst = {**ABOUT, "verdict": SimpleNamespace(name="other")}
+    report.draw(other, Layout("pilot"), None, None, worst)
     layout = Layout("pilot")
     assert shown == {
-        "other": layout.attacked("first", "other"),
-        "more": layout.attacked("second", "more"),
+        "other": str(layout.attacked("first", "other")),
+        "more": str(layout.attacked("second", "more")),
     }
 
 
 def test_what_the_stage_writes(place, drawn):
     layout = Layout("pilot")
-    pictures = [layout.result(f"figure_{number}.png") for number in (1, 2)]
-    assert report.outputs(layout) == [layout.result("report.html"), *pictures]
+    names = ("headline", "overview", "figure_1", "figure_2")
+    pictures = [layout.result(f"{name}.png") for name in names]
+    drawings = [layout.result(f"{name}.pdf") for name in names]
+    texts = [layout.result(name) for name in ("report.html", "report.md", "metrics.json")]
+    assert report.outputs(layout) == [*texts, *pictures, *drawings]
     for picture in pictures:
         assert (place / picture).read_bytes().startswith(b"\x89PNG")
+    for drawing in drawings:
+        assert (place / drawing).read_bytes().startswith(b"%PDF")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from noted import note
 
-from spurious import seeds
+from spurious import seeds, shipped
 from spurious.data.hdf5 import read_maps, write_maps
 from spurious.errors import CheckFailed, UserError
 from spurious.pipeline.layout import REFERENCE, Layout
@@ -160,5 +160,6 @@ def test_beyond_the_tolerance_the_worst_map_is_named(
 
 def test_a_reference_that_was_not_fetched_is_named(settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "REPOSITORY", tmp_path)
     with pytest.raises(UserError, match=r"flowpm\.h5 is missing: fetch it with `dvc pull"):
         verify.run(settings)

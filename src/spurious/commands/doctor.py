@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import platform
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ GIB = 2**30
 DISK = 1.0  # GiB: the pilot leaves 0.3
 MEMORY = 4.0  # GiB: two processes of TensorFlow, their graphs and maps
 MLFLOW = Path("mlruns/mlflow.db")
+DATA = Path("data.dvc")
 
 
 class Finding(NamedTuple):
@@ -153,13 +155,13 @@ def reference() -> Iterator[Finding]:
 
 
 def dvc_remote() -> Iterator[Finding]:
-    """The place from which DVC fetches data, if this is a project of DVC."""
+    """The place from which DVC fetches the reference maps, if this is a project of DVC."""
     if not Path("dvc.yaml").is_file():
         yield Finding("note", "DVC", "no dvc.yaml here", "run the stages by `spurious STAGE`")
         return
     settings = configparser.ConfigParser()
     settings.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
-    name = settings.get("core", "remote", fallback="")
+    name = _named_remote() or settings.get("core", "remote", fallback="")
     url = next((s.get("url", "") for key, s in settings.items() if f'"{name}"' in key), "")
     if not name or not url:
         yield Finding("broken", "DVC remote", "none is set", "dvc remote add --default NAME URL")
@@ -169,6 +171,14 @@ def dvc_remote() -> Iterator[Finding]:
         yield Finding("ok", "DVC remote", f"{name}, {folder}")
     else:
         yield Finding("broken", "DVC remote", f"{name}: {folder} is missing", "git checkout .dvc")
+
+
+def _named_remote() -> str:
+    """The remote that data.dvc names for the reference maps, if it names one."""
+    with suppress(OSError, ValueError):  # by its text: PyYAML may be what is missing
+        if found := re.search(r"^ +remote: (\S+)$", DATA.read_text(encoding="utf-8"), re.MULTILINE):
+            return found[1]
+    return ""
 
 
 def databases() -> Iterator[Finding]:
