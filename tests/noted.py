@@ -17,7 +17,7 @@ class Noted(tracking.NullRun):
         self.id, self.about = id, about
         self.logged, self.curves, self.children = {}, {}, {}
         self.figures, self.files, self.folders = {}, {}, {}
-        self.datasets, self.models = {}, {}
+        self.datasets, self.models, self.documents = {}, {}, {}
 
     def params(self, values):
         self.logged |= values
@@ -27,6 +27,9 @@ class Noted(tracking.NullRun):
 
     def series(self, values):
         self.curves |= values
+
+    def document(self, values, name):
+        self.documents[name] = values
 
     def figure(self, figure, name):
         self.figures[name] = figure

@@ -206,9 +206,11 @@ def test_what_is_tracked_drawn_and_printed(found, ran, place, settings):
     assert [str(path) for path in run.about["inputs"]] == ["data/pilot/maps.h5", *models]
     own = run.children["study ramp"]
     assert own.about == {"tags": {"family": "ramp"}}
-    assert own.logged["confirmed.kl"] == row["confirmed"]["kl"]["mean"]
-    assert own.logged["searched.kl.high"] == row["searched"]["kl"]["high"]
-    assert own.logged["kl"] == row["kl"] and own.logged["study"] == row["study"]
+    assert own.logged["study/confirmed.kl"] == row["confirmed"]["kl"]["mean"]
+    assert own.logged["study/searched.kl.high"] == row["searched"]["kl"]["high"]
+    assert own.logged["study/kl"] == row["kl"]
+    assert own.logged["damage"] == row["row"]["kl_perturbed_clean"]["mean"]
+    assert own.documents["study.json"]["study"] == row["study"]
     assert run.logged["kl_paper"] == found["kl_paper"] and run.logged["seed"] == settings.seed
     transferred = found["transfer"]["resnet"]["kl_perturbed_clean"]["mean"]
     assert run.logged["transfer.resnet.kl_perturbed_clean"] == transferred
