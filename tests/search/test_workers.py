@@ -354,5 +354,5 @@ def test_the_commands_of_the_page_work_on_one_study(workplace, monkeypatch):
     monkeypatch.setattr("spurious.pipeline.code.fingerprint", lambda stage: f"edited {stage}")
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     (other,) = optuna.get_all_study_names("sqlite:///elsewhere.db")
-    assert other.startswith("logistic-")
+    assert other.startswith("pilot-logistic-")
     assert other != name
