@@ -298,7 +298,7 @@ def _lines(draw: random.Random, text: str, tree: Any) -> Broken:
 
 def _no_mapping(draw: random.Random, text: str, tree: Any) -> Broken:
     content = draw.choice(
-        ["", "\n", "# nothing\n", "null", "[]", "42", "text", "--- 1\n--- 2\n", "{}", "---\n...\n",
+        ["", "\n", "# nothing\n", "null", "[]", "42", "text", "--- 1\n--- 2\n", "---\n...\n",
          "- a\n- b", "? [1, 2]\n: 3", "? {a: 1}\n: 3", f"---\n{text}\n---\n{text}",
          "%YAML 9.9\n---"]
     )  # fmt: skip
