@@ -37,6 +37,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LOOK = 0.05  # seconds between looks at which stage runs
+LATEST = 0.75  # of a stage's time: one that goes on, or meets less load, takes less
 STAGE = "DVC_STAGE"  # DVC's variable in the environment of a stage
 # What two runs of the same pipeline need not share.
 IDS = ("run_id",)  # MLflow's number of a run
@@ -188,7 +189,7 @@ def draw_moments(seconds: dict[str, float], deaths: int, generator: random.Rando
         counts[longest[number % len(longest)]] += 1
     moments = []
     for stage, count in counts.items():  # one stage's deaths come at later and later moments
-        for fraction in sorted(generator.uniform(0.02, 1) for _ in range(count)):
+        for fraction in sorted(generator.uniform(0.02, LATEST) for _ in range(count)):
             moments.append(Moment(stage, fraction * seconds[stage], fraction))
     return moments
 
