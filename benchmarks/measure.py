@@ -22,8 +22,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import psutil
-from tqdm import tqdm
 
+from spurious.progress import Bar, track
 from spurious.simulation.tasks import ENVIRONMENT
 
 Threads = Literal["one", "all"]
@@ -153,7 +153,7 @@ def children(starts: Mapping[str, Start]) -> Iterator[dict[str, list[Child]]]:
     """Processes by name, ended with the block; those of one name are prepared side by side."""
     with ExitStack() as stack:
         running: dict[str, list[Child]] = {}
-        for name, start in tqdm(starts.items(), "start", unit="competitor", leave=False):
+        for name, start in track(starts.items(), "start", unit="competitor"):
             running[name] = [Child(start) for _ in range(start.processes)]
             for child in running[name]:
                 stack.callback(child.close)
@@ -169,10 +169,10 @@ def interleaved(turns: Mapping[str, Turn], rounds: int, label: str) -> dict[str,
     the last one, over the calls of one process.
     """
     timings = {name: Timing() for name in turns}
-    with tqdm(total=rounds * len(turns), desc=label, leave=False) as bar:
+    with Bar(total=rounds * len(turns), name=label) as bar:
         for _ in range(rounds):
             for name, turn in turns.items():
-                bar.set_postfix_str(name)
+                bar.note = name
                 new = _timed(turn)
                 timings[name].wall += new.wall
                 timings[name].cpu += new.cpu

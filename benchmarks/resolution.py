@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-from tqdm import tqdm
 
 from benchmarks.measure import Start, Timing, children
 from benchmarks.result import Claim, Result
+from spurious.progress import track
 
 FIGURE = "resolution.png"
 
@@ -17,7 +17,7 @@ FIGURE = "resolution.png"
 def run(quick: bool) -> Result:
     sizes, budget = ((16, 32), 0.2) if quick else ((32, 64, 96, 128, 256), 4.0)
     rows: list[dict[str, Any]] = []
-    for n in tqdm(sizes, "resolution", unit="box", leave=False):
+    for n in track(sizes, "resolution", unit="box"):
         needed = rows[-1]["peak GB"] * (n / sizes[len(rows) - 1]) ** 3 if rows else 0.0
         if needed > 0.8 * psutil.virtual_memory().available / 1e9:
             rows.append({"n": n, "what": f"left out: would need about {needed:.0f} GB"})

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.measure import Child, Facts, Programs, Start
 from benchmarks.result import Claim, Result
+from spurious.progress import track
 
 if TYPE_CHECKING:
     from spurious.posteriors.posterior import Posterior
@@ -73,7 +73,7 @@ def run(quick: bool) -> Result:
         ]
         for child in running:
             stack.callback(child.close)
-        for (family, _), child in tqdm(list(zip(jobs, running, strict=True)), "search"):
+        for (family, _), child in track(list(zip(jobs, running, strict=True)), "search"):
             for name, each in child.ready().facts.items():
                 found[family].setdefault(name, []).extend(each)
     return result(found, size)

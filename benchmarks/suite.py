@@ -47,12 +47,11 @@ def run(quick: bool) -> Result:
 
 def suite(n: int, count: int) -> tuple[Programs, Facts]:
     """Seconds of every entry of params.yaml on the same maps."""
-    from tqdm import tqdm
-
     from spurious import params
     from spurious.damage import measure
     from spurious.data.maps import MapSet
     from spurious.perturbations.build import apply, build
+    from spurious.progress import track
 
     posterior, other = network(n), network(n)
     index = np.arange(count)
@@ -69,7 +68,7 @@ def suite(n: int, count: int) -> tuple[Programs, Facts]:
     config = params.load(ROOT / "params.yaml")
     measure(data.maps[:128], data.maps[:128] + np.float32(1), posterior, BOX)
     seconds: dict[str, tuple[str, float]] = {}
-    for name, group in tqdm(config.attacked.items(), "suite"):
+    for name, group in track(config.attacked.items(), "suite"):
         settings = config.entries[name]
         if settings.kind == "initial_conditions":
             continue

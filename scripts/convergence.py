@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from spurious import config, spectra
 from spurious.cosmology import Cosmology
 from spurious.files import replacing
+from spurious.progress import Bar
 from spurious.simulation import make_engine, project, white_noise
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -63,7 +63,7 @@ def simulate(seeds: int) -> dict[tuple[float, float], dict[Setting, np.ndarray]]
     """Maps (3 x seeds, n, n), all lines of sight, of each cosmology and setting."""
     maps: dict[tuple[float, float], dict[Setting, np.ndarray]] = {c: {} for c in COSMOLOGIES}
     total = len(STAGES) * len(MESHES) * len(COSMOLOGIES) * seeds
-    with tqdm(total=total, desc="convergence", unit="simulation") as bar:
+    with Bar(total=total, name="convergence", unit="simulation") as bar:
         for setting in product(STAGES, MESHES):
             engine = make_engine(settings(*setting))
             for cosmology in COSMOLOGIES:

@@ -21,15 +21,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from fuzzing import broken_params, damaged, hostile, stages
 from fuzzing.guarded import OUTSIDE, SECRET, SECRET_H5, WORDS, Worker
 from fuzzing.outcomes import FAILED, Case, Result, Table, judged, select_cases
+from spurious.progress import Bar
 
 NEEDED = ("params.yaml", "data/pilot", "models/pilot", "results/pilot", "results/verify.json")
 DATABASES = (damaged.STORE, stages.TRACKED)
@@ -70,7 +70,7 @@ def _tried(asked: argparse.Namespace, root: Path) -> Table:
     """Everything, in copies of the project below `root`."""
     lanes, table = list(_lanes(asked, root)), Table()
     total = sum(len(lane.cases) for lane in lanes)
-    with tqdm(total=total, unit="input") as bar, ThreadPoolExecutor(asked.jobs) as pool:
+    with Bar(total, "fuzz", unit="input") as bar, ThreadPoolExecutor(asked.jobs) as pool:
         for results in pool.map(lambda lane: _lane(lane, bar, asked), lanes):
             for result in results:
                 table.add(result)
@@ -84,7 +84,7 @@ class Lane(NamedTuple):
     cases: list[Case]
 
 
-def _lane(lane: Lane, bar: tqdm[NoReturn], asked: argparse.Namespace) -> list[Result]:
+def _lane(lane: Lane, bar: Bar, asked: argparse.Namespace) -> list[Result]:
     results = []
     with lane.reader as reader:
         for case in lane.cases:

@@ -179,12 +179,13 @@ COMMANDS = {
 }
 SAYS = f"""
 import importlib, sys
-from tqdm import tqdm
+from spurious.progress import track
 from spurious.cli import main
 
 def says(*arguments):
     print({SIGNS!a})
-    tqdm.write({SIGNS!a})
+    with track(name={SIGNS!a}, total=1) as bar:
+        print(bar.name, bar)
     print({SIGNS!a}, file=sys.stderr)
 
 for name, (place, function, *words) in {COMMANDS!r}.items():

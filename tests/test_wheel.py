@@ -46,7 +46,7 @@ def spurious(site, tmp_path):
 def test_help_imports_nothing_heavy(spurious, site):
     code = (
         "import sys; from spurious.cli import main; main(['--help'], standalone_mode=False)\n"
-        "heavy = ('tensorflow', 'numpy', 'pydantic', 'mlflow', 'optuna', 'dvc', 'tqdm')\n"
+        "heavy = ('tensorflow', 'numpy', 'pydantic', 'mlflow', 'optuna', 'dvc', 'rich')\n"
         "print([m for m in heavy if m in sys.modules], sys.modules['spurious'].__file__)"
     )
     assert spurious(code=code).splitlines()[-1] == f"[] {site / 'spurious' / '__init__.py'}"

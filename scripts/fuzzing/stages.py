@@ -137,7 +137,7 @@ class Stages:
 
 
 def _said(told: str, status: int) -> Seen:
-    """What a command's last words mean; bars of tqdm may stand before them."""
+    """What a command's last words mean; lines of progress may stand before them."""
     if status == 0:
         return Seen()
     lines = [line.split("\r")[-1].strip() for line in told.strip().split("\n")]

@@ -46,7 +46,7 @@ from spurious import spectra
 from spurious.bootstrap import Hierarchy
 from spurious.densities.divergences import kl, kl_and_error
 from spurious.posteriors.posterior import Posterior
-from spurious.progress import tqdm
+from spurious.progress import track
 
 BATCH = 32  # maps in memory at a time, by default: 3000 maps need less than 1 GB in all
 
@@ -312,9 +312,7 @@ def _batches(clean: np.ndarray, perturbed: np.ndarray, batch_size: int, what: st
         raise ValueError(
             f"maps have shapes {clean.shape} and {perturbed.shape}: none, or not alike"
         )
-    for start in tqdm(
-        range(0, len(clean), batch_size), desc=what, unit="batch", delay=2, leave=False
-    ):
+    for start in track(range(0, len(clean), batch_size), name=what, unit="batch", delay=2):
         rows = slice(start, start + batch_size)
         yield clean[rows], perturbed[rows]
 

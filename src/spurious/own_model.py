@@ -28,7 +28,7 @@ from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.posteriors.own import is_function, of_parameters, opened
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.trained import NetworkPosterior, predict
-from spurious.progress import tqdm
+from spurious.progress import track
 from spurious.report.damage_table import draw_damage, format_table, write_table
 from spurious.stages import audit as stage
 from spurious.stages.attack import keep, select_attacks
@@ -94,7 +94,7 @@ def run(
     ):
         log.params({"attacks": ",".join(every), "seed": config.seed, **_inputs(model, maps)})
         log.dataset(test, maps, context="test")
-        for name in tqdm(every, desc="attacks", unit="attack", leave=False):
+        for name in track(every, name="attacks", unit="attack"):
             with log.child(name, {"attack": name}) as own:
                 row = _attacked(every[name], name, posterior, test, layout, outs, own, config.seed)
                 rows[name] = row

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spurious.errors import UserError
-from spurious.progress import tqdm
+from spurious.progress import Bar, silence
 
 T = TypeVar("T")
 CLOCK = 2.0  # seconds by which two looks at when a process began may differ
@@ -57,7 +57,7 @@ def side_by_side(
         UserError: a process died. What a task raises is raised here.
     """
     workers = min(processes or os.cpu_count() or 1, len(tasks))
-    with tqdm(total=len(tasks), desc=desc, unit=unit, delay=2, leave=False) as bar:
+    with Bar(total=len(tasks), name=desc, unit=unit, delay=2) as bar:
         if workers < 2 or _has_gpu():
             for task in tasks:
                 yield function(*task)
@@ -158,7 +158,7 @@ def _begin() -> None:
     collect_seldom()
     for number in (signal.SIGINT, signal.SIGTERM):  # a group's: the parent ends us
         signal.signal(number, signal.SIG_IGN)
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which outlives a process that dies
+    silence()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -27,7 +27,7 @@ STAGES = [
 OTHERS = {
     "click", "dask", "dask_jobqueue", "distributed", "filelock", "grpc", "h5py", "jinja2",
     "markupsafe", "matplotlib", "mlflow", "optuna_dashboard", "packaging", "psutil", "pydantic",
-    "pydantic_core", "sqlalchemy", "threadpoolctl", "tqdm", "xarray", "yaml",
+    "pydantic_core", "sqlalchemy", "rich", "threadpoolctl", "xarray", "yaml",
 }  # fmt: skip
 
 

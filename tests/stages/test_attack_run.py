@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -63,12 +64,13 @@ def ran(settings, place):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         runs = note(patch)
-        runs.printed = []
-        patch.setattr(attack.tqdm, "write", runs.printed.append)
+        printed = io.StringIO()
+        patch.setattr(sys, "stdout", printed)
         for path in gone():  # an attack that the group does not have any more
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("old")
         attack.run(settings, [*GROUPS])
+        runs.printed = printed.getvalue().splitlines()
     return runs
 
 

@@ -17,7 +17,7 @@ from spurious.audit.planted import Planted, known
 from spurious.audit.saturation import Saturation, limits, saturation
 from spurious.config.audit import Audit
 from spurious.posteriors.posterior import Posterior
-from spurious.progress import tqdm
+from spurious.progress import Bar, track
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _strongest(
     attacks: Attacks, heard: Audience, settings: Audit, std: float
 ) -> dict[str, Saturation]:
     """The strongest attack and its reference within every kind of limit."""
-    bar = tqdm(limits(settings, std).items(), desc="saturation", delay=2, leave=False)
+    bar = track(limits(settings, std).items(), name="saturation", delay=2)
     return {
         name: saturation(attacks, heard.target, heard.maps, limit, settings) for name, limit in bar
     }
@@ -98,7 +98,7 @@ def _checks(
 ) -> tuple[Check, ...]:
     thresholds, limit = settings.thresholds, Limit(settings.epsilon.counts(curves.std))
     steps = settings.linf.counts(curves.std)[:3]
-    with tqdm(total=4, desc="checks", unit="check", delay=2, leave=False) as bar:
+    with Bar(total=4, name="checks", unit="check", delay=2) as bar:
         ends = _ends(attacks, heard, limit, settings.starts)
         bar.update()
         chosen = dict(list(others.items())[: settings.transfer])

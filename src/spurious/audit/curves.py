@@ -17,7 +17,7 @@ from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.measurement import Listener, Response, Size, measure
 from spurious.bootstrap import bootstrap_weights, mean_interval
 from spurious.config.audit import Audit
-from spurious.progress import tqdm
+from spurious.progress import Bar
 
 TARGET = "target"
 UNITS = {"linf": "count", "l2": "count", "cosmic": "cosmic_variance"}
@@ -205,7 +205,7 @@ def security(
     budgets |= {"bim": [settings.epsilon.counts(std)], "strongest_phase_only": [0.0]}
     work = sum(len(budgets.get(name, budgets[one.family])) for name, one in makers.items())
     curves = []
-    with tqdm(total=work, desc="curves", unit="attack", delay=2, leave=False) as bar:
+    with Bar(total=work, name="curves", unit="attack", delay=2) as bar:
         for name, (family, control, make) in makers.items():
             points = []
             for budget in budgets.get(name, budgets[family]):

@@ -30,7 +30,7 @@ from scipy.stats import binom, norm
 
 from spurious import seeds
 from spurious.defences.smoothing import Noise, Smoothed
-from spurious.progress import tqdm
+from spurious.progress import track
 
 
 class Certified(NamedTuple):
@@ -110,7 +110,7 @@ def means(posterior: Smoothed, maps: np.ndarray, draws: int) -> np.ndarray:
     def at(normal: tf.Tensor) -> tf.Tensor:
         return posterior.inner(posterior.over(clean, normal)).mean()
 
-    numbers = tqdm(range(draws), desc="certificate", unit="draw", delay=2, leave=False)
+    numbers = track(range(draws), name="certificate", unit="draw", delay=2)
     root = posterior.seed
     return np.stack(
         [

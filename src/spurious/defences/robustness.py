@@ -17,7 +17,7 @@ from spurious.config.audit import Thresholds
 from spurious.config.defend import Defend
 from spurious.defences.adaptive import Heard, Outcome, attacks_on
 from spurious.posteriors.posterior import Posterior
-from spurious.progress import tqdm
+from spurious.progress import track
 
 DECISIVE = ("gradient_not_zero", "beats_transfer", "saturates")
 """Checks without which a small damage proves nothing: the attack may have failed."""
@@ -88,7 +88,7 @@ def attacked(
     """
     wanted = limits(settings, attacks.posterior.standardiser.std)
     points, made = [], {}
-    for limit in tqdm(wanted, desc="attacks", unit="budget", delay=2, leave=False):
+    for limit in track(wanted, name="attacks", unit="budget", delay=2):
         made[limit] = np.asarray(attacks.strongest(maps, limit))
         transferred = None if elsewhere is None else heard(elsewhere[limit])
         points.append(Point(limit, heard(made[limit]), transferred))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from spurious import seeds
 from spurious.defences.systematics_training import draw_systematics
-from spurious.progress import tqdm
+from spurious.progress import Bar, track
 from spurious.search.families import Family
 from spurious.search.objective import Objective
 from spurious.search.refine import Path, refine
@@ -62,7 +62,7 @@ def worst(
     begin = Starts(objective, limits, seed)
     numbers = range(len(family.known), len(family.known) + starts)
     points = [] if known is None else [np.clip(known, 0, 1)]
-    bar = tqdm(total=len(points) + starts, desc=family.name, unit="climb", delay=2, leave=False)
+    bar = Bar(total=len(points) + starts, name=family.name, unit="climb", delay=2)
     with bar:
         for point in chain(points, (family.from_coordinates(begin(n)) for n in numbers)):
             refine(climb, point, limits, steps)
@@ -88,9 +88,7 @@ def random_members(families: Sequence[Family], maps: np.ndarray, seed: int) -> n
     one = tf.function(
         lambda some, pair: draw_systematics(each, 0.0, some, pair), reduce_retracing=True
     )
-    firsts = tqdm(
-        range(0, len(maps), BATCH), desc="systematics", unit="batch", delay=2, leave=False
-    )
+    firsts = track(range(0, len(maps), BATCH), name="systematics", unit="batch", delay=2)
     return np.concatenate(
         [
             one(

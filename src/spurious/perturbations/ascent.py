@@ -17,7 +17,7 @@ from spurious.perturbations.base import BatchSize, Upper, like, refuse_above, re
 from spurious.perturbations.constraints import Ball, Constraints, satisfy
 from spurious.perturbations.objectives import AnyObjective, named
 from spurious.perturbations.steps import AnyNorm, Norm, draw_start, starts
-from spurious.progress import tqdm
+from spurious.progress import track
 
 if TYPE_CHECKING:
     from spurious.posteriors.posterior import Posterior
@@ -234,5 +234,5 @@ def value_and_gradient(
 def in_batches(attack: Callable[..., Any], size: int, name: str, *rows: tf.Tensor) -> list[Any]:
     """`attack` of `size` rows at a time, in a list; after two seconds with a progress bar."""
     firsts = range(0, len(rows[0]), size)
-    bar = tqdm(firsts, desc=name, unit="batch", delay=2, leave=False)
+    bar = track(firsts, name=name, unit="batch", delay=2)
     return [attack(*(one[first : first + size] for one in rows)) for first in bar]

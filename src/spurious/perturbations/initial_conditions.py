@@ -33,7 +33,7 @@ from spurious.perturbations.ascent import START
 from spurious.perturbations.base import like
 from spurious.perturbations.gradient import REACH
 from spurious.perturbations.objectives import AnyObjective, named
-from spurious.progress import tqdm
+from spurious.progress import track
 
 if TYPE_CHECKING:
     from spurious.cosmology import Cosmology
@@ -123,8 +123,8 @@ class InitialConditions:
         labels, axes = np.asarray(labels, np.float64), np.broadcast_to(axis, count)
         if labels.shape != (count, 2):
             raise ValueError(f"labels have shape {labels.shape}, expected {(count, 2)}")
-        rows = zip(seeds, labels, axes, strict=True)
-        bar = tqdm(rows, desc="universes", total=count, delay=2, leave=False)
+        rows = list(zip(seeds, labels, axes, strict=True))
+        bar = track(rows, "universes", unit="map", delay=2)
         found = [self.climb(int(one), label, int(line)) for one, label, line in bar]
         n = self.simulation.n_cells
         maps = np.array([one.map for one in found], np.float32).reshape(count, n, n)

@@ -23,7 +23,7 @@ from spurious.networks.presets import STANDARDISE
 from spurious.posteriors import likelihood  # noqa: F401, registers its layers for loading
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.temperature import fit_temperature
-from spurious.progress import tqdm
+from spurious.progress import track
 
 
 class NetworkPosterior(Posterior):
@@ -186,7 +186,7 @@ def predict(posterior: Posterior, maps: np.ndarray, batch_size: int = 128) -> An
     if len(maps) == 0:
         raise ValueError("there are no maps")
     starts = range(0, len(maps), batch_size)
-    bar = tqdm(starts, desc="posteriors", unit="batch", delay=2, leave=False)
+    bar = track(starts, name="posteriors", unit="batch", delay=2)
     return concatenate([posterior(maps[start : start + batch_size]) for start in bar])
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from spurious.progress import tqdm
+from spurious.progress import Bar
 from spurious.search.objective import Evaluation, Objective
 from spurious.search.refine import Path, Step, rank, refine
 
@@ -73,7 +73,7 @@ def front(
     if not starts:
         raise ValueError("a front needs at least one start")
     pool = Path(objective, objective.fences)
-    bar = tqdm(total=2 * len(heights) - 1, desc=f"front of {objective.family.name}", leave=False)
+    bar = Bar(total=2 * len(heights) - 1, name=f"front of {objective.family.name}")
     with bar:
         for i, height in enumerate(heights):
             here = {**limits, fence: height}

@@ -48,7 +48,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from spurious import config
 from spurious.posteriors.posterior import Posterior
-from spurious.progress import tqdm
+from spurious.progress import Bar
 from spurious.search import notes
 from spurious.search.claims import ENDED, GIVEN_UP, Claims, start_of
 from spurious.search.families import Family
@@ -133,17 +133,17 @@ def run(
     starts = Starts(objective, settings.fences.limits, root_seed, settings.refine_steps > 0)
     with explained(storage):
         claims = Claims(study, settings.starts, starts, heartbeat)
-        with tqdm(total=settings.starts, desc=f"search {family.name}", disable=not progress) as bar:
+        with Bar(total=settings.starts, name=f"search {family.name}", disable=not progress) as bar:
             while True:
                 bar.n = claims.settled
-                bar.set_postfix_str(search.result().headline())
+                bar.note = search.result().headline()
                 trial = claims.next()
                 if trial is None:
                     break
                 with claims.alive(trial):
                     search.work(trial, claims)
             bar.n = settings.starts
-            bar.set_postfix_str(search.result().headline())
+            bar.note = search.result().headline()
         search.describe()
         return search.result()
 

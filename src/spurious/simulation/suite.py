@@ -27,7 +27,7 @@ from spurious.data.hdf5 import join_maps, read_maps, write_maps
 from spurious.data.maps import NAMES, ROWS, MapSet
 from spurious.errors import UserError
 from spurious.files import replacing
-from spurious.progress import tqdm
+from spurious.progress import Bar
 from spurious.simulation.engine import cosmology_at
 from spurious.simulation.summary import Summary, Tally
 from spurious.simulation.tasks import Outcome, Task, versions
@@ -75,13 +75,11 @@ def run(
         kept, remade = suite.look()
         missing = [number for number in range(suite.n_shards) if number not in kept]
         done = sum(len(suite.indices(number)) for number in kept)
-        with tqdm(
+        with Bar(
             total=settings.simulations,
             initial=done,
-            desc="simulate",
+            name="simulate",
             unit="simulation",
-            smoothing=0.05,
-            dynamic_ncols=True,
             disable=not progress,
         ) as bar:
             if missing:
@@ -155,7 +153,7 @@ class Suite:
                 remade += 1
         return kept, remade
 
-    def make(self, numbers: list[int], place: Place, tally: Tally, bar: tqdm) -> None:
+    def make(self, numbers: list[int], place: Place, tally: Tally, bar: Bar) -> None:
         """Simulate shards; write each as soon as it is whole."""
         parts: dict[int, dict[int, Outcome]] = {}
         problems: list[str] = []

@@ -9,7 +9,7 @@ import numpy as np
 from spurious import config, seeds
 from spurious.data.maps import MapSet
 from spurious.errors import UserError
-from spurious.progress import tqdm
+from spurious.progress import track
 from spurious.simulation.engine import cosmology_at, make_engine, one_map
 from spurious.simulation.suite import provenance
 
@@ -87,7 +87,7 @@ def _maps(
     progress: bool,
 ) -> np.ndarray:
     engine = make_engine(settings)
-    rows = tqdm(list(zip(labels, white_noise, strict=True)), settings.engine, disable=not progress)
+    rows = track(list(zip(labels, white_noise, strict=True)), settings.engine, disable=not progress)
     return np.stack(
         [one_map(engine, cosmology_at(om, s8, background), seed) for (om, s8), seed in rows]
     )

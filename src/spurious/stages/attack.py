@@ -37,7 +37,6 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.pipeline.schemas import Summary, check, read
 from spurious.processes import side_by_side
-from spurious.progress import tqdm
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
 SUMMARY = (
@@ -143,7 +142,7 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
         made = side_by_side(_apart, tasks, config.execution.processes, desc=group, unit="attack")
         for name, row in zip(names, made, strict=True):
             kept[name] = {key: row[key] for key in SUMMARY}
-            tqdm.write(describe(name, row, config.run.target))
+            print(describe(name, row, config.run.target), flush=True)
         rows = {name: kept[name] for name in every if name in kept}
         log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
         write_json(out.new(metrics), {"run_id": log.id, **rows})

@@ -15,7 +15,7 @@ import numpy as np
 from spurious import config
 from spurious.errors import UserError
 from spurious.files import replacing
-from spurious.progress import tqdm
+from spurious.progress import Bar
 
 History = dict[str, list[float]]
 
@@ -38,17 +38,16 @@ class Watch(keras.callbacks.Callback):
             )
 
 
-class Bar(keras.callbacks.Callback):
+class Epochs(keras.callbacks.Callback):
     """One step of a progress bar an epoch."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __init__(self, bar: Bar) -> None:
         super().__init__()
         self.bar = bar
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """One step further."""
-        losses = {"loss": f"{logs['loss']:.3f}", "validation": f"{logs['val_loss']:.3f}"}
-        self.bar.set_postfix(losses, refresh=False)
+        self.bar.note = f"loss {logs['loss']:.3f}, validation {logs['val_loss']:.3f}"
         self.bar.update()
 
 

@@ -29,9 +29,9 @@ from spurious.networks.heads import HEAD, FlowHead, Head, MixtureHead
 from spurious.networks.layers import log_power
 from spurious.networks.representations import representation
 from spurious.posteriors.trained import standardiser_of
-from spurious.progress import tqdm
+from spurious.progress import Bar
 from spurious.training.augmentation import augment
-from spurious.training.callbacks import Bar, Checkpoint, History, Watch
+from spurious.training.callbacks import Checkpoint, Epochs, History, Watch
 from spurious.training.defence import Defence
 from spurious.training.defended import Defended
 
@@ -99,8 +99,8 @@ def train(
     name = _fingerprint(train_set, validation, settings, seed, trained, against)
     checkpoint = Checkpoint(Path(checkpoint_dir) / f"training-{name}.npz", settings.patience)
     first = checkpoint.resume(model)
-    bar = tqdm(
-        total=settings.epochs, initial=first, desc="training", unit="epoch", disable=not progress
+    bar = Bar(
+        total=settings.epochs, initial=first, name="training", unit="epoch", disable=not progress
     )
     with bar:
         model.fit(
@@ -110,7 +110,7 @@ def train(
             epochs=first if checkpoint.exhausted else settings.epochs,
             initial_epoch=first,
             steps_per_epoch=_steps(len(train_set), settings),
-            callbacks=[Watch(settings), *callbacks, Bar(bar), checkpoint],
+            callbacks=[Watch(settings), *callbacks, Epochs(bar), checkpoint],
             shuffle=False,  # the batches already are
             verbose=0,
         )

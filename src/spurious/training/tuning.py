@@ -42,7 +42,7 @@ from spurious import config, seeds
 from spurious.data.maps import MapSet
 from spurious.data.splits import Split
 from spurious.errors import UserError
-from spurious.progress import tqdm
+from spurious.progress import Bar
 from spurious.studies import open_study
 from spurious.training import loop
 from spurious.training.callbacks import History
@@ -96,7 +96,7 @@ def run(
     _forget_interrupted(study)
     ended = {trial.user_attrs["index"] for trial in _ended(study)}
     todo = [index for index in range(settings.trials) if index not in ended]
-    bar = tqdm(total=settings.trials, initial=settings.trials - len(todo), desc="tune",
+    bar = Bar(total=settings.trials, initial=settings.trials - len(todo), name="tune",
                unit="trial", disable=not progress)  # fmt: skip
     with bar:
         for index in todo:
@@ -152,7 +152,7 @@ class _Report(keras.callbacks.Callback):
         best: the best value of earlier trials.
     """
 
-    def __init__(self, trial: Trial, earlier: dict[int, float], bar: tqdm, best: float) -> None:
+    def __init__(self, trial: Trial, earlier: dict[int, float], bar: Bar, best: float) -> None:
         super().__init__()
         self.trial = trial
         self.earlier = earlier
@@ -179,7 +179,7 @@ class _Report(keras.callbacks.Callback):
         """Report; raise `optuna.TrialPruned` where the pruner says so."""
         loss = logs["val_loss"]
         text = f"trial {self.trial.user_attrs['index']}, epoch {epoch + 1}: {loss:.3f}"
-        self.bar.set_postfix_str(f"{text}, best {self.best:.3f}" if self.best < np.inf else text)
+        self.bar.note = f"{text}, best {self.best:.3f}" if self.best < np.inf else text
         self.trial.report(loss, epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
