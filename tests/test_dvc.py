@@ -127,8 +127,7 @@ def test_plots_are_pictures_for_which_dvc_fetches_no_script():
     named = list(spec()["plots"])
     for stage in spec()["stages"].values():
         named += [next(iter(one)) for one in stage.get("plots", [])]
-    folders = {"results/${item.scale}/search"}  # of pictures
-    assert {path for path in named if not path.endswith(".png")} == folders
+    assert all(path.endswith(".png") for path in named)
 
 
 def test_the_pipeline_is_drawn_as_it_is():

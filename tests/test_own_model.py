@@ -81,7 +81,8 @@ def test_the_table_of_a_model_of_ones_own(folder):
     assert done.exit_code == 0, done.output
     assert files(folder) == sorted(
         before
-        + ["out/here/attacks.csv", "out/here/damage.png", "out/here/spectra.png"]
+        + ["out/here/attacks.csv"]
+        + [f"out/here/{name}.{kind}" for name in ("damage", "spectra") for kind in ("pdf", "png")]
         + [
             f"out/here/attacks/{name}.{kind}"
             for name in ("bim", "random_sign")

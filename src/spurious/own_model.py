@@ -22,7 +22,7 @@ from spurious.errors import UserError
 from spurious.files import inside, md5
 from spurious.perturbations.build import apply, build, parameters
 from spurious.perturbations.entry import OnPosterior, some_maps
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.posteriors.own import is_function, of_parameters, opened
@@ -108,7 +108,7 @@ def run(
 
 def outputs(layout: Own, names: Iterable[str]) -> list[Path]:
     """What these attacks write; results of other attacks stay."""
-    tables = [layout.result(name) for name in ("attacks.csv", "spectra.png", "damage.png")]
+    tables = [layout.result("attacks.csv"), *figure_files(layout, "spectra", "damage")]
     rows = [layout.row("", name) for name in names]
     return [*tables, *rows, *(layout.attacked("", name) for name in names)]
 

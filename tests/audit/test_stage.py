@@ -169,7 +169,7 @@ def test_curves_checks_and_figure_are_written_and_logged(ran, curves, place):
     found = json.loads((folder / "audit.json").read_text())
     assert set(found) == {"run_id", "failed", "checks", "strongest"}
     assert (found["run_id"], found["failed"], found["strongest"]) == ("audit", 2, {})
-    names = ("curves.json", "audit.json", "security_curves.png")
+    names = ("curves.json", "audit.json", "security_curves.png", "security_curves.pdf")
     layout = Layout("pilot")
     assert audit.outputs(layout) == [layout.result(name) for name in names]
     assert (folder / "security_curves.png").read_bytes().startswith(b"\x89PNG")

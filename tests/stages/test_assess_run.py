@@ -176,7 +176,7 @@ def test_the_run_has_the_numbers_of_every_posterior(found, ran, settings):
 
 def test_the_figure_shows_the_errors_and_the_forecast(found, ran, place):
     layout = Layout("pilot")
-    names = ("assess.json", "posteriors.csv", "posteriors.png")
+    names = ("assess.json", "posteriors.csv", "posteriors.png", "posteriors.pdf")
     assert stage.outputs(layout) == [layout.result(name) for name in names]
     assert (place / "results/pilot/posteriors.png").read_bytes().startswith(b"\x89PNG")
     assert list(ran[0].figures) == ["posteriors.png"]

@@ -207,11 +207,13 @@ def test_figures_and_files(ran, place):
     run, _, _ = ran
     layout = Layout("pilot")
     names = ("attacks.csv", "detection.csv", "detection.json", "compare.json")
-    figures = ("spectra.png", "damage.png", "detection.png")
-    assert compare.outputs(layout) == [layout.result(name) for name in (*names, *figures)]
-    assert set(run.figures) == set(figures)
+    figures = ("spectra", "damage", "detection")
+    files = [f"{name}.{kind}" for name in figures for kind in ("png", "pdf")]
+    assert compare.outputs(layout) == [layout.result(name) for name in (*names, *files)]
+    assert set(run.figures) == {f"{name}.png" for name in figures}
     for name in figures:
-        assert (place / "results/pilot" / name).read_bytes().startswith(b"\x89PNG")
+        assert (place / f"results/pilot/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (place / f"results/pilot/{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_what_is_tracked_and_printed(ran, result, settings, rows):

@@ -196,7 +196,9 @@ def test_given_names_leave_the_results_of_the_pipeline_alone(written):
     assert sorted(path.name for path in written.glob("*defences*")) == [
         "all_defences.csv",
         "all_defences.json",
+        "all_defences_budget.pdf",
         "all_defences_budget.png",
+        "all_defences_trade.pdf",
         "all_defences_trade.png",
     ]
     layout = Layout("pilot")

@@ -112,11 +112,9 @@ def test_without_the_papers_attacks_the_first_two_are_shown(settings, place, dra
 def test_what_the_stage_writes(place, drawn):
     layout = Layout("pilot")
     names = ("headline", "overview", "figure_1", "figure_2")
-    pictures = [layout.result(f"{name}.png") for name in names]
-    drawings = [layout.result(f"{name}.pdf") for name in names]
+    drawn = [layout.result(f"{name}.{kind}") for name in names for kind in ("png", "pdf")]
     texts = [layout.result(name) for name in ("report.html", "report.md", "metrics.json")]
-    assert report.outputs(layout) == [*texts, *pictures, *drawings]
-    for picture in pictures:
-        assert (place / picture).read_bytes().startswith(b"\x89PNG")
-    for drawing in drawings:
-        assert (place / drawing).read_bytes().startswith(b"%PDF")
+    assert report.outputs(layout) == [*texts, *drawn]
+    for picture in drawn:
+        begins = b"%PDF" if picture.suffix == ".pdf" else b"\x89PNG"
+        assert (place / picture).read_bytes().startswith(begins)

@@ -266,6 +266,7 @@ def test_the_command_writes_its_results_and_an_entry_to_paste(tmp_path, monkeypa
     assert (results["trial"], results["n_complete"], len(results["trials"])) == (1, 2, 2)
     assert {path.name for path in Path("results/pilot").iterdir()} == {
         "tune.json", "tuning_history.png", "tuning_importances.png",
+        "tuning_history.pdf", "tuning_importances.pdf",
     }  # fmt: skip
     entry = done.stdout[done.stdout.index("  tuned:") :]
     text = yaml.safe_dump(raw).replace("\nposteriors:\n", f"\nposteriors:\n{entry}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,10 +13,17 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs
 from spurious.tracking import Run
 
+FORMATS = ("png", "pdf")
+"""Every figure is there in each: for the report and for papers."""
 UNDATED: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+
+
+def figure_files(layout: Layout, *names: str) -> list[Path]:
+    """Where the figures of these names are."""
+    return [layout.result(f"{name}.{kind}") for name in names for kind in FORMATS]
 
 
 def save_figures(
@@ -25,16 +32,15 @@ def save_figures(
     log: Run,
     named: Mapping[str, Figure],
     folder: str = "",
-    formats: Sequence[str] = ("png",),
 ) -> None:
-    """Write each figure to `results/<scale>/<folder>/<name>.<format>`, and log it.
+    """Write each figure to `results/<scale>/<folder>/<name>`, as PNG and PDF, and log it.
 
     The files carry no time and no version, so the same figure is the same file.
     """
     for name, figure in named.items():
         FigureCanvasAgg(figure)
-        for kind in formats:
-            path = layout.result(str(Path(folder) / f"{name}.{kind}"))
+        for path in figure_files(layout, str(Path(folder) / name)):
+            kind = path.suffix[1:]
             with replacing(out.new(path)) as temporary:
                 figure.savefig(temporary, dpi=120, format=kind, metadata=UNDATED[kind])
         log.figure(figure, f"{name}.png")

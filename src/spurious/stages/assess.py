@@ -15,7 +15,7 @@ from spurious.errors import UserError
 from spurious.files import replacing, write_json
 from spurious.networks.layers import log_power
 from spurious.pipeline import inputs
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import files
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.loading import Posteriors
@@ -71,7 +71,8 @@ def run(config: Config) -> None:
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    return [layout.result(name) for name in ("assess.json", "posteriors.csv", "posteriors.png")]
+    drawn = figure_files(layout, "posteriors")
+    return [layout.result("assess.json"), layout.result("posteriors.csv"), *drawn]
 
 
 def labelled(config: Config) -> dict[str, tuple[str, int]]:

@@ -16,7 +16,7 @@ from spurious.audit.curves import TARGET
 from spurious.config import Config
 from spurious.data.maps import MapSet
 from spurious.files import write_json
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import bystanders, files, test_set
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.loading import posterior, target
@@ -46,7 +46,8 @@ def run(config: Config) -> None:
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    return [layout.result(name) for name in ("curves.json", "audit.json", "security_curves.png")]
+    drawn = figure_files(layout, "security_curves")
+    return [layout.result("curves.json"), layout.result("audit.json"), *drawn]
 
 
 def examine(

@@ -25,7 +25,7 @@ from spurious.files import replacing, write_json
 from spurious.perturbations.entry import follows_target
 from spurious.pipeline import comparable
 from spurious.pipeline.experiment import Experiment
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import BATCH, attack_rows, files, winner_rows
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
@@ -94,8 +94,8 @@ def run(config: Config) -> None:
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
     tables = ("attacks.csv", "detection.csv", "detection.json", "compare.json")
-    pictures = ("spectra.png", "damage.png", "detection.png")
-    return [layout.result(name) for name in (*tables, *pictures)]
+    drawn = figure_files(layout, "spectra", "damage", "detection")
+    return [*map(layout.result, tables), *drawn]
 
 
 def seen(

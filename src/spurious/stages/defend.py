@@ -25,7 +25,7 @@ from spurious.defences.worst_systematics import random_members
 from spurious.errors import UserError, one_of, shown
 from spurious.files import md5, write_json
 from spurious.pipeline import code
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import check_models, files, split_of, test_set
 from spurious.pipeline.kept_rows import KeptRows
 from spurious.pipeline.layout import Layout
@@ -91,8 +91,8 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
 
 def outputs(layout: Layout, title: str = PIPELINE) -> list[Path]:
     """What the stage writes."""
-    ends = (".json", ".csv", *(f"_{name}.png" for name in FIGURES))
-    return [layout.result(f"{title}{end}") for end in ends]
+    drawn = figure_files(layout, *(f"{title}_{name}" for name in FIGURES))
+    return [layout.result(f"{title}.json"), layout.result(f"{title}.csv"), *drawn]
 
 
 def checked(config: Config, names: Sequence[str]) -> list[str]:

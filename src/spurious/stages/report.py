@@ -18,7 +18,7 @@ from spurious.errors import UserError
 from spurious.figures import map_posteriors
 from spurious.files import replacing, write_json
 from spurious.pipeline import schemas
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
 from spurious.pipeline.layout import VERIFY_METRICS, Layout, reference_maps
 from spurious.pipeline.loading import target
@@ -74,14 +74,8 @@ def run(config: Config) -> None:
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    drawn = [figure(layout, name) for name in DRAWN]
-    return [
-        layout.report,
-        layout.result("report.md"),
-        layout.result("metrics.json"),
-        *drawn,
-        *(path.with_suffix(".pdf") for path in drawn),
-    ]
+    results = [layout.result("report.md"), layout.result("metrics.json")]
+    return [layout.report, *results, *figure_files(layout, *DRAWN)]
 
 
 def figure(layout: Layout, name: str) -> Path:
@@ -128,7 +122,6 @@ def draw(
             "figure_1": map_posteriors.workflow(rows[0], test, attacked, posterior),
             "figure_2": map_posteriors.examples(rows, test, attacked, posterior),
         },
-        formats=("png", "pdf"),
     )
 
 

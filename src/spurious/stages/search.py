@@ -14,7 +14,7 @@ from spurious import figures, tracking
 from spurious.config import Config
 from spurious.files import write_json
 from spurious.pipeline import comparable
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import bystanders, check_models, files
 from spurious.pipeline.layout import STUDY, Layout
 from spurious.pipeline.outputs import replaced_together
@@ -132,8 +132,9 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    names = ("study.json", "search.json", "search", "pareto.png")
-    return [layout.attacked("search", "").parent, *(layout.result(name) for name in names)]
+    names = ("study.json", "search.json", "search")
+    drawn = figure_files(layout, "pareto")
+    return [layout.attacked("search", "").parent, *map(layout.result, names), *drawn]
 
 
 def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> dict[str, Any]:

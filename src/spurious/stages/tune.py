@@ -15,7 +15,7 @@ from spurious.data.hdf5 import read_maps
 from spurious.defences.build import of_posterior
 from spurious.errors import UserError
 from spurious.files import sweep, write_json
-from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import parts
 from spurious.pipeline.layout import STUDY, Layout
 from spurious.pipeline.outputs import replaced_together
@@ -62,8 +62,8 @@ def run(config: Config, trials: int | None = None) -> None:
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    names = ("tune.json", "tuning_history.png", "tuning_importances.png")
-    return [layout.result(name) for name in names]
+    drawn = figure_files(layout, "tuning_history", "tuning_importances")
+    return [layout.result("tune.json"), *drawn]
 
 
 def to_beat(config: Config) -> tuple[str, sections.Network]:
