@@ -209,10 +209,12 @@ def html(results, tmp_path, monkeypatch):
     posterior = SimpleNamespace(standardiser=Standardiser(64.0, 30.0))
     monkeypatch.setattr(reports, "target", lambda config: posterior)
     monkeypatch.setattr(reports.tracking, "provenance", lambda *inputs: {})
-    pictures = dict.fromkeys([*reports.DRAWN, *reports.PICTURES, *reports.OF_TARGET], b"")
+    pictures = dict.fromkeys(
+        [*reports.DRAWN, *reports.PICTURES, *reports.OF_TARGET], small_report.png()
+    )
     flip = small_report.context()["flip"]  # the stage makes it of maps
     return lambda: page.render(
-        reports.context(config, Layout("pilot"), []) | {"flip": flip}, pictures
+        reports.context(config, Layout("pilot"), []) | {"flip": flip}, pictures, {}
     )
 
 

@@ -1,12 +1,16 @@
 """The page: its structure, what it links to, and the numbers of its first screen."""
 
+import base64
+import io
 import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from spurious.report import page
-from spurious.report.pictures import PICTURES
+from spurious.report.pictures import PICTURES, encoded
 
 HOSTILE = "alert("
 
@@ -14,7 +18,7 @@ HOSTILE = "alert("
 class Page(HTMLParser):
     """Elements with their attributes, and the text of each."""
 
-    VOID = ("img", "meta", "br", "input", "link")
+    VOID = ("img", "source", "meta", "br", "input", "link")
 
     def __init__(self, html):
         super().__init__()
@@ -78,6 +82,29 @@ def test_the_page_fetches_nothing(shown):
 def test_links_to_other_addresses_are_those_of_runs_on_this_machine(shown):
     far = [one["href"] for one in shown.all("a") if ":" in one["href"]]
     assert far == [f"http://127.0.0.1:5000/#/experiments/1/runs/{'0' * 32}"]
+
+
+def test_a_dark_page_has_dark_figures(shown, small_report):
+    """Its own where there is one; of the others the colours are turned round."""
+    (own,) = shown.all("source")
+    assert own["media"] == "screen and (prefers-color-scheme: dark)"
+    assert own["srcset"].startswith("data:image/png;base64,")
+    plain = shown.all("img", **{"class": "plain"})
+    assert len(plain) == len(shown.all("img")) - 2  # and the map to be flipped stays
+    assert "img.plain { filter: invert" in small_report
+
+
+def test_a_picture_is_small_and_looks_the_same():
+    """A slope of more than 10 000 colours, as antialiasing and colour maps make them."""
+    x = np.arange(256)
+    pixels = np.stack(np.broadcast_arrays(x, x[:, None], 128), axis=-1).astype(np.uint8)
+    pixels[:64] = 255  # paper
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    short = base64.b64decode(encoded(file.getvalue()))
+    found = np.asarray(Image.open(io.BytesIO(short)).convert("RGB"), int)
+    assert np.abs(found - pixels).max() <= 20 and (found[:64] == 255).all()
+    assert len(np.unique(found.reshape(-1, 3), axis=0)) <= 256
 
 
 def test_every_figure_has_words_for_who_cannot_see_it_and_the_file_of_its_data(shown, small_images):

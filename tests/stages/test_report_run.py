@@ -95,7 +95,8 @@ def test_without_the_papers_attacks_the_first_two_are_shown(settings, place, dra
     keep = lambda row, test, maps, posterior: shown.update(maps)  # noqa: E731
     monkeypatch.setattr(report.map_posteriors, "workflow", keep)
     monkeypatch.setattr(report.map_posteriors, "examples", lambda *_: None)
-    monkeypatch.setattr(report, "save_figures", lambda *_, **__: None)
+    monkeypatch.setattr(report, "save_figures", lambda *_: None)
+    monkeypatch.setattr(report, "dark_png", lambda *_: b"")
     monkeypatch.chdir(place)
     run = settings.run.model_copy(update={"attacks": [*names]})
     other = settings.model_copy(update={"attacks": names, "run": run})

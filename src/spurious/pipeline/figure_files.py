@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from spurious.figures.dark import darken
 from spurious.files import replacing
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs
 from spurious.tracking import Run
 
+DPI = 120
 FORMATS = ("png", "pdf")
 """Every figure is there in each: for the report and for papers."""
 UNDATED: dict[str, dict[str, None]] = {
@@ -42,5 +45,13 @@ def save_figures(
         for path in figure_files(layout, str(Path(folder) / name)):
             kind = path.suffix[1:]
             with replacing(out.new(path)) as temporary:
-                figure.savefig(temporary, dpi=120, format=kind, metadata=UNDATED[kind])
+                figure.savefig(temporary, dpi=DPI, format=kind, metadata=UNDATED[kind])
         log.figure(figure, f"{name}.png")
+
+
+def dark_png(figure: Figure) -> bytes:
+    """A figure as PNG for a dark page; the figure itself becomes dark."""
+    darken(figure)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=DPI, format="png", metadata=UNDATED["png"])
+    return file.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +20,7 @@ from spurious.report.findings import (
     number,
     percent,
 )
-from spurious.report.pictures import pictures
+from spurious.report.pictures import encoded, pictures
 from spurious.search.fences import FENCES
 
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
@@ -52,13 +51,19 @@ SECTIONS = {
 }
 
 
-def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
-    """The report as HTML that needs no network: `images` are PNGs, by name, and are embedded.
+def render(
+    context: Mapping[str, Any], images: Mapping[str, bytes], dark: Mapping[str, bytes]
+) -> str:
+    """The report as HTML that needs no network.
+
+    Args:
+        context: all that the templates need.
+        images: PNGs, by name, which are embedded.
+        dark: the same for a dark page, of some; the others' colours are inverted there.
 
     Raises:
         jinja2.UndefinedError: a template asks for a value that `context` lacks.
     """
-    encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
     about = pictures(images, context["scale"], context["target"])
     frames = [
         {**frame, "text": typeset(frame["text"])}
@@ -68,7 +73,8 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         "report.html.j2",
         {
             **context,
-            "images": encoded,
+            "images": {name: encoded(png) for name, png in images.items()},
+            "dark": {name: encoded(png) for name, png in dark.items()},
             "pictures": about,
             "frames_json": htmlsafe_json_dumps(frames),
         },

@@ -18,7 +18,7 @@ from spurious.errors import UserError
 from spurious.figures import map_posteriors
 from spurious.files import replacing, write_json
 from spurious.pipeline import schemas
-from spurious.pipeline.figure_files import figure_files, save_figures
+from spurious.pipeline.figure_files import dark_png, figure_files, save_figures
 from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
 from spurious.pipeline.layout import VERIFY_METRICS, Layout, reference_maps
 from spurious.pipeline.loading import target
@@ -56,11 +56,11 @@ def run(config: Config) -> None:
         tracking.start("report", config.scale, inputs=inputs) as log,
         replaced_together("report", outputs(layout)) as out,
     ):
-        draw(config, layout, out, log, about)
+        dark = draw(config, layout, out, log, about)
         about["flip"] = flip(config)
         pictures |= {name: out.new(figure(layout, name)).read_bytes() for name in DRAWN}
         texts = {
-            layout.report: page.render(about, pictures),
+            layout.report: page.render(about, pictures, dark),
             layout.result("report.md"): page.render_markdown(about, pictures),
         }
         for path, text in texts.items():
@@ -101,8 +101,8 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
 
 def draw(
     config: Config, layout: Layout, out: Outputs, log: tracking.Run, about: Mapping[str, Any]
-) -> None:
-    """The figures of the report, as PNG and PDF, for test maps drawn at random."""
+) -> dict[str, bytes]:
+    """The figures of the report for test maps drawn at random; by name, those for a dark page."""
     test = test_set(config)
     groups = config.attacked
     shown = [name for name in FIGURE_ATTACKS if name in groups] or list(groups)[:2]
@@ -112,17 +112,14 @@ def draw(
     worst = read_maps(attacked_maps(config, layout, name))
     shown_row = rows[0] if len(worst) == len(test) else 0
     verdicts = {name: found["verdict"] for name, found in about["judged"].items()}
-    save_figures(
-        out,
-        layout,
-        log,
-        {
-            "headline": map_posteriors.headline(shown_row, test, name, worst, posterior),
-            "overview": figures.damage_against_power(about["attacks"], verdicts),
-            "figure_1": map_posteriors.workflow(rows[0], test, attacked, posterior),
-            "figure_2": map_posteriors.examples(rows, test, attacked, posterior),
-        },
-    )
+    drawn = {
+        "headline": map_posteriors.headline(shown_row, test, name, worst, posterior),
+        "overview": figures.damage_against_power(about["attacks"], verdicts),
+        "figure_1": map_posteriors.workflow(rows[0], test, attacked, posterior),
+        "figure_2": map_posteriors.examples(rows, test, attacked, posterior),
+    }
+    save_figures(out, layout, log, drawn)
+    return {name: dark_png(figure) for name, figure in drawn.items()}
 
 
 def examples(config: Config, count: int) -> np.ndarray:
