@@ -194,4 +194,4 @@ def small_images():
 @pytest.fixture(scope="session")
 def small_report(small_context, small_images):
     """The report as HTML."""
-    return page.render(small_context, small_images, {"headline": png()})
+    return page.render(small_context, small_images, {"headline": png(1300, 400)})

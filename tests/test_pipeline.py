@@ -628,7 +628,7 @@ def test_report_is_one_file_that_needs_no_network(reported):
     external = _External()
     external.feed(html)
     assert external.found == []
-    assert html.count('src="data:image/png;base64,') == 22
+    assert html.count('src="data:image/png;base64,') == 26  # four of them twice, dark too
     kl = read("attacks/paper/bim.json")["kl_perturbed_clean"]["mean"]
     assert f"{kl:.3g}" in html
     assert "git.commit" in html
