@@ -20,8 +20,24 @@ if TYPE_CHECKING:
     from spurious.config import Config
 
 
+def _say_version(context: click.Context, asked: bool) -> None:
+    if not asked:
+        return
+    from spurious.commands.version import version
+
+    click.echo(f"spurious {version()}")
+    context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="spurious")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, asked: _say_version(context, asked),
+    help="Show the version, in a clone with its commit, and exit.",
+)
 def main() -> None:
     """Measure how easily a network that infers cosmology from maps is fooled.
 
