@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper defences test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard clean
+.PHONY: help repro paper defences test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard experiments clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -69,6 +69,9 @@ ui: $(VENV)/.ready ## MLflow on this machine, the attacks of the last run side b
 
 dashboard: $(VENV)/.ready ## the studies of the search on this machine (DASHBOARD_PORT=8080)
 	$(BIN)/python -m spurious.search.dashboard --port $(DASHBOARD_PORT)
+
+experiments: $(VENV)/.ready ## all experiments: what was set and what came out
+	$(BIN)/dvc exp show --only-changed --drop '.*/.*'
 
 lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.txt

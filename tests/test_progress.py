@@ -52,6 +52,22 @@ def test_short_work_is_not_shown(capsys):
     assert "outer" in said and "short" not in said
 
 
+def test_no_line_is_empty(capsys):
+    slow(track(range(2), "short", delay=60))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_that_is_due_comes_soon(monkeypatch, capsys):
+    """Much work of a few seconds each is not without any."""
+    monkeypatch.setattr(progress, "EVERY", 0.5)
+    monkeypatch.setattr(progress, "SOON", 0.05)
+    monkeypatch.setattr(progress._display, "_said", time.monotonic())
+    for number in range(8):
+        slow(track(range(1), f"work {number}"))
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 2 and lines[0].startswith("work ")
+
+
 @pytest.mark.parametrize(
     "quiet",
     [

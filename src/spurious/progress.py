@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 BEGIN, REFRESH = 0.3, 0.2  # seconds until a terminal shows anything, and between two pictures
-EVERY = 30.0  # seconds between two plain lines
+EVERY, SOON = 30.0, 1.0  # seconds between two plain lines, and of work that is worth one
 
 
 def track(
@@ -98,6 +98,7 @@ class _Display:
     def __init__(self) -> None:
         self.bars: list[Bar] = []
         self.silent = False
+        self._said = time.monotonic()  # when the last line was written, whatever was at work
         self._lock = threading.RLock()  # a garbage collection may end a loop anywhere
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -134,10 +135,12 @@ class _Display:
         return [bar for bar in self.bars if bar.seconds >= bar.delay]
 
     def _lines(self) -> None:
-        while not self._ended.wait(EVERY):
-            line = "; ".join(f"{bar.name}: {bar}" for bar in self._shown())
-            with suppress(OSError, ValueError):  # standard error may be closed
-                print(line, file=sys.stderr, flush=True)
+        while not self._ended.wait(max(self._said + EVERY - time.monotonic(), min(EVERY, SOON))):
+            if shown := self._shown():
+                self._said = time.monotonic()
+                with suppress(OSError, ValueError):  # standard error may be closed
+                    line = "; ".join(f"{bar.name}: {bar}" for bar in shown)
+                    print(line, file=sys.stderr, flush=True)
 
     def _picture(self) -> None:
         if self._ended.wait(BEGIN):
