@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from spurious import figures
 from spurious.figures.maps import image
+from spurious.figures.style import TRUTH
 
 BOX = 64.0
 SIDE = 16
@@ -80,7 +81,7 @@ def test_contours_hold_95_and_68_percent_of_a_posterior_with_two_widths():
     expected = scale[:, None] * np.array([0.08, 0.03])
     np.testing.assert_allclose(reach(axes.collections[0]), expected, rtol=0.03)
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.6, 0.9]])
-    assert axes.lines[0].get_color() == "green"
+    assert axes.lines[0].get_color() == TRUTH
 
 
 def test_each_contour_has_the_colour_of_its_name():

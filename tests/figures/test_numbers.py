@@ -182,9 +182,9 @@ def test_the_tuning_shows_every_trial_and_what_is_to_be_beaten():
 
 
 def test_names_have_colours_of_the_palette_in_order():
-    names = [f"name_{i}" for i in range(7)]
+    names = [f"name_{i}" for i in range(12)]
     shade = figures.colours(names)
-    assert list(shade) == names and len({shade[name] for name in names[:6]}) == 6
-    assert shade["name_6"] == shade["name_0"]
+    assert list(shade) == names and len({shade[name] for name in names[:11]}) == 11
+    assert shade["name_11"] == shade["name_0"]
     assert all(to_hex(colour).upper() == colour for colour in shade.values())
     assert figures.pretty("bim_weak") == "BIM weak" and figures.pretty("fgsm") == "FGSM"

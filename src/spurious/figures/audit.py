@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from spurious.figures.style import CLEAN, PALETTE, pretty
+from spurious.figures.style import CLEAN, SHADES, pretty
 
 KL, MOVED = "kl_perturbed_clean", "moved"
 LEAST = 1e-4  # nats: bottom of the upper panels
@@ -42,7 +42,6 @@ STYLES = {
     "bounded_noise": ("Gaussian noise", "--", ""),
     "strongest_phase_only": ("phases only: Auto-PGD", "", "D"),
 }
-SHADES = (*PALETTE, "#7F3C8D", "#8C564B", "#6B8E23", "#1F3A5F")
 
 
 def security_curves(curves: Mapping[str, Any], paper: Mapping[str, float]) -> Figure:

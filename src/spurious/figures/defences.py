@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from spurious.figures.style import CLEAN, PALETTE, pretty
+from spurious.figures.style import CLEAN, SHADES, pretty
 
-SHADES = (*PALETTE, "#7F3C8D", "#8C564B", "#6B8E23", "#1F3A5F", "#999999")
 AXES = {"linf": "largest change of a pixel [std]", "l2": "RMS change [std]"}
 LEAST = 1e-4  # nats: what is drawn of a damage of zero
 MARKERS = "sDv^P*X<>hd"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from spurious.figures.spectra import power_changes, power_spectra
-from spurious.figures.style import CLEAN, LABELS, LOG_TICKS, colours, handles, pretty
+from spurious.figures.style import CLEAN, LABELS, LOG_TICKS, TRUTH, colours, handles, pretty
 
 
 def workflow(
@@ -172,7 +172,7 @@ def contours(
     for name, density in posteriors.items():
         levels = credible_levels(density, (0.95, 0.68))
         axes.contour(*axes_values, density, levels=levels, colors=shade.get(name, CLEAN))
-    axes.plot(*truth, "o", color="green", markersize=9, fillstyle="none", markeredgewidth=2)
+    axes.plot(*truth, "o", color=TRUTH, markersize=9, fillstyle="none", markeredgewidth=2)
     axes.set(xlabel=LABELS["omega_m"], ylabel=LABELS["sigma_8"])
 
 

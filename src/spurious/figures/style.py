@@ -12,11 +12,14 @@ K_LABEL = r"$k\ [h\,\mathrm{Mpc}^{-1}]$"
 CLEAN = "#000000"
 LOG_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Five more, each far from all others also for who lacks one kind of cone (a test measures it).
+SHADES = (*PALETTE, "#8900FF", "#4E1400", "#000062", "#D8C476", "#623B62")
+TRUTH = PALETTE[2]
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """One colour per name, the same in every figure made of the same names."""
-    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    return {name: SHADES[i % len(SHADES)] for i, name in enumerate(names)}
 
 
 def pretty(name: str) -> str:
@@ -28,5 +31,5 @@ def handles(shade: Mapping[str, str]) -> list[Line2D]:
     """Entries of a legend: the clean map, each perturbation in its colour, the truth."""
     names = {"clean": CLEAN, **shade}
     lines = [Line2D([], [], color=colour, label=pretty(name)) for name, colour in names.items()]
-    truth = Line2D([], [], marker="o", linestyle="", color="green", fillstyle="none", label="truth")
+    truth = Line2D([], [], marker="o", linestyle="", color=TRUTH, fillstyle="none", label="truth")
     return [*lines, truth]
