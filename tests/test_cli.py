@@ -179,12 +179,12 @@ COMMANDS = {
 }
 SAYS = f"""
 import importlib, sys
-from spurious.progress import track
+from spurious.progress import Bar
 from spurious.cli import main
 
 def says(*arguments):
     print({SIGNS!a})
-    with track(name={SIGNS!a}, total=1) as bar:
+    with Bar(1, {SIGNS!a}) as bar:
         print(bar.name, bar)
     print({SIGNS!a}, file=sys.stderr)
 
