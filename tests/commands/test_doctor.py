@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
 
+from spurious import shipped
 from spurious.cli import main
 from spurious.commands import doctor
 
@@ -118,6 +119,13 @@ def test_damaged_reference_maps_are_broken(here):
     (found,) = doctor.reference()
     assert found.state == "broken" and "damaged" in found.found
     assert examined()[0] == 1
+
+
+def test_reference_maps_of_a_fresh_clone_are_noted(here, monkeypatch):
+    monkeypatch.setattr(shipped, "reference", lambda: Path("none"))
+    (found,) = doctor.reference()
+    assert found.state == "note" and "dvc pull data.dvc" in str(found)
+    assert examined()[0] == 0
 
 
 def test_a_full_disk_is_broken_and_little_memory_is_noted(monkeypatch):

@@ -149,6 +149,12 @@ def reference() -> Iterator[Finding]:
 
     try:
         path = reference_maps()
+    except UserError:
+        yield Finding(
+            "note", "reference maps", "not fetched yet", "`make repro`, or dvc pull data.dvc"
+        )
+        return
+    try:
         yield Finding("ok", "reference maps", f"{path}, {len(read_maps(path))} maps")
     except UserError as error:
         yield Finding("broken", "reference maps", str(error), "dvc checkout --force data.dvc")
