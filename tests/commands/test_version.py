@@ -47,10 +47,8 @@ def test_a_clone_says_its_commit():
 
 @pytest.mark.parametrize("tagged", [False, True])
 def test_commits_after_a_tag_are_counted(tagged, tmp_path, monkeypatch):
-    package = tmp_path / "src" / "spurious" / "__init__.py"
-    package.parent.mkdir(parents=True)
-    package.write_text("")
-    monkeypatch.setattr(module.spurious, "__file__", str(package))
+    package = tmp_path / "src" / "spurious" / "commands" / "version.py"
+    monkeypatch.setattr(module, "__file__", str(package))
     assert module.version() == spurious.__version__  # no clone: a wheel
     who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     git("init", "-q", cwd=tmp_path)

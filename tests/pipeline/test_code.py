@@ -25,7 +25,7 @@ STAGES = [
 ]  # fmt: skip
 # Libraries that compute nothing that a result holds: files, figures, bookkeeping, processes.
 OTHERS = {
-    "click", "dask", "dask_jobqueue", "distributed", "filelock", "grpc", "h5py", "jinja2",
+    "PIL", "click", "dask", "dask_jobqueue", "distributed", "filelock", "grpc", "h5py", "jinja2",
     "markupsafe", "matplotlib", "mlflow", "optuna_dashboard", "packaging", "psutil", "pydantic",
     "pydantic_core", "sqlalchemy", "rich", "threadpoolctl", "xarray", "yaml",
 }  # fmt: skip

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from importlib import metadata
 from pathlib import Path
-
-import spurious
 
 
 def version() -> str:
     """The version; in a clone also what `git describe` says: the last tag and the commit."""
-    root = Path(spurious.__file__).resolve().parents[2]
+    number, root = metadata.version("spurious"), Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
-        return spurious.__version__
+        return number
     command = ["git", "describe", "--tags", "--always", "--dirty"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return spurious.__version__
-    return f"{spurious.__version__} ({done.stdout.strip()})"
+        return number
+    return f"{number} ({done.stdout.strip()})"
