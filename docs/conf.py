@@ -1,6 +1,7 @@
 """The documentation as a site: `make docs`."""
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import spurious
@@ -23,7 +24,7 @@ external_toc_path = "toc.yml"
 external_toc_exclude_missing = False
 
 html_theme = "furo"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(files("ziamath") / "fonts")]
 html_css_files = ["site.css"]
 html_title = "spurious"
 html_copy_source = False
