@@ -2,8 +2,8 @@
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
 `spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`,
-`defences of SCALE` for what `make defences` has measured, `figure NAME` for one of the pilot with what
-the report says of it, or `other figures`. A test compares.
+`defences of SCALE` for what `make defences` has measured, `figure NAME` for one of the pilot with
+what the report says of it, or `other figures`. A test compares.
 """
 
 from __future__ import annotations
