@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 SITE = sorted(DOCS.rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *SITE]
 # They compile simulations and an attack of each kind, ask CAMB, and train a network.
-SLOW = ("perturbations.md", "simulation.md", "start.md", "suites.md", "walkthrough.md")
+SLOW = ("checks/README", "perturbations", "simulation", "start", "suites", "walkthrough")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "docs_pictures.py"))
 
 
@@ -55,13 +55,13 @@ def data_set(n=8, size=16):
     )
 
 
-def what_the_pages_read(folder):
+def what_the_pages_read(folder, size):
     """Small files of the names that the examples use."""
     from spurious.networks.heads import HEAD, MixtureHead
     from spurious.networks.presets import compact
     from spurious.posteriors.trained import NetworkPosterior
 
-    write_maps(folder / "data" / "pilot" / "maps.h5", data_set())
+    write_maps(folder / "data" / "pilot" / "maps.h5", data_set(size=size))
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
     units = Standardiser(64.0, 39.0)
     network = compact(n=64, head=MixtureHead(ranges, name=HEAD), standardiser=units, seed=1)
@@ -73,12 +73,12 @@ def what_the_pages_read(folder):
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, marks=pytest.mark.slow if p.name in SLOW else ()) for p in PAGES],
+    [pytest.param(p, marks=pytest.mark.slow if name_of(p)[5:-3] in SLOW else ()) for p in PAGES],
     ids=name_of,
 )
 def test_examples_run(page, folder):
     if SCRIPT["blocks"](page):
-        what_the_pages_read(folder)
+        what_the_pages_read(folder, size=64 if page.parent.name == "checks" else 16)
         SCRIPT["run"](page)
 
 
