@@ -62,7 +62,7 @@ lint: $(VENV)/.ready ## style and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs ## the documentation as a site: build/docs/index.html, which needs no network
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/docs
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo "The site: build/docs/index.html"
 
 bench: $(VENV)/.bench ## speed against FlowPM, JaxPM, powerbox and the floor; search against other samplers (long)

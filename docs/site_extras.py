@@ -62,8 +62,9 @@ def _svg(source: str) -> str:
     }
     parts = [_arrow(*place[one], *place[other]) for one, other in graph.edges]
     parts += [_box(*place[name], labels.get(name, name)) for name in graph]
-    size = f"0 0 {(len(columns) - 1) * RIGHT + WIDE + 2} {(tallest - 1) * DOWN + HIGH + 2}"
-    return f'<svg class="flowchart" role="img" viewBox="-1 -1 {size[4:]}">{"".join(parts)}</svg>'
+    size = f"{(len(columns) - 1) * RIGHT + WIDE + 2} {(tallest - 1) * DOWN + HIGH + 2}"
+    drawing = f'<svg role="img" aria-label="flowchart" viewBox="-1 -1 {size}">{"".join(parts)}</svg>'
+    return f'<div class="flowchart">{drawing}</div>\n'
 
 
 def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:
