@@ -63,8 +63,8 @@ def _svg(source: str) -> str:
     parts = [_arrow(*place[one], *place[other]) for one, other in graph.edges]
     parts += [_box(*place[name], labels.get(name, name)) for name in graph]
     size = f"{(len(columns) - 1) * RIGHT + WIDE + 2} {(tallest - 1) * DOWN + HIGH + 2}"
-    drawing = f'<svg role="img" aria-label="flowchart" viewBox="-1 -1 {size}">{"".join(parts)}</svg>'
-    return f'<div class="flowchart">{drawing}</div>\n'
+    opening = f'<svg role="img" aria-label="flowchart" viewBox="-1 -1 {size}">'
+    return f'<div class="flowchart">{opening}{"".join(parts)}</svg></div>\n'
 
 
 def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:

@@ -44,7 +44,7 @@ def server() -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise UserError(
             f"{VARIABLE} must be off, or http://HOST:PORT or https://HOST:PORT of an MLflow "
-            "server; its user and password are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            "server; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are for its user"
         )
     return named
 
