@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper defences test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard experiments clean
+.PHONY: help repro paper defences docs test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard experiments clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -61,6 +61,10 @@ lint: $(VENV)/.ready ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs ## the documentation as a site: build/docs/index.html, which needs no network
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo "The site: build/docs/index.html"
+
 bench: $(VENV)/.bench ## speed against FlowPM, JaxPM, powerbox and the floor; search against other samplers (long)
 	$(BIN)/python -m benchmarks
 
@@ -76,6 +80,7 @@ experiments: $(VENV)/.ready ## all experiments: what was set and what came out
 lock: $(VENV)/.ready ## resolve pyproject.toml's dependencies again into requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra bench pyproject.toml -c requirements.txt -o benchmarks/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs pyproject.toml -c requirements.txt -o docs/requirements.txt
 
 clean: ## remove the environment and caches; data, results and mlruns stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache mutants
@@ -90,4 +95,8 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.ready benchmarks/requirements.txt
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r benchmarks/requirements.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.ready docs/requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r docs/requirements.txt
 	@touch $@

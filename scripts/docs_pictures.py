@@ -1,4 +1,6 @@
-"""Remake docs/figures: run the examples of every page there and keep the pictures they save.
+"""Remake pictures in docs/figures: run the examples of the pages and keep what they save.
+
+`python scripts/docs_pictures.py [PAGE.md]`, by default for all of `PICTURES`.
 
 A block of Python after the comment `<!-- not run -->` is left out.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +18,11 @@ import matplotlib
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- not run -->\s*)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURES = {"simulation.md": ["simulate.png"]}
+WALK = ("maps", "posteriors", "spectra", "detection")
+PICTURES = {
+    "simulation.md": ["simulate.png"],
+    "walkthrough.md": [f"walkthrough_{name}.png" for name in WALK],
+}
 
 
 def blocks(page: Path) -> list[str]:
@@ -31,9 +38,10 @@ def run(page: Path) -> None:
 
 
 def main() -> None:
-    """Remake every picture."""
+    """Remake the pictures of the pages that are named."""
     matplotlib.use("Agg")
-    for name, pictures in PICTURES.items():
+    for name in sys.argv[1:] or PICTURES:
+        pictures = PICTURES[name]
         with tempfile.TemporaryDirectory() as folder:
             with contextlib.chdir(folder):
                 run(ROOT / "docs" / name)

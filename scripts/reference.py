@@ -1,8 +1,9 @@
 """Write the reference tables of the docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`, or
-`defences of SCALE` for what `make defences` has measured. A test compares.
+`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`,
+`defences of SCALE` for what `make defences` has measured, `figure NAME` for one of the pilot with
+what the report says of it, or `other figures`. A test compares.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from spurious.commands.explained import STATUSES
 from spurious.description import tables
 from spurious.description.lookup import class_of
 from spurious.kinds import GROUPS
+from spurious.report.pictures import PICTURES
 from spurious.search.fences import FENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 MEASURED = "defences of "
+FIGURE = "figure "
+OF_NETWORKS = ("learning_curve", "predicted", "error_plane", "coverage", "pit", "sbc", "tarp")
 PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -33,6 +37,8 @@ def table(name: str) -> str:
         return TABLES[name]()
     if name.startswith(MEASURED):
         return defences(name.removeprefix(MEASURED))
+    if name.startswith(FIGURE):
+        return figure(name.removeprefix(FIGURE))
     if name in GROUPS:
         return fields({kind: class_of(name, kind) for kind in GROUPS[name]})
     return fields({kind: class_of("perturbation", kind) for kind in name.split()})
@@ -126,6 +132,18 @@ def _number(text: str) -> str:
     return f"{float(text):.3g}".replace("-", "−") if text else ""
 
 
+def figure(name: str) -> str:
+    """A figure of the pilot, and how to read it."""
+    one = PICTURES[name]
+    return f"![{one.alt}](../results/pilot/{name}.png)\n\n{one.read}\n"
+
+
+def other_figures() -> str:
+    """A row for each figure of a network, and how to read it."""
+    body = [[f"`{name}.png`", PICTURES[name].read] for name in OF_NETWORKS]
+    return markdown(["figure", "how to read it"], body)
+
+
 def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     """A table of Markdown."""
     lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
@@ -138,6 +156,7 @@ def _line(cells: Iterable[str]) -> str:
 
 TABLES = {
     "families": families, "fences": fences, "commands": commands, "statuses": statuses,
+    "other figures": other_figures,
 }  # fmt: skip
 """Name -> function that makes the table."""
 

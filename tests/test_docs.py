@@ -1,23 +1,35 @@
 """The examples of the documentation run, and its links lead somewhere."""
 
+import importlib.util
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+import yaml
 
+import spurious
 from spurious import config
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet, Standardiser
 from spurious.simulation import project
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# They compile five simulations and an attack of each kind, and ask CAMB eight times.
-SLOW = ("command_line.md", "perturbations.md", "simulation.md", "suites.md")
+DOCS = ROOT / "docs"
+SITE = sorted(DOCS.rglob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *SITE]
+# They compile simulations and an attack of each kind, ask CAMB, and train a network.
+SLOW = ("checks/README", "perturbations", "simulation", "start", "suites", "walkthrough")
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "docs_pictures.py"))
+
+
+def name_of(page):
+    """Path of a page from the top of the repository."""
+    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +55,13 @@ def data_set(n=8, size=16):
     )
 
 
-def what_the_pages_read(folder):
+def what_the_pages_read(folder, size):
     """Small files of the names that the examples use."""
     from spurious.networks.compact import Compact
     from spurious.networks.head_layer import HEAD, HeadLayer
     from spurious.posteriors.trained import NetworkPosterior
 
-    write_maps(folder / "data" / "pilot" / "maps.h5", data_set())
+    write_maps(folder / "data" / "pilot" / "maps.h5", data_set(size=size))
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
     units = Standardiser(64.0, 39.0)
     network = Compact().model(n=64, head=HeadLayer(ranges, name=HEAD), standardiser=units, seed=1)
@@ -61,12 +73,12 @@ def what_the_pages_read(folder):
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, marks=pytest.mark.slow if p.name in SLOW else ()) for p in PAGES],
-    ids=lambda page: page.name,
+    [pytest.param(p, marks=pytest.mark.slow if name_of(p)[5:-3] in SLOW else ()) for p in PAGES],
+    ids=name_of,
 )
 def test_examples_run(page, folder):
     if SCRIPT["blocks"](page):
-        what_the_pages_read(folder)
+        what_the_pages_read(folder, size=64 if page.parent.name == "checks" else 16)
         SCRIPT["run"](page)
 
 
@@ -83,11 +95,65 @@ def test_examples_are_found_and_marked_ones_left_out(folder):
         SCRIPT["run"](page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files_that_are_there(page):
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert not missing
+
+
+def address(page):
+    """A page as toc.yml names it."""
+    return page.relative_to(DOCS).with_suffix("").as_posix()
+
+
+def in_navigation(entries):
+    """Pages below these entries of toc.yml."""
+    for one in entries:
+        if "glob" in one:
+            yield from map(address, DOCS.glob(one["glob"] + ".md"))
+        else:
+            yield one["file"]
+            yield from in_navigation(one.get("entries", []))
+
+
+def test_navigation_holds_every_page():
+    navigation = yaml.safe_load((DOCS / "toc.yml").read_text())
+    entries = [one for group in navigation["subtrees"] for one in group["entries"]]
+    assert set(in_navigation(entries)) == {address(p) for p in SITE} - {navigation["root"]}
+
+
+def test_the_first_page_links_every_other():
+    targets = re.findall(r"\]\(([^)#\s]+\.md)", (DOCS / "index.md").read_text())
+    checks = {p.name for p in (DOCS / "checks").glob("*.md")} - {"README.md"}
+    assert {p.name for p in SITE} - {Path(t).name for t in targets} == {"index.md"} | checks
+
+
+def test_the_reference_has_every_public_name():
+    text = (DOCS / "api.md").read_text()
+    named = set(re.findall(r"^\.\. auto(?:class|function):: (\w+)$", text, re.MULTILINE))
+    assert named == set(spurious.__all__) - {"__version__"}
+
+
+def build(target):
+    """Build the site as `make docs` does."""
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html"]
+    command = [sys.executable, "-m", "sphinx", *options, DOCS, target]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("furo") is None, reason="needs `make docs` first")
+def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
+    done = build(tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    pages = {p.relative_to(tmp_path / "site").as_posix() for p in tmp_path.rglob("*.html")}
+    assert {f"{address(p)}.html" for p in SITE} <= pages
+    for page in pages:
+        text = (tmp_path / "site" / page).read_text()
+        fetched = re.findall(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"(\w+://[^\"]+)", text)
+        assert not fetched, page
+    assert "<math" in (tmp_path / "site" / "definitions.html").read_text()
 
 
 def test_every_picture_that_is_made_is_shown():

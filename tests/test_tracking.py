@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import mlflow
 import numpy as np
@@ -406,3 +411,67 @@ def test_a_damaged_store_is_one_line_that_names_it(project, store, how, caplog):
 def test_errors_of_a_run_are_not_taken_for_those_of_the_store(tracked):
     with pytest.raises(sqlite3.OperationalError), tracking.start("attack", "pilot"):
         raise sqlite3.OperationalError("another database")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of an MLflow server of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    where = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "artifacts"]
+    listen = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *where, *listen]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        try:
+            urlopen(f"{address}/health", timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield address
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_runs_on_a_server_are_those_of_a_file(project, server, monkeypatch):
+    monkeypatch.setenv("SPURIOUS_TRACKING", server)
+    with tracking.start("attack", "pilot") as run:
+        run.metrics({"damage": 0.5})
+        run.document({"a": 1}, "parameters.json")
+        with run.child("bim") as child:
+            child.metrics({"damage": 1.5})
+    tracking.show_attacks("pilot", {child.id: {"auroc": 0.9}})
+    (last,) = tracking.last_runs("pilot")
+    assert last["id"] == run.id and not Path("mlruns/mlflow.db").exists()
+    found = MlflowClient(server).get_run(child.id)
+    assert found.data.metrics == {"damage": 1.5, "auroc": 0.9}
+    assert mlflow.artifacts.load_dict(f"runs:/{run.id}/parameters.json") == {"a": 1}
+    assert list(ui.addresses(server)) == ["pilot"]
+
+
+@pytest.mark.parametrize(
+    "value", ["mlflow.db", "ftp://host", "http://me:secret@host:5000", "http://"]
+)
+def test_what_is_no_server_is_refused_without_its_password(project, monkeypatch, value):
+    monkeypatch.setenv("SPURIOUS_TRACKING", value)
+    with pytest.raises(UserError, match="SPURIOUS_TRACKING must be off, or http://") as caught:
+        tracking.ensure_store(Path("mlruns"), "pilot")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_one_line(project, monkeypatch):
+    monkeypatch.setenv("SPURIOUS_TRACKING", "http://127.0.0.1:9")
+    with (
+        pytest.raises(
+            UserError, match=r"^SPURIOUS_TRACKING = http://127.0.0.1:9: no MLflow server"
+        ),
+        tracking.start("attack", "pilot"),
+    ):
+        raise AssertionError("it answers")

@@ -7,17 +7,17 @@ resampled too (`spurious.bootstrap.Hierarchy`):
 ==============================  ====================================================================
 key of the row                  meaning; each is {"mean", "low", "high"}, a 95 % bootstrap interval
 ==============================  ====================================================================
-`kl_perturbed_clean`            KL(q(. | perturbed) || q(. | clean)), nats; the paper's number
+`kl_perturbed_clean`            `KL(q(. | perturbed) || q(. | clean))`, nats; the paper's number
 `kl_clean_perturbed`            the other direction
 `kl_symmetrised`                half the sum of the two
 `shift_<parameter>`             posterior mean, perturbed minus clean, in clean standard deviations
 `abs_shift_<parameter>`         its absolute value
 `rms_counts`                    root of the mean squared change over a map's pixels, counts
 `abs_mean_change`               relative change of a map's own mean, its absolute value
-`power_change_<spectrum>`       largest |dP / P| over the bins of a map
-`power_change_cosmic_<...>`     largest |dP / P| over the bins of a map, in cosmic-variance units
-`mean_power_change_<...>`       largest |<P'> / <P> - 1| over the bins of the mean spectra (as the
-                                paper plots them), with the interval of that statistic
+`power_change_<spectrum>`       largest `|dP / P|` over the bins of a map
+`power_change_cosmic_<...>`     largest `|dP / P|` over the bins of a map, in cosmic variances
+`mean_power_change_<...>`       largest `|<P'> / <P> - 1|` over the bins of the mean spectra (as
+                                the paper plots them), with the interval of that statistic
 ==============================  ====================================================================
 
 <spectrum> is `raw` (maps as they are, counts) or `contrast` (each over its own mean, minus 1).
@@ -30,7 +30,7 @@ estimate: the mean of the maps' errors, as if they were fully correlated; 0 for 
 `contrast` the clean and perturbed mean spectrum `clean` and `perturbed`; `mean_change`
 (<P'> / <P> - 1) and `mean_change_cosmic` (the same in units of the cosmic variance of one map),
 each with the ends of its interval, `..._low` and `..._high`; `mean_abs_change` and
-`max_abs_change` (mean and maximum over maps of |dP / P|).
+`max_abs_change` (mean and maximum over maps of `|dP / P|`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Power spectra of projected maps, as differentiable TensorFlow.
 
 Modes of an (N, N) map with side L are k = k_F (i, j) with the fundamental k_F = 2 pi / L. They are
-averaged in annuli of width k_F centred on whole multiples of k_F,
+averaged in annuli of width k_F centred on whole multiples of k_F::
 
-    P(k) = L^2 / N^4  sum over the modes of an annulus of |FFT|^2  /  n_modes,
+    P(k) = L^2 / N^4  sum over the modes of an annulus of |FFT|^2  /  n_modes
 
 from k_F up to the last annulus that lies wholly below the Nyquist frequency pi N / L; modes in the
 corners beyond it, which the box samples in some directions only, are left out.
@@ -23,7 +23,7 @@ class Bins(NamedTuple):
     """Annuli of a 2-D power spectrum.
 
     Attributes:
-        k: mean |k| of the modes of each annulus, h/Mpc, shape (n_bins,).
+        k: mean `|k|` of the modes of each annulus, h/Mpc, shape (n_bins,).
         n_modes: modes of each annulus over the full plane, shape (n_bins,). A real map has the
             same amplitude at k and -k, so half of them are independent.
     """

@@ -290,8 +290,8 @@ def names(server):
 
 
 def commands():
-    """What docs/search.md says that a worker is started with."""
-    page = (ROOT / "docs" / "search.md").read_text()
+    """What docs/searching.md says that a worker is started with."""
+    page = (ROOT / "docs" / "searching.md").read_text()
     section = page.split("## Several workers", 1)[1].split("\n## ", 1)[0]
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.startswith("spurious ")]

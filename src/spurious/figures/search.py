@@ -33,7 +33,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 def search_history(values: np.ndarray, changes: np.ndarray, limit: float) -> Figure:
-    """KL of every trial and the best so far whose `changes`, max |dP/P|, respect `limit`."""
+    """KL of every trial and the best so far whose `changes`, `max |dP/P|`, respect `limit`."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     trials = np.arange(len(values))

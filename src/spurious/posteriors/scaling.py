@@ -26,7 +26,7 @@ class Scaling:
         maps: mean and standard deviation, in counts, of the pixels that the model was trained on.
             Budgets in `std` are in this standard deviation.
         labels: parameter name -> (shift, scale), in the order of the model's outputs:
-            physical = shift + scale x output, and a standard deviation is |scale| x output.
+            physical = shift + scale x output, and a standard deviation is `|scale|` x output.
         inputs: what the model takes: "standardised", (counts - maps.mean) / maps.std; or "counts",
             if it does all that itself.
 

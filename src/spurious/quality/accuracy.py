@@ -33,7 +33,7 @@ def metrics(
                        mean and covariance C; 1 if calibrated
     `rmse`             root mean square of posterior mean - truth
     `r2`               1 - mean squared error / variance of the truth
-    `relative_error`   mean of |posterior mean - truth| / |truth|
+    `relative_error`   mean of `|posterior mean - truth| / |truth|`
     `sigma`            mean standard deviation of the posterior
     `z_mean`, `z_rms`  of z = (posterior mean - truth) / standard deviation; 0 and 1 if calibrated
     `coverage_68/95`   fraction of truths inside the central 68 / 95 % credible interval

@@ -41,7 +41,7 @@ class Tarp:
         ecp: expected coverage probability at each level; equal to the level if honest.
         low: lower end of its 95 % bootstrap interval, level by level.
         high: upper end.
-        deviation: max over the levels of |ECP - alpha|.
+        deviation: max over the levels of `|ECP - alpha|`.
         p_value: probability of a deviation as large or larger if the posteriors are honest, from
             the bootstrap; its smallest value is 1 / (RESAMPLES + 1).
     """

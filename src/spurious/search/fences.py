@@ -24,7 +24,7 @@ where t is the quantile 1 - (1 - confidence) / m of Student's t with n - 1 degre
 m the number of bins (Bonferroni), because all of them must hold; an objective divides by its number
 of fences, too. (Squares such as chi2 have M for sqrt(M), and no 1/2.) Without a confidence, t = 0.
 The winner of a search is by chance too low in its own bins; Bonferroni, which takes correlated bins
-for independent, is too strict by about as much, see docs/search.md.
+for independent, is too strict by about as much, see docs/searching.md.
 
 **Detectability.** `pdf` and `scattering` limit d', see `spurious.search.observed`.
 

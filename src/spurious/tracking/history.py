@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spurious.tracking.store import STORE, explained, uri
+from spurious.tracking.store import STORE, exists, explained, uri
 
 MOST = 10_000  # runs of an experiment that are looked at
 
@@ -19,7 +19,7 @@ def last_runs(experiment: str, store: Path = STORE) -> list[dict[str, Any]]:
     """
     from mlflow import MlflowClient
 
-    if not (store / "mlflow.db").exists():
+    if not exists(store):
         return []
     with explained(store):
         client = MlflowClient(uri(store))

@@ -31,7 +31,7 @@ def start(
 
     Ctrl-C or SIGTERM marks it as killed. So does the next start of the same stage with the same
     `tags` if the process died, with all runs below it. `SPURIOUS_TRACKING=off` gives a run that
-    tracks nothing.
+    tracks nothing, an address one on that MLflow server.
     """
     if is_off():
         yield NullRun()

@@ -1,4 +1,7 @@
-"""Where runs are: a SQLite database below `mlruns/`, made once and explained when it is broken."""
+"""Where runs are: a SQLite database below `mlruns/`, made once and explained when it is broken.
+
+`SPURIOUS_TRACKING` names an MLflow server in its place, or is `off`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from filelock import FileLock
 
@@ -15,20 +21,46 @@ from spurious.errors import UserError
 from spurious.files import inside
 
 STORE = Path("mlruns")
+VARIABLE = "SPURIOUS_TRACKING"
+PATIENCE = 10  # seconds for a server to answer; MLflow itself tries for minutes
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI takes others for GenAI
 
 
 def is_off() -> bool:
     """Whether nothing is to be tracked."""
-    return os.environ.get("SPURIOUS_TRACKING") == "off"
+    return os.environ.get(VARIABLE) == "off"
+
+
+def server() -> str | None:
+    """Address of the MLflow server that is used in place of a file, if one is named.
+
+    Raises:
+        UserError: the variable holds something else, or a password, which every process could read.
+    """
+    named = os.environ.get(VARIABLE, "off")
+    if named in ("", "off"):
+        return None
+    parts = urlsplit(named)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise UserError(
+            f"{VARIABLE} must be off, or http://HOST:PORT or https://HOST:PORT of an MLflow "
+            "server; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are for its user"
+        )
+    return named
+
+
+def exists(store: Path = STORE) -> bool:
+    """Whether anything can have been tracked."""
+    return server() is not None or (store / "mlflow.db").exists()
 
 
 def uri(store: Path = STORE) -> str:
-    """Tracking URI of the SQLite store below `store`.
+    """Tracking URI of the server, if one is named, else of the SQLite store below `store`.
 
-    Absolute: MLflow keeps one open store for each URI, whatever the current folder is by then.
+    The latter is absolute: MLflow keeps one open store for each URI, whatever the current folder
+    is by then.
     """
-    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+    return server() or f"sqlite:///{(store / 'mlflow.db').resolve()}"
 
 
 def ensure_store(store: Path, experiment: str) -> None:
@@ -38,7 +70,11 @@ def ensure_store(store: Path, experiment: str) -> None:
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / ".lock"):
         client = MlflowClient(uri(store))
-        if client.get_experiment_by_name(experiment) is None:
+        if client.get_experiment_by_name(experiment) is not None:
+            return
+        if server():
+            client.create_experiment(experiment, tags=KIND)
+        else:
             location = inside(store / "artifacts", experiment)
             _make_relative(store, client.create_experiment(experiment, tags=KIND), location)
 
@@ -63,11 +99,15 @@ def explained(store: Path) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    database, log = store / "mlflow.db", logging.getLogger("mlflow")
+    database: Path | str = server() or store / "mlflow.db"
+    log = logging.getLogger("mlflow")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        _check_database(database)
+        if isinstance(database, Path):
+            _check_database(database)
+        else:
+            _check_server(database)
         yield
     except (SQLAlchemyError, sqlite3.Error, FileExistsError, NotADirectoryError) as error:
         told = f"is damaged or is no MLflow store: {_reason(error)}"
@@ -90,6 +130,18 @@ def _check_database(path: Path) -> None:
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(found)
+
+
+def _check_server(address: str) -> None:
+    """Raises a UserError if it does not answer."""
+    try:
+        with urlopen(f"{address.rstrip('/')}/health", timeout=PATIENCE):
+            pass
+    except HTTPError:  # it answers; what it refuses, MLflow will say
+        pass
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{VARIABLE} = {address}: no MLflow server answers: {reason}") from error
 
 
 def _reason(error: Exception) -> str:

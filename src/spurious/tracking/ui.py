@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from spurious.errors import UserError
-from spurious.tracking.store import STORE, explained, uri
+from spurious.tracking.store import STORE, exists, explained, server, uri
 from spurious.tracking.views import address, experiments, write_view
 
 HOST = "127.0.0.1"
@@ -25,7 +25,7 @@ def addresses(base: str, store: Path = STORE) -> dict[str, str]:
     """
     from mlflow import MlflowClient
 
-    if not (store / "mlflow.db").exists():
+    if not exists(store):
         raise UserError(f"{store / 'mlflow.db'} is missing: nothing was tracked yet; `make repro`")
     with explained(store):
         client = MlflowClient(uri(store))
@@ -36,15 +36,18 @@ def addresses(base: str, store: Path = STORE) -> dict[str, str]:
 
 
 def main() -> None:
-    """Print the addresses, then become MLflow's server."""
+    """Print the addresses, then become MLflow's server, unless another one is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args().port
     try:
-        for name, place in addresses(f"http://{HOST}:{port}").items():
+        remote = server()
+        for name, place in addresses(remote or f"http://{HOST}:{port}").items():
             print(f"Attacks of {name}: {place}", flush=True)
     except UserError as error:
         sys.exit(f"error: {error}")
+    if remote:
+        return
     where = ["--backend-store-uri", uri(), "--host", HOST, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *where])
 

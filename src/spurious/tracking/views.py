@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spurious.tracking.store import KIND, STORE, explained, is_off, uri
+from spurious.tracking.store import KIND, STORE, exists, explained, is_off, uri
 
 VIEW = "attacks"
 LATEST = "latest"
@@ -141,7 +141,7 @@ def _client(store: Path) -> Iterator[Any]:
     """MLflow's client of a store; None if there is no store, or nothing is to be tracked."""
     from mlflow import MlflowClient
 
-    if is_off() or not (store / "mlflow.db").exists():
+    if is_off() or not exists(store):
         yield None
         return
     with explained(store):
