@@ -31,11 +31,23 @@ from spurious.pipeline import identity
 from spurious.pipeline.inputs import networks, test_set
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
-from spurious.pipeline.schemas import Search, read
+from spurious.pipeline.schemas import Result, read
 from spurious.report.agreement import read_table
 from spurious.simulation import manifest
 
 COUNT = 128  # test maps
+
+
+class Winner(Result):
+    """Of a family of `search.json`: its worst systematic, if any was found."""
+
+    parameters: dict[str, float] | None = None
+
+
+class Winners(Result):
+    """What is needed of `search.json`."""
+
+    families: dict[str, Winner]
 
 
 def make(config: Config, source: Path, out: Path, count: int = COUNT) -> None:
@@ -78,13 +90,13 @@ def _collect(config: Config, source: Path, new: Path, count: int) -> dict[str, d
     test = test_set(config)
     if count > len(test):
         raise UserError(f"--maps {count}: must be at most the {len(test)} test maps")
-    found = read(layout.result("search.json"), Search)["families"]
+    found = read(layout.result("search.json"), Winners)["families"]
     rows = read_table(layout.result("attacks.csv"))
     manifest.read(layout.manifest)
     write_maps(new / MAPS, test.take(evenly_spaced(len(test), count)))
     shutil.copyfile(source, new / PARAMS)
     shutil.copyfile(layout.manifest, new / MANIFEST)
-    winners = {name: one["parameters"] for name, one in found.items() if "parameters" in one}
+    winners = {name: one["parameters"] for name, one in found.items() if one.get("parameters")}
     write_json(new / SYSTEMATICS, winners)
     for name in config.run.posteriors:
         for one in networks(config, name):

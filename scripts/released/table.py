@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from spurious.damage import measure, pooled_row, posterior_change
 from spurious.data.maps import MapSet
 from spurious.description.section import parts
 from spurious.perturbations import build as builder
+from spurious.perturbations.effect import Effect
 from spurious.perturbations.entry import OnPosterior, follows_target, needs_training
 from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.pipeline.inputs import BATCH, networks
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.trained import Remembered, load
-from spurious.progress import tqdm
-from spurious.search.families import build_families
+from spurious.processes import side_by_side
+from spurious.search.families import build_family
 
 COLUMNS = (
     "kl_perturbed_clean", "kl_clean_perturbed", "kl_symmetrised", "rms_counts", "abs_mean_change",
@@ -84,40 +86,60 @@ class Scene:
 
 
 def names(config: Config) -> list[str]:
-    """The attacks of the run that need neither training maps nor simulations."""
-    return [name for name in config.attacked if _repeatable(config.entries[name])]
+    """The attacks of the run that need neither training maps, simulations nor ensembles."""
+    return [name for name in config.attacked if _repeatable(config, config.entries[name])]
 
 
-def _repeatable(settings: Perturbation) -> bool:
-    return not (needs_training(settings) or issubclass(settings.CLASS, InitialConditions))
+def _repeatable(config: Config, settings: Perturbation) -> bool:
+    on = {one for part in parts(settings) if (one := getattr(part, "on", None))}
+    simulates = issubclass(settings.CLASS, InitialConditions)
+    return not (needs_training(settings) or simulates or on - set(config.run.posteriors))
 
 
 def compute(released: Released) -> Table:
     """The damage of each attack, and of each worst systematic, on the released maps.
 
     Attacks that follow the target's gradient are made on each of its trainings; all numbers are
-    means over trainings and maps.
+    means over trainings and maps. Rows are made side by side in processes of one thread, so that
+    they do not depend on the number of cores.
     """
+    rows = [*names(released.config), *map(winner, released.winners)]
+    tasks = [(released, name) for name in rows]
+    processes = released.config.execution.processes
+    made = side_by_side(_row_of, tasks, processes, desc="damage", unit="row")
+    return dict(zip(rows, made, strict=True))
+
+
+def _row_of(released: Released, name: str) -> dict[str, float]:
+    """One row, in a process that may make several."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # every attack is a graph of its own
-    scene, attacks = Scene(released), names(released.config)
-    total = len(attacks) + len(released.winners)
-    made = tqdm(_perturbed(scene, released), total=total, desc="damage", unit="row")
-    return {name: _row(scene, released.maps, maps) for name, maps in made}
+    if released.folder not in _scenes:
+        _scenes.clear()
+        _scenes[released.folder] = Scene(released)
+    scene = _scenes[released.folder]
+    return _row(scene, released.maps, _perturbed(scene, released, name))
 
 
-def _perturbed(scene: Scene, released: Released) -> Iterator[tuple[str, list[MapSet]]]:
-    """Each row's name, and the perturbed maps for each training of the target."""
-    config, clean, count = scene.config, released.maps, len(scene.targets)
-    for name in names(config):
-        settings = config.entries[name]
-        if follows_target(settings):
-            yield name, [_apply(scene, settings, clean, number) for number in range(count)]
-        else:
-            yield name, [_apply(scene, settings, clean, 0)] * count
-    families = build_families(config.search, clean.box_size, config.seed)
-    for name, found in released.winners.items():
-        effect = families[name].effect(families[name].point(found))
-        yield winner(name), [builder.apply(effect, clean)] * count
+# Of the set that this process works on: its rows share it.
+_scenes: dict[Path, Scene] = {}
+
+
+def _perturbed(scene: Scene, released: Released, name: str) -> list[MapSet]:
+    """The perturbed maps for each training of the target."""
+    clean, count = released.maps, len(scene.targets)
+    if (settings := scene.config.entries.get(name)) is None:
+        return [builder.apply(_worst(released, name), clean)] * count
+    if follows_target(settings):
+        return [_apply(scene, settings, clean, number) for number in range(count)]
+    return [_apply(scene, settings, clean, 0)] * count
+
+
+def _worst(released: Released, name: str) -> Effect:
+    """The worst systematic of the family whose row has this name."""
+    (found,) = (family for family in released.winners if winner(family) == name)
+    config, box_size = released.config, released.maps.box_size
+    family = build_family(found, config.search.families[found], box_size, config.seed)
+    return family.effect(family.point(released.winners[found]))
 
 
 def _apply(scene: Scene, settings: Perturbation, clean: MapSet, number: int) -> MapSet:
