@@ -1,8 +1,9 @@
-"""Write the reference tables of the docs from what the classes say of themselves.
+"""Write the reference tables of README and docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
-`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`, or
-`defences of SCALE` for what `make defences` has measured. A test compares.
+`spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`,
+`headline` for the results of the pipeline, or `defences of SCALE` for what `make defences` has
+measured. A test compares.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import click
 
+import headline
 from spurious.cli import main
 from spurious.commands.explained import STATUSES
 from spurious.description import tables
@@ -23,6 +25,7 @@ from spurious.search.fences import FENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 MEASURED = "defences of "
 PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -126,6 +129,11 @@ def _number(text: str) -> str:
     return f"{float(text):.3g}".replace("-", "−") if text else ""
 
 
+def results() -> str:
+    """The paper's claims beside the results of each scale."""
+    return markdown(*headline.rows(ROOT / "results"))
+
+
 def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     """A table of Markdown."""
     lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
@@ -138,6 +146,7 @@ def _line(cells: Iterable[str]) -> str:
 
 TABLES = {
     "families": families, "fences": fences, "commands": commands, "statuses": statuses,
+    "headline": results,
 }  # fmt: skip
 """Name -> function that makes the table."""
 
@@ -148,7 +157,7 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.glob("*.md")):
+    for path in PAGES:
         page = path.read_text(encoding="utf-8")
         if (made := filled(page)) != page:
             path.write_text(made, encoding="utf-8")

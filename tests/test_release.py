@@ -157,8 +157,10 @@ def test_the_number_that_differs_is_named(own, capsys):
 def test_rows_and_columns_of_one_table_alone_differ(run):
     one = {"bim": {"x": 1.0, "y": 2.0}, "systematic": {"x": 0.0}}
     other = {"bim": {"x": 1.04}, "systematic": {"x": 5e-10}, "new": {"x": 1.0}}
-    wrong = table.differences(run[1], one, other)
-    assert [(one.row, one.column) for one in wrong] == [("bim", "y"), ("new", "x")]
+    every = table.differences(run[1], one, other)
+    assert [(one.row, one.column) for one in every if one.too_far] == [("bim", "y"), ("new", "x")]
+    assert (every[2].row, every[2].off) == ("bim", pytest.approx(0.04))  # a gradient: 5 %
+    assert (every[3].row, every[3].off) == ("systematic", pytest.approx(5e-4))  # over 1e-6
 
 
 def retrained():

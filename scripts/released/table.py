@@ -41,7 +41,7 @@ SMALLEST = 1e-6  # what is smaller than this is compared with this: P(k) that is
 
 @dataclass(frozen=True)
 class Difference:
-    """A number that is not reproduced."""
+    """A number as it was released and as it is found now."""
 
     row: str
     column: str
@@ -49,11 +49,20 @@ class Difference:
     found: float
     allowed: float
 
+    @property
+    def off(self) -> float:
+        """How far they are apart, relative to the released one; nan if one of them is missing."""
+        return abs(self.found - self.released) / max(abs(self.released), SMALLEST)
+
+    @property
+    def too_far(self) -> bool:
+        """Whether that is more than is allowed."""
+        return not self.off <= self.allowed
+
     def __str__(self) -> str:
-        off = abs(self.found - self.released) / max(abs(self.released), SMALLEST)
         return (
             f"{self.column} of {self.row} is {self.found:.6g}, released as {self.released:.6g}: "
-            f"off by {off:.1e}, allowed {self.allowed:.0e}"
+            f"off by {self.off:.1e}, allowed {self.allowed:.0e}"
         )
 
 
@@ -174,16 +183,14 @@ def _row(scene: Scene, clean: MapSet, perturbed: Sequence[MapSet]) -> dict[str, 
 
 
 def differences(config: Config, released: Table, found: Table) -> list[Difference]:
-    """The numbers that are off by more than their rounding, or are in one table alone."""
-    wrong = []
+    """Every number of both tables, the furthest off first for what it is allowed."""
+    every = []
     for row in dict.fromkeys([*released, *found]):
-        allowed = rounding(config, row)
-        one, other = released.get(row, {}), found.get(row, {})
+        allowed, one, other = rounding(config, row), released.get(row, {}), found.get(row, {})
         for column in dict.fromkeys([*one, *other]):
             pair = one.get(column, np.nan), other.get(column, np.nan)
-            if not abs(pair[1] - pair[0]) <= allowed * max(abs(pair[0]), SMALLEST):
-                wrong.append(Difference(row, column, *pair, allowed))
-    return wrong
+            every.append(Difference(row, column, *pair, allowed))
+    return sorted(every, key=lambda one: -np.nan_to_num(one.off / one.allowed, nan=np.inf))
 
 
 def rounding(config: Config, row: str) -> float:
