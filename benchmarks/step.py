@@ -40,8 +40,8 @@ def run(quick: bool) -> Result:
             f"Each call is {steps} steps on one batch in memory. The ratio is the median over "
             f"calls that follow each other; they range from {ratios.min():.2f} to "
             f"{ratios.max():.2f}. Of processor time it is {processor:.2f}. The convolutions are "
-            "the same five, on padded images; the first needs no gradient of its input. Beside them a "
-            "step has wrap padding, silu, poolings, biases, the head and AdamW.",
+            "the same five, on padded images; the first needs no gradient of its input. Beside "
+            "them a step has wrap padding, silu, poolings, biases, the head and AdamW.",
         ],
     )
 
@@ -82,10 +82,10 @@ def convolutions(n: int, batch: int) -> Callable[[], Any]:
     """The convolutions of `compact` and their gradients, from random numbers to one number."""
     import tensorflow as tf
 
-    from spurious.networks.presets import COMPACT_FILTERS
+    from spurious.networks.compact import FILTERS
 
     layers, channels = [], 1
-    for number, filters in enumerate(COMPACT_FILTERS):
+    for number, filters in enumerate(FILTERS):
         side = n >> number
         shapes = ((batch, side + 2, side + 2, channels), (3, 3, channels, filters))
         shapes += ((batch, side, side, filters),)
