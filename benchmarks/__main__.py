@@ -24,6 +24,7 @@ NAMES = (
     "resolution",
     "batch",
     "training",
+    "step",
     "defences",
     "attacks",
     "suite",

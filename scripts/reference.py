@@ -1,9 +1,10 @@
-"""Write the reference tables of the docs from what the classes say of themselves.
+"""Write the reference tables of README and docs from what the classes say of themselves.
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
 `spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`,
-`defences of SCALE` for what `make defences` has measured, `figure NAME` for one of the pilot with
-what the report says of it, or `other figures`. A test compares.
+`headline` for the results of the pipeline, `defences of SCALE` for what `make defences` has
+measured, `figure NAME` for one of the pilot with what the report says of it, or `other figures`. A
+test compares.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import click
 
+import headline
 from spurious.cli import main
 from spurious.commands.explained import STATUSES
 from spurious.description import tables
@@ -25,6 +27,7 @@ from spurious.search.fences import FENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 MEASURED = "defences of "
 FIGURE = "figure "
 OF_NETWORKS = ("learning_curve", "predicted", "error_plane", "coverage", "pit", "sbc", "tarp")
@@ -144,6 +147,11 @@ def other_figures() -> str:
     return markdown(["figure", "how to read it"], body)
 
 
+def results() -> str:
+    """The paper's claims beside the results of each scale."""
+    return markdown(*headline.rows(ROOT / "results"))
+
+
 def markdown(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     """A table of Markdown."""
     lines = [_line(head), _line("---" for _ in head), *(_line(cells) for cells in body)]
@@ -157,6 +165,7 @@ def _line(cells: Iterable[str]) -> str:
 TABLES = {
     "families": families, "fences": fences, "commands": commands, "statuses": statuses,
     "other figures": other_figures,
+    "headline": results,
 }  # fmt: skip
 """Name -> function that makes the table."""
 
@@ -167,7 +176,7 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.glob("*.md")):
+    for path in PAGES:
         page = path.read_text(encoding="utf-8")
         if (made := filled(page)) != page:
             path.write_text(made, encoding="utf-8")

@@ -149,7 +149,18 @@ def test_workers_on_the_command_line_replace_those_of_the_file(small):
     assert done.exit_code == 0, done.output
     assert "500 maps of 500 simulations, 500 of them made now, in" in done.output
     assert "this process: 500 simulations, " in done.output
-    assert files(small) == ["data/pilot/maps.h5", "params.yaml"]
+    assert files(small) == ["data/pilot/maps.h5", "params.yaml", "results/pilot/maps.md5"]
+
+
+def test_one_simulation_made_again_takes_neither_workers_nor_a_preview(small):
+    for option in ("--workers", "--preview"):
+        done = CliRunner().invoke(main, ["simulate", "--only", "0", option, "2"])
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert f"error: {option} 2: does not go with --only" in done.stderr
+    done = CliRunner().invoke(main, ["simulate", "--only", "0"])
+    assert done.exit_code == 2
+    assert "error: results/pilot/maps.md5 is missing: `spurious simulate` writes it" in done.stderr
+    assert files(small) == ["params.yaml"]
 
 
 def test_a_full_disk_is_one_line(small):

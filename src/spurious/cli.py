@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spurious.commands.explained import explained, installed
-from spurious.commands.options import FILE, PARAMS, SCALE, maps_of, own_model, without_model
+from spurious.commands.options import (
+    FILE,
+    PARAMS,
+    SCALE,
+    maps_of,
+    own_model,
+    refuse_beside,
+    without_model,
+)
 
 if TYPE_CHECKING:
     from spurious.config import Config
@@ -157,14 +165,24 @@ def verify(config: Config) -> None:
     help="Only simulate N maps [6] spread over the design, write results/SCALE/preview.png and "
     "say how long all of them would take.",
 )
-def simulate(config: Config, workers: int | None, preview: int | None) -> None:
+@click.option(
+    "--only",
+    metavar="INDEX",
+    type=click.IntRange(min=0),
+    help="Only make simulation INDEX again, counted from 0, and compare its maps with the MD5 in "
+    "results/SCALE/maps.md5; writes nothing.",
+)
+def simulate(config: Config, workers: int | None, preview: int | None, only: int | None) -> None:
     """Run the particle-mesh simulations; write data/SCALE/maps.h5.
 
     If it is killed, run it again: it continues after the last finished shard.
     """
     from spurious.stages import simulate as module
 
-    if preview is None:
+    if only is not None:
+        refuse_beside("--only", {"--preview": preview, "--workers": workers})
+        module.only(config, only)
+    elif preview is None:
         module.run(config, workers)
     else:
         module.preview(config, preview, workers)

@@ -19,6 +19,34 @@ def test_wrap_padding_is_numpys(width):
     np.testing.assert_array_equal(WrapPadding(width)(images), expected)
 
 
+def plainly_padded(images):
+    images = tf.concat([images[:, -1:], images, images[:, :1]], axis=1)
+    return tf.concat([images[:, :, -1:], images, images[:, :, :1]], axis=2)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 8])
+def test_the_gradient_of_wrap_padding_is_tensorflows_bit_for_bit(side):
+    """Of first order, and of a function of that gradient."""
+    draw = np.random.default_rng(0)
+    images, upstream = (
+        tf.constant(draw.standard_normal((2, n, n, 3)), tf.float32) for n in (side, side + 2)
+    )
+
+    def gradients(padding):
+        with tf.GradientTape() as outer:
+            outer.watch(images)
+            with tf.GradientTape() as inner:
+                inner.watch(images)
+                value = tf.reduce_sum(padding(images) ** 3 * upstream)
+            first = inner.gradient(value, images)
+            second = tf.reduce_sum(first**2)
+        return first.numpy(), outer.gradient(second, images).numpy()
+
+    for found, expected in zip(gradients(WrapPadding(1)), gradients(plainly_padded), strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_padded_convolution_commutes_with_rolls():
     images = np.random.default_rng(0).standard_normal((2, 8, 8, 1)).astype(np.float32)
     convolution = keras.Sequential([WrapPadding(1), keras.layers.Conv2D(3, 3)])

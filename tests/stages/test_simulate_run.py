@@ -13,6 +13,7 @@ from spurious import seeds, shipped
 from spurious.data.hdf5 import read_maps, write_maps
 from spurious.errors import CheckFailed, UserError
 from spurious.pipeline.layout import REFERENCE, Layout
+from spurious.simulation import manifest, suite
 from spurious.simulation.engine import cosmology_at, make_engine, one_map
 from spurious.simulation.verify import make_reference
 from spurious.stages import simulate, verify
@@ -87,7 +88,49 @@ def test_what_the_stage_says_of_its_maps(simulated, settings):
     assert printed[0].startswith("data/pilot/maps.h5: 28 maps of 14 simulations, 14 of them made")
     assert sorted(path.name for path in (folder / "data").iterdir()) == ["pilot", "shards"]
     assert not list((folder / "data/shards").iterdir())
-    assert simulate.outputs(Layout("pilot")) == [Layout("pilot").maps]
+    assert simulate.outputs(Layout("pilot")) == [Layout("pilot").maps, Layout("pilot").manifest]
+
+
+def test_any_one_simulation_is_made_again_bit_for_bit_in_a_process_of_its_own(
+    simulated, settings, monkeypatch, capsys
+):
+    folder, _, _ = simulated
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    simulate.only(settings, 13)
+    said = capsys.readouterr().out
+    assert said.startswith("results/pilot/maps.md5, simulation 13 (omega_m = 0.1, sigma_8 = 0.7): ")
+    maps = read_maps(folder / "data/pilot/maps.h5").maps[26:]
+    for pixels, axis in zip(maps, (2, 0), strict=True):
+        assert f"axis {axis}: MD5 {manifest.digest(pixels)}, bit for bit the same" in said
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_simulation_that_comes_out_otherwise_is_named(
+    simulated, settings, tmp_path, monkeypatch, capsys
+):
+    """Of a rounding error, the last bits are said to differ; of another map, it is an error."""
+    data = read_maps(simulated[0] / "data/pilot/maps.h5")
+    made = suite.provenance(settings.simulation, settings.background, settings.seed)
+    monkeypatch.chdir(tmp_path)
+    maps = data.maps.copy()
+    maps[2] *= np.float32(1 + 1e-6)
+    maps[4] *= np.float32(1 + 1e-3)
+    manifest.write(Layout("pilot").manifest, replace(data, maps=maps), made)
+    simulate.only(settings, 1)
+    said = capsys.readouterr().out
+    assert "differ by" in said and "allowed on another kind of processor: 1e-04" in said
+    assert "axis 0: " in said and said.count("bit for bit the same") == 1
+    with pytest.raises(CheckFailed, match=r"simulation 2 is not that of results/pilot/maps\.md5"):
+        simulate.only(settings, 2)
+
+
+def test_a_manifest_of_other_settings_is_refused_before_any_work(simulated, settings, monkeypatch):
+    monkeypatch.chdir(simulated[0])
+    with pytest.raises(UserError, match=r"root_seed = .* there, 1 here"):
+        simulate.only(settings.model_copy(update={"seed": 1}), 0)
+    with pytest.raises(UserError, match=r"simulation 14 is not in .*: it has 0 to 13"):
+        simulate.only(settings, 14)
 
 
 def test_asked_for_workers_take_the_place_of_those_of_the_file(settings):

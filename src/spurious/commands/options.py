@@ -69,6 +69,19 @@ def without_model(own: Mapping[str, Any]) -> None:
             raise UserError(f"--{option} {given}: only goes with --model")
 
 
+def refuse_beside(option: str, others: Mapping[str, Any]) -> None:
+    """Refuse options that have no meaning beside another.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    from spurious.errors import UserError
+
+    for name, value in others.items():
+        if value is not None:
+            raise UserError(f"{name} {value}: does not go with {option}")
+
+
 def maps_of(model: str, own: Mapping[str, Any]) -> Path:
     """The maps on which a model is attacked.
 

@@ -54,6 +54,7 @@ ScaleName = Annotated[
             {
                 "code": "data/code has the lists of the stage `code`",
                 "reference": "data/reference has FlowPM's maps",
+                "released": "data/released has the sets that ship",
                 "shards": "data/shards has suites that are being made",
                 "checkpoints": "data/checkpoints has trainings that go on",
                 "own": "results/own has the results of your own models",

@@ -29,13 +29,45 @@ class WrapPadding(keras.layers.Layer):
 
     def call(self, images: Any) -> Any:
         """Pad rows, then columns (so that corners wrap too)."""
-        w = self.width
-        images = ops.concatenate([images[:, -w:], images, images[:, :w]], axis=1)
-        return ops.concatenate([images[:, :, -w:], images, images[:, :, :w]], axis=2)
+        return _wrapped(_wrapped(images, self.width, axis=1), self.width, axis=2)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
         return {**super().get_config(), "width": self.width}
+
+
+def _wrapped(images: Any, width: int, axis: int) -> Any:
+    """Pad one axis with the pixels of its other end.
+
+    TensorFlow's own gradient of a slice is as large as the whole, zeros and all, and here are three
+    of them to add up. It is enough to add the borders of what arrives to its core, with the same
+    bits. Where both ends overlap, three numbers meet in a pixel, in TensorFlow's own order.
+    """
+    if not tf.is_tensor(images) or (images.shape[axis] or 0) < 2 * width:
+        return _joined(images, width, axis)
+
+    @tf.custom_gradient
+    def padded(images: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return _joined(images, width, axis), lambda upstream: _folded(upstream, width, axis)
+
+    return padded(images)
+
+
+def _joined(images: Any, width: int, axis: int) -> Any:
+    last, first = _slice(images, -width, None, axis), _slice(images, None, width, axis)
+    return ops.concatenate([last, images, first], axis=axis)
+
+
+def _folded(upstream: tf.Tensor, width: int, axis: int) -> tf.Tensor:
+    """The adjoint of `_joined`: what the borders got is due to the pixels that they repeat."""
+    first = _slice(upstream, width, 2 * width, axis) + _slice(upstream, -width, None, axis)
+    last = _slice(upstream, -2 * width, -width, axis) + _slice(upstream, None, width, axis)
+    core = _slice(upstream, 2 * width, -2 * width, axis)
+    return tf.concat([first, core, last], axis)
+
+
+def _slice(images: Any, start: int | None, stop: int | None, axis: int) -> Any:
+    return images[(slice(None),) * axis + (slice(start, stop),)]
 
 
 @keras.saving.register_keras_serializable(package="spurious")

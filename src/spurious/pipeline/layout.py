@@ -43,6 +43,11 @@ class Layout:
         return inside(self._folder("data"), "maps.h5")
 
     @property
+    def manifest(self) -> Path:
+        """The MD5 of each simulated map."""
+        return self.result("maps.md5")
+
+    @property
     def shards(self) -> Path:
         """Finished shards of a suite that is not complete."""
         return self._folder("data/shards")

@@ -29,6 +29,7 @@ from spurious.errors import UserError
 from spurious.files import replacing
 from spurious.progress import Bar
 from spurious.simulation.engine import cosmology_at
+from spurious.simulation.manifest import labels_digest
 from spurious.simulation.summary import Summary, Tally
 from spurious.simulation.tasks import Outcome, Task, versions
 from spurious.simulation.workers import Place, open_workers
@@ -135,6 +136,11 @@ class Suite:
         omega_m, sigma_8 = self.nodes[index % len(self.nodes)]
         cosmology = cosmology_at(omega_m, sigma_8, self.background)
         return Task(index, cosmology, seeds.integer(self.root_seed, "white noise", index))
+
+    def labels_digest(self, indices: Iterable[int]) -> str:
+        """What a manifest says of the cosmologies and seeds of these simulations."""
+        rows = self._rows(indices)
+        return labels_digest(rows["labels"], rows["seeds"])
 
     def look(self) -> tuple[set[int], int]:
         """Numbers of the valid shards, read one at a time, and how many there are beside them.

@@ -1,4 +1,7 @@
-"""Stage `simulate`: the suite of particle-mesh simulations, as one file of projected maps."""
+"""Stage `simulate`: the suite of particle-mesh simulations, as one file of projected maps.
+
+Beside it a manifest with the MD5 of each map, by which `--only` remakes any one of them.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,15 @@ from spurious.data.hdf5 import read_maps
 from spurious.files import replacing
 from spurious.pipeline.layout import VERIFY_TABLE, Layout
 from spurious.pipeline.outputs import replaced_together
+from spurious.simulation import manifest, suite
 from spurious.simulation import preview as previews
-from spurious.simulation import suite
 from spurious.simulation.design import nodes
+from spurious.simulation.only import remake
 from spurious.simulation.workers import Place, expected_count
 
 
 def run(config: Config, workers: int | None = None) -> None:
-    """Simulate, write `data/<scale>/maps.h5`, and drop the shards it was made of.
+    """Simulate, write `data/<scale>/maps.h5` and its manifest, and drop the shards.
 
     `workers` local processes do the work; if None, those that `execution.workers` names.
     """
@@ -46,6 +50,8 @@ def run(config: Config, workers: int | None = None) -> None:
             place=_place(config, workers),
         )
         data = read_maps(new)
+        made = suite.provenance(settings, config.background, config.seed)
+        manifest.write(out.new(layout.manifest), data, made)
         log.metrics(
             {
                 "n_maps": len(data),
@@ -65,28 +71,43 @@ def run(config: Config, workers: int | None = None) -> None:
 
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
-    return [layout.maps]
+    return [layout.maps, layout.manifest]
+
+
+def only(config: Config, index: int) -> None:
+    """Simulate number `index` again, compare it with the manifest, and write nothing."""
+    stored = manifest.read(Layout(config.scale).manifest)
+    asked = _suite(config)
+    remade = remake(asked, stored, index)
+    cosmology = asked.task(index).cosmology
+    print(
+        f"{stored.path}, simulation {index} (omega_m = {cosmology.omega_m:g}, sigma_8 = "
+        f"{cosmology.sigma_8:g}): {'; '.join(map(str, remade))}"
+    )
 
 
 def preview(config: Config, count: int, workers: int | None = None) -> None:
     """Show up to `count` maps of the suite in `results/<scale>/preview.png`, and nothing else."""
     layout = Layout(config.scale)
     settings = config.simulation
-    cosmologies = _nodes(config)
-    one = previews.preview(
-        suite.Suite(settings, config.background, cosmologies, config.seed, layout.shards), count
-    )
+    asked = _suite(config)
+    one = previews.preview(asked, count)
     figure = figures.preview(one.maps, one.labels, settings.box_size.value)
     FigureCanvasAgg(figure)
     path = layout.result("preview.png")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
     crew = expected_count(_place(config, workers)) or 1
-    seconds = one.estimate(cosmologies, settings.simulations, crew)
+    seconds = one.estimate(asked.nodes, settings.simulations, crew)
     print(
         f"{path}: {len(one.maps)} maps; all {settings.simulations} simulations would take about "
         f"{_duration(seconds)} with {crew} worker{'s' if crew > 1 else ''}"
     )
+
+
+def _suite(config: Config) -> suite.Suite:
+    shards = Layout(config.scale).shards
+    return suite.Suite(config.simulation, config.background, _nodes(config), config.seed, shards)
 
 
 def _nodes(config: Config) -> np.ndarray:

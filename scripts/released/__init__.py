@@ -1,0 +1,1 @@
+"""The released set of a scale: networks, test maps, systematics, and what they must give."""
