@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from spurious.config import Config
 from spurious.data.camels import BOX_SIZE, UNIT, read_camels
@@ -21,6 +24,7 @@ def use(
     columns: Sequence[tuple[str, int]] = (),
     box_size: float | None = None,
     unit: str | None = None,
+    mean: float | None = None,
 ) -> None:
     """Write `data/<scale>/maps.h5`, which all stages read, from another file.
 
@@ -32,6 +36,8 @@ def use(
             omega_m and sigma_8 in the first two.
         box_size: side of a map of a NumPy file in Mpc/h; by default that of CAMELS.
         unit: of its pixels.
+        mean: over all pixels of all maps, to which one factor brings them; by default they stay as
+            they are.
 
     Raises:
         UserError: there are maps already, or the files are not what they should be.
@@ -48,6 +54,8 @@ def use(
         for option in (name for name, value in given.items() if value):
             raise UserError(f"--{option}: only goes with a NumPy file; {maps} says that itself")
         data = read_maps(maps)
+    if mean is not None:
+        data = scaled(data, mean)
     with replaced_together("use", [path]) as out:
         write_maps(out.new(path), data)
     n = data.maps.shape[-1]
@@ -66,6 +74,17 @@ def _of_arrays(
     return read_camels(
         maps, parameters, box_size=size, names=names, columns=numbers, unit=unit or UNIT
     )
+
+
+def scaled(data: MapSet, mean: float) -> MapSet:
+    """All maps times one factor, so that their own means still differ as they did.
+
+    Systematics and their ranges are in counts of mean 64: on maps in another unit they would do
+    nothing, or everything.
+    """
+    factor = np.float32(mean / np.mean(data.maps, dtype=np.float64))
+    unit, provenance = f"{data.unit}, times {factor:.6g}", {**data.provenance, "factor": float(factor)}
+    return replace(data, maps=data.maps * factor, unit=unit, provenance=provenance)
 
 
 def enumerated() -> list[tuple[str, int]]:
