@@ -171,8 +171,8 @@ def simulate(config: Config, workers: int | None, preview: int | None) -> None:
 @click.option(
     "--mean",
     type=click.FloatRange(min=0, min_open=True),
-    help="Bring the mean of all pixels to this by one factor for all maps, such as to the 64 counts "
-    "for which the ranges of systematics are meant.",
+    help="Mean of all pixels, to which one factor brings all maps, such as the 64 counts for which "
+    "the ranges of systematics are meant.",
 )
 def use(config: Config, **given: Any) -> None:
     """Use maps of your own in the place of simulations.

@@ -55,7 +55,7 @@ CHECK = {
 }
 QUALITY = {
     f"{name}_{metric}": INTERVAL
-    for name in schemas.PARAMETERS
+    for name in ("omega_m", "sigma_8")
     for metric in ("rmse", "z_rms", "coverage_68", "coverage_95")
 } | {"nll": INTERVAL, "rejected": INTERVAL}
 HIT = {"kind": "logistic", "seen": True, "found_on": "itself", "kl": INTERVAL, "rejected": INTERVAL}

@@ -12,7 +12,8 @@ from spurious.config import Config
 from spurious.data.camels import BOX_SIZE, UNIT, read_camels
 from spurious.data.hdf5 import read_maps, write_maps
 from spurious.data.maps import NAMES, MapSet
-from spurious.errors import UserError
+from spurious.description.names import RULE, is_name
+from spurious.errors import UserError, shown
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
 
@@ -54,6 +55,8 @@ def use(
         for option in (name for name, value in given.items() if value):
             raise UserError(f"--{option}: only goes with a NumPy file; {maps} says that itself")
         data = read_maps(maps)
+    if bad := [name for name in data.names if not is_name(name)]:  # of keys of results and metrics
+        raise UserError(f"parameter {shown(bad[0])}: {RULE}")
     if mean is not None:
         data = scaled(data, mean)
     with replaced_together("use", [path]) as out:
@@ -83,8 +86,9 @@ def scaled(data: MapSet, mean: float) -> MapSet:
     nothing, or everything.
     """
     factor = np.float32(mean / np.mean(data.maps, dtype=np.float64))
-    unit, provenance = f"{data.unit}, times {factor:.6g}", {**data.provenance, "factor": float(factor)}
-    return replace(data, maps=data.maps * factor, unit=unit, provenance=provenance)
+    about = {**data.provenance, "factor": float(factor)}
+    unit = f"{data.unit}, times {factor:.6g}"
+    return replace(data, maps=data.maps * factor, unit=unit, provenance=about)
 
 
 def enumerated() -> list[tuple[str, int]]:

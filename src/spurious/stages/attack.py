@@ -312,7 +312,7 @@ def keep_extremes(
     ends = rows[[0, -1]] if len(rows) > 1 else rows
     kl = damage.kl_perturbed_clean[ends]
     titles = [f"{kind}: KL {x:.3g} nat" for kind, x in zip(("worst", "least"), kl, strict=False)]
-    axes = map_posteriors.grid(scene.test.labels)
+    axes = map_posteriors.grid(scene.test.labels, scene.test.names)
     figure = map_posteriors.extremes(
         name, titles, ends, made.clean, made.perturbed, scene.targets[0], axes
     )
