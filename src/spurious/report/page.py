@@ -106,7 +106,7 @@ def _filled(template: str, context: Mapping[str, Any]) -> str:
         **context,
         sections=SECTIONS,
         metric_labels=METRICS,
-        paper_kl=PAPER_KL,
+        paper_kl={} if context["own"] else PAPER_KL,
         fences={name: fence.meaning for name, fence in FENCES.items()},
     )
 
