@@ -204,7 +204,11 @@ def html(results, tmp_path, monkeypatch):
     monkeypatch.setattr(
         reports,
         "read_maps",
-        lambda path: SimpleNamespace(labels=np.array([[0.55, 0.5], [0.05, 1.0]])),
+        lambda path: SimpleNamespace(
+            labels=np.array([[0.55, 0.5], [0.05, 1.0]]),
+            names=("omega_m", "sigma_8"),
+            provenance={"simulation": {}},
+        ),
     )
     posterior = SimpleNamespace(standardiser=Standardiser(64.0, 30.0))
     monkeypatch.setattr(reports, "target", lambda config: posterior)
@@ -221,7 +225,7 @@ def test_a_report_is_made_of_what_the_stages_wrote(results, html, tmp_path):
     config, found = results
     assert "How easily is this network fooled?" in html()
     about = reports.context(config, Layout("pilot"), [])
-    read = {name: found[f"results/pilot/{name}.json"] for name in reports.RESULTS}
+    read = {name: found[f"results/pilot/{name}.json"] for name in (*reports.RESULTS, "defences")}
     assert about["checks"] == read["audit"]["checks"]
     assert (about["assessed"], about["search"]) == (read["assess"], read["search"])
     assert (about["defended"], about["verify"]) == (read["defences"], shipped("verify.json"))

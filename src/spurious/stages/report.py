@@ -44,14 +44,15 @@ RESULTS = {
     "assess": schemas.Assess,
     "search": schemas.Search,
     "compare": schemas.Compare,
-    "defences": schemas.Defences,
 }
 
 
 def run(config: Config) -> None:
     """Write the report as HTML and Markdown, its few metrics, and the figures drawn here."""
     layout = Layout(config.scale)
-    inputs = [reference_maps(), layout.maps, *files(config, config.run.target)]
+    inputs = [layout.maps, *files(config, config.run.target)]
+    if not own_maps(read_maps(layout.maps)):
+        inputs.insert(0, reference_maps())
     about, pictures = context(config, layout, inputs), images(config, layout)
     with (
         tracking.start("report", config.scale, inputs=inputs) as log,
@@ -97,7 +98,7 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
         UserError: one is missing that every run has.
     """
     folder = layout.result(f"posteriors/{config.run.target}")
-    compared = _defended(config, layout)
+    compared = defences(config, layout) is not None
     paths = {name: figure(layout, name) for name in PICTURES if compared or name not in DEFENCES}
     if missing := [path for path in paths.values() if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing: make it with `dvc repro`")
@@ -161,12 +162,10 @@ def attacked_maps(config: Config, layout: Layout, name: str) -> Path:
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template needs, from the other stages' files."""
     rows = attack_rows(config) | winner_rows(config)
-    detection, audit, assessed, search, compared, defended = (
-        None
-        if name == "defences" and not _defended(config, layout)
-        else schemas.read(layout.result(f"{name}.json"), schema)
-        for name, schema in RESULTS.items()
+    detection, audit, assessed, search, compared = (
+        schemas.read(layout.result(f"{name}.json"), schema) for name, schema in RESULTS.items()
     )
+    defended = defences(config, layout)
     data = read_maps(layout.maps)
     own = own_maps(data)
     _check_alike(rows, detection, layout)
@@ -206,9 +205,13 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
     }
 
 
-def _defended(config: Config, layout: Layout) -> bool:
-    """Whether defences were compared; with none to compare, the stage may be left out."""
-    return bool(config.run.defences) or layout.result("defences.json").exists()
+def defences(config: Config, layout: Layout) -> dict[str, Any] | None:
+    """`defences.json`; None where there is none to compare, and the stage was left out."""
+    path = layout.result("defences.json")
+    if not config.run.defences and not path.exists():
+        return None
+    found: dict[str, Any] = schemas.read(path, schemas.Defences)
+    return found
 
 
 def own_maps(data: MapSet) -> str:
