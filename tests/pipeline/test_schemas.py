@@ -143,6 +143,65 @@ def test_parameters_of_a_perturbation_are_numbers_switches_and_words():
         schemas.check(Path("x"), family["row"] | {"parameters": {"alpha": "much"}}, schemas.Row)
 
 
+def renamed(value):
+    """The same result about sigma_8 under another name, and about a third parameter."""
+    text = json.dumps(value)
+    third = json.loads(text.replace("omega_m", "h"))
+    return joined(json.loads(text.replace("sigma_8", "a_agn")), third)
+
+
+def joined(one, other):
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one
+    return other | {key: joined(value, other.get(key)) for key, value in one.items()}
+
+
+@pytest.mark.parametrize("name", ["pilot/assess.json", "pilot/search.json"])
+def test_results_may_be_about_any_parameters(name):
+    value = renamed(shipped(name))
+    assert "abs_shift_h" in json.dumps(value) or "h_rmse" in json.dumps(value)
+    schemas.check(Path("x"), value, FILES[name])
+    schemas.check(Path("x"), renamed(DEFENCES), schemas.Defences)
+
+
+def test_a_number_that_one_of_the_parameters_lacks_is_named():
+    row = next(iter(renamed(shipped("pilot/search.json"))["families"].values()))["row"]
+    del row["shift_h"]
+    with pytest.raises(UserError, match=r"x: shift_h: missing; the stage"):
+        schemas.check(Path("x"), row, schemas.Row)
+    row["shift_h"] = {"mean": "much", "low": 0.0, "high": 0.0}
+    with pytest.raises(UserError, match=r"x: shift_h: mean = 'much': "):
+        schemas.check(Path("x"), row, schemas.Row)
+    none = {key: value for key, value in row.items() if "shift_" not in key}
+    with pytest.raises(UserError, match=r"x: shift_PARAMETER: missing"):
+        schemas.check(Path("x"), none, schemas.Row)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (("posteriors", "compact_1", "edges", "h"), r"edges\.h: missing"),
+        (("posteriors", "compact_1", "h_rmse"), "h_rmse: missing"),
+        (("fisher", "rmse", "h"), r"fisher\.rmse\.h: missing"),
+        (("ratios", "likelihood", "compact_1", "h"), r"ratios\.likelihood\.compact_1\.h: missing"),
+    ],
+)
+def test_all_parts_of_an_assessment_have_the_same_parameters(keys, message):
+    value = renamed(shipped("pilot/assess.json"))
+    *above, last = keys
+    inner = value
+    for key in above:
+        inner = inner[key]
+    del inner[last]
+    with pytest.raises(UserError, match=message):
+        schemas.check(Path("x"), value, schemas.Assess)
+
+
+def test_a_forecast_may_be_left_out():
+    value = shipped("pilot/assess.json") | {"fisher": {"left_out": "too few simulations"}}
+    schemas.check(Path("x"), value, schemas.Assess)
+
+
 def test_metrics_are_those_of_the_report():
     assert tuple(page.METRICS) == schemas.METRICS
 
