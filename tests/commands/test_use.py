@@ -106,7 +106,11 @@ def test_one_factor_brings_maps_to_a_mean_and_is_told():
     assert data.provenance["factor"] == pytest.approx(factor)
 
 
-S8 = {"kind": "pgd", "epsilon": {"value": 0.1, "unit": "std"}, "objective": {"kind": "shift_s8"}}
+S8 = {
+    "kind": "pgd",
+    "epsilon": {"value": 0.1, "unit": "std"},
+    "objective": {"kind": "shift_s8", "sigmas": 1.0},
+}
 UNIVERSE = {"kind": "initial_conditions", "epsilon": {"value": 0.1, "unit": "noise_norm"}}
 
 
@@ -154,6 +158,7 @@ CHAIN = {
         "families": {"saturation": {"kind": "saturation"}},
     },
     "report": {"examples": 2},
+    "execution": {"processes": 1},
 }  # fmt: skip
 
 
@@ -174,9 +179,9 @@ def test_the_whole_chain_on_maps_of_three_parameters_of_which_none_is_ours(here)
     page = Path("results/default/report.html").read_text()
     for expected in (
         "180 maps of 32 × 32 pixels, 25 Mpc/h wide, with the parameters h, a_sn, a_agn",
-        "|shift| of a_agn", "No defence was compared", "The Fisher forecast of ln P(k)"
+        "|shift| of a_agn", "No defence was compared",
     ):  # fmt: skip
-        assert expected in page or "Fisher" in expected
+        assert expected in page
     for foreign in ("Ω<sub>m</sub>", "σ<sub>8</sub>", "baryons are", "The engine reproduced"):
         assert foreign not in page
     kept = json.loads(Path("results/default/metrics.json").read_text())

@@ -266,7 +266,7 @@ def html(results, tmp_path, monkeypatch):
         lambda path: SimpleNamespace(
             labels=np.array([[0.55, 0.5], [0.05, 1.0]]),
             names=("omega_m", "sigma_8"),
-            provenance={"simulation": {}},
+            simulated=True,
         ),
     )
     posterior = SimpleNamespace(standardiser=Standardiser(64.0, 30.0))

@@ -59,7 +59,7 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         jinja2.UndefinedError: a template asks for a value that `context` lacks.
     """
     encoded = {name: base64.b64encode(png).decode() for name, png in images.items()}
-    about = pictures(images, context["scale"], context["target"])
+    about = pictures(images, context["scale"], context["target"], bool(context["own"]))
     frames = [
         {**frame, "text": typeset(frame["text"])}
         for frame in (context["flip"] or {"frames": []})["frames"]
@@ -77,7 +77,7 @@ def render(context: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
 
 def render_markdown(context: Mapping[str, Any], images: Iterable[str]) -> str:
     """The same findings as Markdown, with links to the figures beside it."""
-    about = pictures(images, context["scale"], context["target"])
+    about = pictures(images, context["scale"], context["target"], bool(context["own"]))
     text = _filled("report.md.j2", {**context, "pictures": about})
     return text.replace("&#39;", "'")  # a source that people read
 

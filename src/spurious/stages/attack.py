@@ -102,7 +102,7 @@ def run(config: Config, names: Sequence[str]) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     groups, test, key = select_attacks(config, names), test_set(config), uuid4().hex
     check_models(config, [config.run.target, *bystanders(config)])  # before a run is opened
-    if "simulation" not in test.provenance:
+    if not test.simulated:
         _check_own(config, groups)
     for group, members in groups.items():
         _run_group(config, group, members, test, key)

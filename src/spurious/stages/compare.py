@@ -82,7 +82,7 @@ def run(config: Config) -> None:
             out,
             layout,
             log,
-            draw_damage(rows, findings.PAPER_KL, first)
+            draw_damage(rows, findings.PAPER_KL if test.simulated else {}, first)
             | {"detection": figures.detection(noticed, config.detection)},
         )
     tracking.show_attacks(config.scale, seen(rows, noticed))

@@ -216,16 +216,16 @@ def defences(config: Config, layout: Layout) -> dict[str, Any] | None:
 
 def own_maps(data: MapSet) -> str:
     """What is to be said of maps that were not simulated here; nothing of those that were."""
-    if "simulation" in data.provenance:
+    if data.simulated:
         return ""
     n, drawn = data.maps.shape[-1], map_posteriors.plane(data.names)
     shown = " and ".join(data.names[column] for column in drawn)
     return (
         f"These maps were not simulated here: {len(data)} maps of {n} × {n} pixels, "
         f"{data.box_size:g} Mpc/h wide, with the parameters {', '.join(data.names)}. “Counts” are "
-        f"their own unit: {data.unit}. Contours are those of {shown}, whatever the others. What is "
-        "said elsewhere of the engine’s verification, of baryons at low Ω_m and of the paper’s "
-        "numbers is left out."
+        f"their own unit: {data.unit}. Posteriors are drawn over {shown}, whatever the others. "
+        "What is said elsewhere of the engine’s verification, of baryons at low Ω_m and of the "
+        "paper’s numbers is left out."
     )
 
 
