@@ -23,7 +23,7 @@ help: ## list the targets
 repro: $(VENV)/.ready ## the main job: simulate, train, attack, search and report, at pilot scale
 	$(BIN)/python scripts/unlock.py
 	$(BIN)/dvc pull --quiet data.dvc
-	$(BIN)/dvc repro
+	$(BIN)/python scripts/repro.py
 	@echo "The report: results/pilot/report.html"
 
 paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps, 1000 epochs), beside the pilot

@@ -133,12 +133,12 @@ def damage(n: int, count: int) -> tuple[Programs, Facts]:
 def network(n: int) -> Any:
     """The compact preset; what its weights are changes no time."""
     from spurious.data.maps import Standardiser
-    from spurious.networks.heads import HEAD, MixtureHead
-    from spurious.networks.presets import compact
+    from spurious.networks.compact import Compact
+    from spurious.networks.head_layer import HEAD, HeadLayer
     from spurious.posteriors.trained import NetworkPosterior
 
-    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
-    return NetworkPosterior(compact(n, head, Standardiser(64.0, 38.0), seed=1))
+    head = HeadLayer({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    return NetworkPosterior(Compact().model(n, head, Standardiser(64.0, 38.0), seed=1))
 
 
 def random_maps(n: int, count: int) -> np.ndarray:

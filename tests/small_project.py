@@ -11,8 +11,8 @@ import yaml
 from spurious import params
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import STANDARDISE
+from spurious.networks.head_layer import HEAD, HeadLayer
+from spurious.networks.preset import STANDARDISE
 from spurious.pipeline import identity
 from spurious.pipeline.layout import Layout
 from spurious.posteriors.trained import NetworkPosterior
@@ -96,7 +96,7 @@ def project(folder, config, monkeypatch):
 
 def small(seed):
     """A network that has learned nothing, but with other weights for each seed."""
-    head = MixtureHead({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
+    head = HeadLayer({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
     maps = keras.Input((16, 16))
     units = keras.layers.Normalization(None, mean=64.0, variance=900.0, name=STANDARDISE)
     flat = keras.layers.Flatten()(units(maps))

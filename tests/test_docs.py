@@ -45,14 +45,14 @@ def data_set(n=8, size=16):
 
 def what_the_pages_read(folder):
     """Small files of the names that the examples use."""
-    from spurious.networks.heads import HEAD, MixtureHead
-    from spurious.networks.presets import compact
+    from spurious.networks.compact import Compact
+    from spurious.networks.head_layer import HEAD, HeadLayer
     from spurious.posteriors.trained import NetworkPosterior
 
     write_maps(folder / "data" / "pilot" / "maps.h5", data_set())
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
     units = Standardiser(64.0, 39.0)
-    network = compact(n=64, head=MixtureHead(ranges, name=HEAD), standardiser=units, seed=1)
+    network = Compact().model(n=64, head=HeadLayer(ranges, name=HEAD), standardiser=units, seed=1)
     NetworkPosterior(network).save(folder / "models" / "pilot" / "compact" / "1.keras")
     draw = np.random.default_rng(0)
     np.save("Maps_Mtot_Nbody_IllustrisTNG_LH_z=0.00.npy", draw.random((30, 8, 8), np.float32))

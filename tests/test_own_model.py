@@ -16,8 +16,8 @@ from spurious import tracking
 from spurious.cli import main
 from spurious.data.hdf5 import read_maps, write_maps
 from spurious.data.maps import MapSet, Standardiser
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import compact
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.posteriors.trained import NetworkPosterior
 
 ROOT = Path(__file__).parents[1]
@@ -171,8 +171,8 @@ def test_runs_are_kept_in_the_experiment_of_the_models_name(folder, monkeypatch)
 
 
 def test_a_model_of_this_package_needs_no_scaling(folder):
-    head = MixtureHead({"s8": (0.5, 1.0)}, 1, name=HEAD)
-    posterior = NetworkPosterior(compact(16, head, Standardiser(20.0, 10.0), 1))
+    head = HeadLayer({"s8": (0.5, 1.0)}, name=HEAD)
+    posterior = NetworkPosterior(Compact().model(16, head, Standardiser(20.0, 10.0), 1))
     posterior.save(folder / "mine.keras")
     done = spurious(*OWN, "random_sign")
     assert done.exit_code == 0, done.output

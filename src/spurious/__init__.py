@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from spurious.description.marks import Held as Held
     from spurious.description.marks import Searched as Searched
     from spurious.description.marks import Within as Within
+    from spurious.networks.head import Head as Head
+    from spurious.networks.preset import PixelPreset as PixelPreset
+    from spurious.networks.preset import Preset as Preset
     from spurious.perturbations.effect import Effect as Effect
     from spurious.perturbations.gradient import BIM as BIM
     from spurious.perturbations.gradient import FGSM as FGSM
@@ -51,11 +54,14 @@ _HOME = {
     "Doc": ("spurious.description.marks", "Doc"),
     "Effect": ("spurious.perturbations.effect", "Effect"),
     "FGSM": ("spurious.perturbations.gradient", "FGSM"),
+    "Head": ("spurious.networks.head", "Head"),
     "Held": ("spurious.description.marks", "Held"),
     "Logistic": ("spurious.perturbations.systematics", "Logistic"),
     "MapSet": ("spurious.data.maps", "MapSet"),
     "PGD": ("spurious.perturbations.gradient", "PGD"),
     "Posterior": ("spurious.posteriors.posterior", "Posterior"),
+    "PixelPreset": ("spurious.networks.preset", "PixelPreset"),
+    "Preset": ("spurious.networks.preset", "Preset"),
     "RandomSign": ("spurious.perturbations.noise", "RandomSign"),
     "Scaling": ("spurious.posteriors.scaling", "Scaling"),
     "Searched": ("spurious.description.marks", "Searched"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _HOME = "spurious.perturbations"
+_NETWORKS = "spurious.networks"
 _DEFENCES = "spurious.defences"
 
 GROUPS: dict[str, dict[str, str]] = {
@@ -44,6 +45,16 @@ GROUPS: dict[str, dict[str, str]] = {
         "bounded": f"{_HOME}.spectral.Bounded",
         "band_limited": f"{_HOME}.spectral.BandLimited",
     },
+    "preset": {
+        "compact": f"{_NETWORKS}.compact.Compact",
+        "resnet": f"{_NETWORKS}.resnet.ResNet",
+        "horowitz2022": f"{_NETWORKS}.horowitz2022.Horowitz2022",
+        "power_spectrum": f"{_NETWORKS}.power_spectrum.PowerSpectrum",
+    },
+    "head": {
+        "mixture": f"{_NETWORKS}.mixture.MixtureHead",
+        "flow": f"{_NETWORKS}.flow.FlowHead",
+    },
     "defence": {
         "adversarial_training": f"{_DEFENCES}.adversarial_training.AdversarialTraining",
         "trades": f"{_DEFENCES}.trades.Trades",
@@ -61,7 +72,8 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 """Group -> kind -> import path of the class, in the order in which messages and tables name them.
 
-A perturbation or a defence may have the import path of any other class as its kind, too.
+A perturbation, a preset, a head or a defence may have the import path of any other class as its
+kind, too.
 """
 
 SYSTEMATICS = (

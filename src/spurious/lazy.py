@@ -1,30 +1,32 @@
-"""TensorFlow, imported when it is first used: it takes seconds, and reading params.yaml does not.
+"""TensorFlow and Keras, imported when first used: that takes seconds, and params.yaml needs none.
 
-`from spurious.lazy import tf` stands in for `import tensorflow as tf` in modules of classes that
-describe entries of params.yaml. Such a module must not use `tf` while it is imported.
+`from spurious.lazy import tf` stands in for `import tensorflow as tf`, `from spurious.lazy import
+keras` for `import keras`, in modules of classes that describe entries of params.yaml. Such a module
+must not use either while it is imported.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
-__all__ = ["tf"]
+__all__ = ["keras", "tf"]
 
 
-class _TensorFlow(ModuleType):
-    """Looks like the module, and becomes it at the first look."""
+class _Lazy(ModuleType):
+    """Looks like a module, and becomes it at the first look."""
 
     def __getattr__(self, name: str) -> Any:
-        import tensorflow
-
-        found = getattr(tensorflow, name)
+        found = getattr(import_module(self.__name__), name)
         setattr(self, name, found)
         return found
 
 
 if not TYPE_CHECKING:
-    tf = _TensorFlow("tensorflow")
+    keras = _Lazy("keras")
+    tf = _Lazy("tensorflow")

@@ -11,8 +11,8 @@ import pytest
 from spurious.audit import checks
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import STANDARDISE
+from spurious.networks.head_layer import HEAD, HeadLayer
+from spurious.networks.preset import STANDARDISE
 from spurious.posteriors.trained import NetworkPosterior
 
 BOX = 64.0
@@ -116,7 +116,7 @@ def test_the_example_of_the_index_runs(maps, truth, tmp_path, monkeypatch, capsy
     labels = np.random.default_rng(0).uniform((0.1, 0.6), (0.5, 0.9), truth.shape)
     data = MapSet(maps, labels, n, n, np.full(len(n), 2, np.int8), BOX)
     write_maps(Path("data/pilot/maps.h5"), data)
-    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    head = HeadLayer({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
     inputs = keras.Input((16, 16))
     units = keras.layers.Normalization(None, mean=64.0, variance=39.0**2, name=STANDARDISE)
     flat = keras.layers.Flatten()(units(inputs))

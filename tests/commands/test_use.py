@@ -13,7 +13,7 @@ from spurious.data.hdf5 import read_maps, write_maps
 from spurious.data.maps import MapSet
 
 SHORT = {
-    "posteriors": {"mine": {"kind": "network", "width": 0.1}},
+    "posteriors": {"mine": {"kind": "network", "preset": {"kind": "compact", "width": 0.1}}},
     "training": {"epochs": 2},
     "attacks": {
         "few": {"bim": {"kind": "bim", "alpha": {"value": 0.01, "unit": "std"}, "steps": 2}}

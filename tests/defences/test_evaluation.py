@@ -19,8 +19,8 @@ from spurious.defences.evaluation import Scene, evaluate, largest, left
 from spurious.defences.ranking import card, winner
 from spurious.defences.smoothing import Noise, Smoothed
 from spurious.defences.worst_systematics import random_members, worst
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import STANDARDISE
+from spurious.networks.head_layer import HEAD, HeadLayer
+from spurious.networks.preset import STANDARDISE
 from spurious.posteriors.trained import NetworkPosterior
 from spurious.search.families import build_families
 from spurious.search.study import build_objective
@@ -93,7 +93,7 @@ class Wider(Around):
 @pytest.fixture(scope="module")
 def network():
     """A small network of random weights, bent enough that noise of some counts matters."""
-    head = MixtureHead({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
+    head = HeadLayer({"omega_m": (0.1, 0.5), "sigma_8": (0.6, 0.9)}, name=HEAD)
     maps = keras.Input((SIDE, SIDE))
     units = keras.layers.Normalization(None, mean=64.0, variance=900.0, name=STANDARDISE)
     x = keras.layers.Flatten()(units(maps))

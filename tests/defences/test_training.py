@@ -25,7 +25,7 @@ from spurious.training.defended import Defended, maps_shown
 
 SEED = 11
 EPSILON = 2.0
-NETWORK = config.Network(kind="network", width=0.25)
+NETWORK = config.Network(kind="network", preset={"kind": "compact", "width": 0.25})
 QUICK = config.Network(kind="network", preset="power_spectrum")  # a dense one, for what any shows
 SETTINGS = config.Training(epochs=8, batch_size=16, learning_rate=2e-3, weight_decay=0.01)
 SHORT = SETTINGS.model_copy(update={"epochs": 3})

@@ -17,8 +17,9 @@ from spurious.densities.divergences import (
     parameters,
     pooled,
 )
-from spurious.networks.grid import Gridded
-from spurious.networks.heads import FlowHead
+from spurious.densities.grid import Gridded
+from spurious.networks.flow import FlowHead
+from spurious.networks.head_layer import HeadLayer
 
 tfd = tfp.distributions
 
@@ -38,7 +39,7 @@ def make(kind, batch=1, seed=0):
     """A density of each kind over two parameters near 0.5; every row the same."""
     draw = np.random.default_rng(seed)
     if kind == "flow":
-        head = FlowHead({"a": (0.3, 0.7), "b": (0.3, 0.7)})
+        head = HeadLayer({"a": (0.3, 0.7), "b": (0.3, 0.7)}, FlowHead())
         features = draw.normal(0, 0.25, (1, head.n_features))
         parts = head(tf.constant(features, tf.float32))
         return Flow(*(tf.repeat(part, batch, axis=0) for part in parts))
@@ -191,7 +192,7 @@ def test_gradient_of_kl_of_mixtures_is_right_in_means_scales_and_logits(covarian
 @pytest.mark.parametrize("kind", ["flow", "pooled"])
 def test_gradient_of_kl_of_flows_is_right(kind):
     """To one feature of each kind, against central differences of the integral on a grid."""
-    head = FlowHead({"a": (0.3, 0.7), "b": (0.3, 0.7)})
+    head = HeadLayer({"a": (0.3, 0.7), "b": (0.3, 0.7)}, FlowHead())
     start = np.random.default_rng(2).normal(0, 0.25, (1, head.n_features)).astype(np.float32)
     q, other = make("full 1", seed=9), make("full 2", seed=5)
 
@@ -329,7 +330,7 @@ def test_pool_of_one_is_itself_and_of_unequal_shapes_is_refused():
 
 
 def test_kl_compiles_for_batches_of_unknown_size():
-    head = FlowHead({"a": (0.3, 0.7), "b": (0.3, 0.7)})
+    head = HeadLayer({"a": (0.3, 0.7), "b": (0.3, 0.7)}, FlowHead())
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, head.n_features)), tf.TensorSpec((None, 2, 2))]

@@ -9,14 +9,15 @@ from scipy import integrate, stats
 
 from spurious.densities.divergences import concatenate
 from spurious.densities.flows import REACH
-from spurious.networks.heads import FlowHead
+from spurious.networks.flow import FlowHead
+from spurious.networks.head_layer import HeadLayer
 
 tfd, tfb = tfp.distributions, tfp.bijectors
 
 
 def make(p, batch=3, spread=0.7, seed=0, blocks=2):
     """A bent flow over parameters between -1 and 1."""
-    head = FlowHead({f"parameter_{i}": (-1, 1) for i in range(p)}, blocks=blocks)
+    head = HeadLayer({f"parameter_{i}": (-1, 1) for i in range(p)}, FlowHead(blocks=blocks))
     features = np.random.default_rng(seed).normal(0, spread, (batch, head.n_features))
     return head.distribution(*head(tf.constant(features, tf.float32)))
 
@@ -140,7 +141,7 @@ def test_samples_follow_the_density():
 
 
 def test_straight_flow_is_a_gaussian_with_exact_moments():
-    head = FlowHead({"a": (0.0, 2.0), "b": (5.0, 5.5)})
+    head = HeadLayer({"a": (0.0, 2.0), "b": (5.0, 5.5)}, FlowHead())
     features = np.zeros((2, head.n_features), np.float32)
     features[1, -5:] = [0.3, -0.2, 0.5, -1.0, 0.8]  # the last map: shifts, diagonal, below
     shifts, trils, *_ = outputs = head(features)
@@ -164,7 +165,7 @@ def test_flow_learns_a_banana_whichever_way_it_bends(swap):
     banana = np.stack([0.3 * first, 0.2 * first**2 - 0.4 + 0.06 * draw.standard_normal(2000)], -1)
     banana = (banana[:, ::-1] if swap else banana).astype(np.float32)[:, None]
     entropy = np.log(2 * np.pi * np.e * 0.3 * 0.06)
-    head = FlowHead({"a": (-1, 1), "b": (-1, 1)})
+    head = HeadLayer({"a": (-1, 1), "b": (-1, 1)}, FlowHead())
     features = tf.Variable(tf.zeros((1, head.n_features)))
     optimizer = keras.optimizers.Adam(0.01)
 
@@ -184,7 +185,7 @@ def test_flow_learns_a_banana_whichever_way_it_bends(swap):
 
 def test_moments_and_samples_have_gradients():
     """Against central differences in one feature of each kind, with float64 to see them."""
-    head = FlowHead({"a": (-1, 1), "b": (-1, 1)})
+    head = HeadLayer({"a": (-1, 1), "b": (-1, 1)}, FlowHead())
     start = np.random.default_rng(3).normal(0, 0.5, (1, head.n_features)).astype(np.float32)
 
     def values(features):

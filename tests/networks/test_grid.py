@@ -7,8 +7,9 @@ import tensorflow as tf
 from scipy import stats
 
 from spurious.densities.divergences import concatenate, kl_and_error
-from spurious.networks.grid import Gridded, GridHead, cell_centres
-from spurious.networks.heads import HEAD
+from spurious.densities.grid import Gridded, cell_centres
+from spurious.networks.grid import GridHead
+from spurious.networks.head_layer import HEAD, HeadLayer
 
 RANGES = ((0.05, 0.55), (0.5, 1.0), (-3.0, 2.0))
 CELLS = (3, 5, 4)
@@ -186,12 +187,12 @@ HEAD_RANGES = {"omega_m": RANGES[0], "sigma_8": RANGES[1]}
 
 
 def gaussian_features(head, mean, sigma):
-    centres = cell_centres(list(head.ranges.values()), head.cells)
+    centres = cell_centres(list(head.ranges.values()), head.head.cells)
     return stats.norm.logpdf(centres, mean, sigma).sum(1)[None].astype(np.float32)
 
 
 def test_a_temperature_multiplies_the_width_of_a_gaussian():
-    head = GridHead(HEAD_RANGES, (100, 80))
+    head = HeadLayer(HEAD_RANGES, GridHead(cells=(100, 80)))
     features = gaussian_features(head, [0.3, 0.7], [0.02, 0.03])
     one = head.distribution(*head(features))
     np.testing.assert_allclose(one.mean()[0], [0.3, 0.7], atol=1e-4)
@@ -203,7 +204,7 @@ def test_a_temperature_multiplies_the_width_of_a_gaussian():
 
 
 def test_a_head_survives_saving_in_a_model(tmp_path):
-    head = GridHead(HEAD_RANGES, (4, 6), temperature=1.25, name=HEAD)
+    head = HeadLayer(HEAD_RANGES, GridHead(cells=(4, 6)), temperature=1.25, name=HEAD)
     assert head.n_features == 24
     x = keras.Input((3,))
     model = keras.Model(x, head(keras.layers.Dense(head.n_features)(x)))
@@ -212,13 +213,13 @@ def test_a_head_survives_saving_in_a_model(tmp_path):
     data = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_array_equal(again(data), model(data))
     loaded = again.get_layer(HEAD)
-    assert (loaded.ranges, loaded.cells, loaded.temperature) == (HEAD_RANGES, (4, 6), 1.25)
+    assert (loaded.ranges, loaded.head.cells, loaded.temperature) == (HEAD_RANGES, (4, 6), 1.25)
     assert loaded.distribution(model(data)).batch_shape == (2,)
 
 
 def test_the_loss_has_finite_gradients_for_large_features():
-    head = GridHead(HEAD_RANGES, 8)
-    assert head.cells == (8, 8)
+    head = HeadLayer(HEAD_RANGES, GridHead(cells=(8,)))
+    assert head.n_features == 64
     features = tf.constant(np.random.default_rng(0).uniform(-30, 30, (5, 64)), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(features)
@@ -228,7 +229,7 @@ def test_the_loss_has_finite_gradients_for_large_features():
 
 
 def test_impossible_heads_are_refused():
-    with pytest.raises(ValueError, match="1 axes of cells for 2 parameters"):
-        GridHead(HEAD_RANGES, (4,))
-    with pytest.raises(ValueError, match="4 axes of cells for 4 parameters"):
-        GridHead({name: (0, 1) for name in "abcd"}, 2)
+    with pytest.raises(ValueError, match="3 axes of cells for 2 parameters"):
+        HeadLayer(HEAD_RANGES, GridHead(cells=(4, 4, 4)))
+    with pytest.raises(ValueError, match="1 axes of cells for 4 parameters"):
+        HeadLayer({name: (0, 1) for name in "abcd"}, GridHead(cells=(2,)))

@@ -6,11 +6,16 @@ import pytest
 import tensorflow as tf
 
 from spurious.data.maps import Standardiser
-from spurious.networks import presets
-from spurious.networks.heads import HEAD, FlowHead, MixtureHead
+from spurious.networks.compact import Compact
+from spurious.networks.flow import FlowHead
+from spurious.networks.head_layer import HEAD, HeadLayer
+from spurious.networks.horowitz2022 import Horowitz2022
 from spurious.networks.layers import SMALLEST_MEAN, Contrast
-from spurious.networks.presets import compact, horowitz2022, power_spectrum, resnet
+from spurious.networks.mixture import MixtureHead
+from spurious.networks.power_spectrum import PowerSpectrum
+from spurious.networks.preset import STANDARDISE
 from spurious.networks.representations import Representation, seen
+from spurious.networks.resnet import ResNet
 from spurious.posteriors.trained import NetworkPosterior, load
 
 RANGES = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
@@ -24,21 +29,22 @@ def counts(batch, n, seed=0):
 
 def head(m=1, p=2):
     ranges = {f"parameter_{i}": (0.0, 1.0 + i) for i in range(p)} if p != 2 else RANGES
-    return MixtureHead(ranges, m, name=HEAD)
+    return HeadLayer(ranges, MixtureHead(components=m), name=HEAD)
 
 
 def of_power(n, head, units=UNITS, seed=1):
     log_power = np.random.default_rng(3).normal(2.0, 1.0, (50, (n - 1) // 2))
-    return power_spectrum(n, head, units, seed, box_size=128.0, log_power=log_power)
+    return PowerSpectrum().model(n, head, units, seed, box_size=128.0, log_power=log_power)
 
 
 def made(name, n, seed=1, units=UNITS):
     if name == "power_spectrum":
         return of_power(n, head(), units, seed)
-    return presets.PIXELS[name](n, head(), units, seed)
+    return PIXELS[name].model(n, head(), units, seed)
 
 
-ALL = ["compact", "resnet", "horowitz2022", "power_spectrum"]
+PIXELS = {"compact": Compact(), "resnet": ResNet(), "horowitz2022": Horowitz2022()}
+ALL = [*PIXELS, "power_spectrum"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -46,21 +52,21 @@ def test_every_preset_ends_in_its_head_and_begins_with_its_units(name):
     network = made(name, 64)
     assert network.name == name
     assert network.layers[-1].name == HEAD
-    assert network.layers[1].name == presets.STANDARDISE
+    assert network.layers[1].name == STANDARDISE
     for output in network(counts(2, 64)):
         assert output.dtype == tf.float32 and np.isfinite(output).all()
 
 
 @pytest.mark.parametrize(("n", "m", "p"), [(16, 1, 1), (32, 3, 2), (64, 1, 2), (100, 2, 4)])
 def test_any_size_of_map_mixture_and_number_of_parameters(n, m, p):
-    means, scales, logits = compact(n, head(m, p), UNITS, seed=1)(counts(3, n))
+    means, scales, logits = Compact().model(n, head(m, p), UNITS, seed=1)(counts(3, n))
     assert (means.shape, scales.shape, logits.shape) == ((3, m, p), (3, m, p), (3, m))
     assert np.all(scales.numpy() > 0)
 
 
 def test_any_head_ends_any_trunk():
-    flow = FlowHead(RANGES, name=HEAD)
-    network = resnet(16, flow, UNITS, seed=1)
+    flow = HeadLayer(RANGES, FlowHead(), name=HEAD)
+    network = ResNet().model(16, flow, UNITS, seed=1)
     log_prob = flow.distribution(*network(counts(3, 16))).log_prob(np.full((3, 2), 0.5, np.float32))
     assert log_prob.shape == (3,) and np.isfinite(log_prob).all()
 
@@ -137,9 +143,9 @@ def test_horowitz2022_has_the_published_layers():
 
 
 def test_width_multiplies_filters():
-    narrow = compact(16, head(), UNITS, seed=1, width=0.5)
+    narrow = Compact(width=0.5).model(16, head(), UNITS, seed=1)
     assert narrow.get_layer("convolution_0").filters == 8
-    assert resnet(16, head(), UNITS, 1, width=2.0).get_layer("stem").filters == 32
+    assert ResNet(width=2.0).model(16, head(), UNITS, 1).get_layer("stem").filters == 32
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -159,10 +165,10 @@ def test_gradients_reach_the_pixels_and_repeat_exactly(name):
     np.testing.assert_array_equal(first, gradient())
 
 
-@pytest.mark.parametrize(("make", "n"), [(compact, 15), (resnet, 15), (horowitz2022, 53)])
-def test_maps_too_small_are_refused(make, n):
+@pytest.mark.parametrize(("name", "n"), [("compact", 15), ("resnet", 15), ("horowitz2022", 53)])
+def test_maps_too_small_are_refused(name, n):
     with pytest.raises(ValueError, match=rf"n = {n} must be at least {n + 1}"):
-        make(n, head(), UNITS, seed=1)
+        PIXELS[name].model(n, head(), UNITS, seed=1)
 
 
 def contrast(maps):
@@ -172,7 +178,7 @@ def contrast(maps):
 
 def of_contrast(name, n, seed=1):
     representation = contrast(counts(40, n, seed=5))
-    return presets.PIXELS[name](n, head(), UNITS, seed, seen=representation)
+    return PIXELS[name].model(n, head(), UNITS, seed, seen=representation)
 
 
 @pytest.mark.parametrize("name", ["compact", "resnet", "horowitz2022"])
@@ -191,7 +197,7 @@ def test_a_network_of_the_contrast_is_blind_to_a_factor_and_to_nothing_else(name
 
 def test_what_enters_the_trunk_of_a_network_of_the_contrast_is_the_contrast_in_its_own_units():
     maps = counts(40, 32, seed=5) * np.linspace(0.5, 2, 40, dtype=np.float32)[:, None, None]
-    network = presets.compact(32, head(), UNITS, 1, seen=contrast(maps))
+    network = Compact().model(32, head(), UNITS, 1, seen=contrast(maps))
     entering = keras.Model(network.inputs[0], network.get_layer("channel").input)(maps).numpy()
     wanted = maps / maps.mean(axis=(1, 2), keepdims=True, dtype=float) - 1
     np.testing.assert_allclose(entering, wanted / wanted.std(), atol=2e-5)

@@ -43,7 +43,7 @@ def data(make_maps):
 
 
 def network(given):
-    return config.Network(kind="network", width=0.25, input=given)
+    return config.Network(kind="network", preset={"kind": "compact", "width": 0.25}, input=given)
 
 
 def test_the_logarithm(make_maps):

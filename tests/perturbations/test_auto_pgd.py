@@ -10,8 +10,8 @@ import tensorflow as tf
 from scipy.optimize import minimize
 
 from spurious.data.maps import Standardiser
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import compact
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.perturbations.auto_pgd import AutoPGD, checkpoints
 from spurious.perturbations.gradient import PGD
 from spurious.perturbations.objectives import Toward
@@ -91,8 +91,8 @@ def network(make_maps):
     maps = (64 * (maps / 64) ** power).astype(np.float32)
     truth = np.stack([np.log(maps + 1).std((1, 2)), maps.std((1, 2)) / 64], 1)
     ranges = {"omega_m": (0.0, 1.5), "sigma_8": (0.0, 2.0)}
-    head = MixtureHead(ranges, name=HEAD)
-    model = compact(16, head, Standardiser(64.0, 40.0), seed=3, width=0.25)
+    head = HeadLayer(ranges, name=HEAD)
+    model = Compact(width=0.25).model(16, head, Standardiser(64.0, 40.0), seed=3)
     posterior = NetworkPosterior(model)
     optimizer = keras.optimizers.Adam(3e-3)
     x, y = tf.constant(maps), tf.constant(truth, tf.float32)

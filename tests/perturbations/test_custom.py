@@ -16,8 +16,8 @@ from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet, Standardiser
 from spurious.densities.divergences import kl
 from spurious.errors import UserError
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import compact
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.params import one_line
 from spurious.perturbations.build import build, parameters
 from spurious.posteriors.trained import NetworkPosterior
@@ -134,8 +134,8 @@ def test_the_page_leads_to_a_perturbation(data, linear_posterior):
 
 
 def test_its_last_example_runs(data, capsys):
-    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
-    network = compact(data.maps.shape[-1], head, Standardiser(64.0, 39.0), seed=1)
+    head = HeadLayer({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    network = Compact().model(data.maps.shape[-1], head, Standardiser(64.0, 39.0), seed=1)
     NetworkPosterior(network).save(Path("models/pilot/compact/1.keras"))
     write_maps(Path("data/pilot/maps.h5"), data)
     exec(BLOCKS[2], {})

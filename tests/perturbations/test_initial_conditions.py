@@ -7,8 +7,8 @@ from scipy import stats
 
 from spurious import config
 from spurious.data.maps import Standardiser
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import compact
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.perturbations.initial_conditions import InitialConditions, change, rotated, within
 from spurious.posteriors.trained import NetworkPosterior
 from spurious.simulation import white_noise
@@ -30,7 +30,7 @@ TRUTH = tf.constant([LABEL], tf.float32)
 def network():
     ranges = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
     units = Standardiser(16.0, 8.0)
-    return NetworkPosterior(compact(N, MixtureHead(ranges, name=HEAD), units, 3, width=0.25))
+    return NetworkPosterior(Compact(width=0.25).model(N, HeadLayer(ranges, name=HEAD), units, 3))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from spurious.data.maps import Standardiser
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import compact
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.perturbations.gradient import PGD
 from spurious.perturbations.minimum_norm import Displacement, MinimumNorm
 from spurious.posteriors.trained import NetworkPosterior
@@ -52,7 +52,7 @@ def maps(make_maps):
 @pytest.fixture(scope="module")
 def network():
     ranges = {"omega_m": (0.0, 1.5), "sigma_8": (0.0, 2.0)}
-    model = compact(16, MixtureHead(ranges, name=HEAD), Standardiser(64.0, 40.0), 3, width=0.25)
+    model = Compact(width=0.25).model(16, HeadLayer(ranges, name=HEAD), Standardiser(64.0, 40.0), 3)
     return NetworkPosterior(model)
 
 

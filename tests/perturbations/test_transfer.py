@@ -11,9 +11,9 @@ from spurious.config import Perturbation
 from spurious.data.maps import MapSet, Standardiser
 from spurious.densities.divergences import kl
 from spurious.errors import UserError
-from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.networks.layers import log_power
-from spurious.networks.presets import power_spectrum
+from spurious.networks.power_spectrum import PowerSpectrum
 from spurious.perturbations.build import apply, build, build_initial_conditions, extras
 from spurious.perturbations.entry import some_maps
 from spurious.perturbations.gradient import BIM, PGD
@@ -120,8 +120,9 @@ def baseline(request, simulated):
     maps, truth = simulated
     if request.param == "likelihood":
         return NetworkPosterior(likelihood.fit(maps, truth, ranges, units, 64.0, 2, cells=40))
-    head, power = MixtureHead(ranges, name=HEAD), log_power(maps, 64.0)
-    return NetworkPosterior(power_spectrum(16, head, units, 1, box_size=64.0, log_power=power))
+    head, power = HeadLayer(ranges, name=HEAD), log_power(maps, 64.0)
+    network = PowerSpectrum().model(16, head, units, 1, box_size=64.0, log_power=power)
+    return NetworkPosterior(network)
 
 
 def test_the_baselines_on_the_power_spectrum_can_be_attacked(baseline, simulated, data):

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from spurious.data.maps import Standardiser
-from spurious.networks.heads import HEAD, MixtureHead
-from spurious.networks.presets import compact
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.perturbations.objectives import Toward
 from spurious.perturbations.universal import Pattern, Universal, laid
 from spurious.posteriors.trained import NetworkPosterior
@@ -31,7 +31,7 @@ def others(make_maps):
 @pytest.fixture(scope="module")
 def network():
     ranges = {"omega_m": (0.0, 1.5), "sigma_8": (0.0, 2.0)}
-    model = compact(16, MixtureHead(ranges, name=HEAD), Standardiser(64.0, 40.0), 3, width=0.25)
+    model = Compact(width=0.25).model(16, HeadLayer(ranges, name=HEAD), Standardiser(64.0, 40.0), 3)
     return NetworkPosterior(model)
 
 

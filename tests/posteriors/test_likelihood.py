@@ -9,7 +9,7 @@ from scipy import stats
 from spurious import spectra
 from spurious.data.maps import Standardiser
 from spurious.errors import UserError
-from spurious.networks.heads import HEAD
+from spurious.networks.head_layer import HEAD
 from spurious.posteriors import likelihood
 from spurious.posteriors.emulator import emulate
 from spurious.posteriors.trained import NetworkPosterior, load

@@ -14,9 +14,9 @@ from spurious.damage import measure
 from spurious.data.maps import Standardiser
 from spurious.densities.divergences import kl, parameters
 from spurious.errors import UserError
-from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.networks.model_files import read_model, reason
-from spurious.networks.presets import compact
 from spurious.posteriors.scaling import Scaling
 from spurious.posteriors.trained import load
 
@@ -315,7 +315,7 @@ WRONG = {
         "needs Unregistered, which Keras does not know: register it with",
     ),
     "a head": (
-        lambda: compact(16, MixtureHead({"h": (0.5, 0.9)}, 1, name=HEAD), UNITS, 1),
+        lambda: Compact().model(16, HeadLayer({"h": (0.5, 0.9)}, name=HEAD), UNITS, 1),
         "ends in a head of spurious and knows its units: read it with spurious.load_posterior",
     ),
 }

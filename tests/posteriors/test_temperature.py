@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from spurious.networks.flow import FlowHead
 from spurious.networks.grid import GridHead
-from spurious.networks.heads import FlowHead, MixtureHead
+from spurious.networks.head_layer import HeadLayer
+from spurious.networks.mixture import MixtureHead
 from spurious.posteriors.temperature import fit_temperature
 
 RANGES = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
@@ -24,7 +26,7 @@ def drawn(head, given, factor, seed=(3, 4)):
 
 @pytest.mark.parametrize("factor", [1.7, 1.0, 0.6])
 def test_one_gaussian_gives_the_closed_form(factor):
-    head = MixtureHead(RANGES)
+    head = HeadLayer(RANGES)
     given = features(head)
     truth = drawn(head, given, factor)
     found = fit_temperature(head, given, truth)
@@ -37,7 +39,11 @@ def test_one_gaussian_gives_the_closed_form(factor):
 
 @pytest.mark.parametrize(
     "head",
-    [MixtureHead(RANGES, components=3), MixtureHead(RANGES, covariance="full"), FlowHead(RANGES)],
+    [
+        HeadLayer(RANGES, MixtureHead(components=3)),
+        HeadLayer(RANGES, MixtureHead(covariance="full")),
+        HeadLayer(RANGES, FlowHead()),
+    ],
     ids=["mixture", "full", "flow"],
 )
 def test_every_head_gets_its_widths_back(head):
@@ -49,7 +55,7 @@ def test_every_head_gets_its_widths_back(head):
 
 def test_a_density_on_a_grid_gets_its_width_back():
     """Gaussians of width 0.03 well inside the box; truths 1.7 times as far."""
-    head = GridHead({"omega_m": (0.0, 1.0)}, cells=200)
+    head = HeadLayer({"omega_m": (0.0, 1.0)}, GridHead(cells=(200,)))
     draw = np.random.default_rng(1)
     centres = (np.arange(200) + 0.5) / 200
     mean = draw.uniform(0.3, 0.7, (1500, 1))
@@ -60,16 +66,16 @@ def test_a_density_on_a_grid_gets_its_width_back():
 
 
 def test_the_head_is_left_as_it_was_and_its_temperature_does_not_matter():
-    head = MixtureHead(RANGES, temperature=1.4)
+    head = HeadLayer(RANGES, temperature=1.4)
     given = features(head, n=200)
     truth = drawn(head, given, 1.2)
     found = fit_temperature(head, given, truth)
     assert head.temperature == 1.4
-    assert found == fit_temperature(MixtureHead(RANGES), given, truth)
+    assert found == fit_temperature(HeadLayer(RANGES), given, truth)
     assert found == pytest.approx(1.2, rel=4 / np.sqrt(800))
 
 
 def test_an_impossible_truth_is_refused():
-    head = GridHead({"omega_m": (0.0, 1.0)}, cells=10)
+    head = HeadLayer({"omega_m": (0.0, 1.0)}, GridHead(cells=(10,)))
     with pytest.raises(ValueError, match="zero density"):
         fit_temperature(head, np.zeros((2, 10), np.float32), np.array([[0.5], [3.0]]))

@@ -13,9 +13,10 @@ import tensorflow as tf
 from spurious.data.maps import Standardiser
 from spurious.densities.divergences import parameters
 from spurious.errors import UserError
-from spurious.networks.heads import HEAD, MixtureHead
+from spurious.networks.compact import Compact
+from spurious.networks.head_layer import HEAD, HeadLayer
+from spurious.networks.mixture import MixtureHead
 from spurious.networks.model_files import read_identity
-from spurious.networks.presets import compact
 from spurious.posteriors.trained import Ensemble, NetworkPosterior, Remembered, load, predict
 
 RANGES = {"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}
@@ -23,7 +24,7 @@ UNITS = Standardiser(mean=64.0, std=38.8)
 
 
 def network(m=1, seed=1, ranges=RANGES):
-    return compact(16, MixtureHead(ranges, m, name=HEAD), UNITS, seed)
+    return Compact().model(16, HeadLayer(ranges, MixtureHead(components=m), name=HEAD), UNITS, seed)
 
 
 def counts(batch, n=16, seed=0):
@@ -277,7 +278,7 @@ def test_a_model_without_head_or_units_is_refused():
     flat = keras.layers.Flatten()(maps)
     with pytest.raises(ValueError, match="from_keras"):
         NetworkPosterior(keras.Model(maps, keras.layers.Dense(3)(flat)))
-    model = keras.Model(maps, MixtureHead(RANGES)(keras.layers.Dense(5)(flat)))
+    model = keras.Model(maps, HeadLayer(RANGES)(keras.layers.Dense(5)(flat)))
     with pytest.raises(ValueError, match="give its standardiser"):
         NetworkPosterior(model)
     assert NetworkPosterior(model, UNITS).names == ("omega_m", "sigma_8")

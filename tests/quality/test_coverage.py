@@ -8,8 +8,8 @@ from scipy import stats
 
 from spurious.bootstrap import binomial_band
 from spurious.densities.divergences import Pooled
+from spurious.densities.grid import Gridded
 from spurious.densities.mixtures import mixture
-from spurious.networks.grid import Gridded
 from spurious.quality.coverage import credible_coverage, pit, sbc_ranks, tarp
 
 tfd = tfp.distributions

@@ -6,7 +6,7 @@ from scipy.special import polygamma
 
 from spurious import spectra
 from spurious.errors import UserError
-from spurious.networks.heads import HEAD
+from spurious.networks.head_layer import HEAD
 from spurious.posteriors import likelihood
 from spurious.posteriors.emulator import emulate
 from spurious.quality import fisher

@@ -8,7 +8,8 @@ from scipy import stats
 from spurious import damage
 from spurious.detection.scattering import scattering
 from spurious.perturbations.systematics import Logistic
-from spurious.search.fences import FENCES, FenceValue, Observed, build_fences, whitening
+from spurious.search.fences import FENCES, FenceValue, build_fences
+from spurious.search.observed import Observed, whitening
 
 BOX = 100.0
 N = 16

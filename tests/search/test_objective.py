@@ -14,7 +14,7 @@ from spurious.description.section import Entry
 from spurious.perturbations.objectives import ShiftS8
 from spurious.perturbations.response import Logistic
 from spurious.search.families import build_families
-from spurious.search.fences import FENCES, Observed
+from spurious.search.fences import FENCES
 from spurious.search.goals import (
     FractionMoved,
     MeanKL,
@@ -24,6 +24,7 @@ from spurious.search.goals import (
     build_goal,
 )
 from spurious.search.objective import Evaluation, Objective
+from spurious.search.observed import Observed
 
 BOX = 128.0
 GOAL = TypeAdapter(Annotated[str | Entry, OneOf("goal", names=True)])

@@ -300,8 +300,8 @@ def commands():
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder with a small params.yaml, maps and a network, as the current folder."""
-    from spurious.networks.heads import HEAD, MixtureHead
-    from spurious.networks.presets import compact
+    from spurious.networks.compact import Compact
+    from spurious.networks.head_layer import HEAD, HeadLayer
     from spurious.pipeline import identity
     from spurious.pipeline.inputs import networks
     from spurious.pipeline.layout import Layout
@@ -330,8 +330,8 @@ def workplace(tmp_path, monkeypatch):
     )
     write_maps(tmp_path / "data" / "pilot" / "maps.h5", data)
     config = params.load(tmp_path / "params.yaml")
-    head = MixtureHead({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
-    network = compact(n=16, head=head, standardiser=Standardiser(64.0, 32.0), seed=1)
+    head = HeadLayer({"omega_m": (0.05, 0.55), "sigma_8": (0.5, 1.0)}, name=HEAD)
+    network = Compact().model(n=16, head=head, standardiser=Standardiser(64.0, 32.0), seed=1)
     for owner in networks(config, config.run.target):
         known = NetworkPosterior(network, identity=identity.made(config, *owner))
         known.save(Layout(config.scale).posterior(*owner))

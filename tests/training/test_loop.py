@@ -16,7 +16,8 @@ from spurious import config, seeds
 from spurious.data import maps
 from spurious.data.splits import Split, split
 from spurious.errors import UserError
-from spurious.networks.heads import MixtureHead
+from spurious.networks.head_layer import HeadLayer
+from spurious.networks.mixture import MixtureHead
 from spurious.posteriors.trained import NetworkPosterior
 from spurious.training import loop
 
@@ -101,7 +102,7 @@ def assert_same(one, two):
 
 def test_loss_is_scipys_negative_log_likelihood_of_what_the_head_says():
     draw = np.random.default_rng(0)
-    head = MixtureHead({"a": (0.0, 1.0), "b": (1.0, 5.0)}, components=3)
+    head = HeadLayer({"a": (0.0, 1.0), "b": (1.0, 5.0)}, MixtureHead(components=3))
     features, labels = draw.normal(size=(5, 15)), draw.normal(size=(5, 2))
     means, scales, logits = (np.float64(t) for t in head(features.astype(np.float32)))
     normal = stats.norm.logpdf(labels[:, None], means, scales).sum(axis=2)
@@ -274,14 +275,15 @@ def test_one_progress_bar(tmp_path, capfd, monkeypatch):
     assert "training: 100%" in captured.err and "validation=" in captured.err
 
 
+NARROW = {"kind": "compact", "width": 0.25}
 PRESETS = {
-    "resnet": config.Network(kind="network", preset="resnet", width=0.25),
+    "resnet": config.Network(kind="network", preset={"kind": "resnet", "width": 0.25}),
     "power_spectrum": config.Network(kind="network", preset="power_spectrum"),
     "full covariance": config.Network(
-        kind="network", width=0.25, head=config.MixtureHead(covariance="full")
+        kind="network", preset=NARROW, head={"kind": "mixture", "covariance": "full"}
     ),
-    "flow": config.Network(kind="network", width=0.25, head=config.FlowHead(kind="flow", bins=4)),
-    "contrast": config.Network(kind="network", width=0.25, input="contrast"),
+    "flow": config.Network(kind="network", preset=NARROW, head={"kind": "flow", "bins": 4}),
+    "contrast": config.Network(kind="network", preset=NARROW, input="contrast"),
 }
 
 

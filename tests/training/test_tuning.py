@@ -24,7 +24,7 @@ from spurious.training.tuning_space import Space
 ROOT = Path(__file__).parents[2]
 SEED = 11
 PARTS = split(np.arange(44), 0.25, 0.2, SEED)
-BASE = config.Network(kind="network", width=0.25)
+BASE = config.Network(kind="network", preset={"kind": "compact", "width": 0.25})
 SHARED = config.Training(epochs=50, batch_size=16, learning_rate=2e-3, weight_decay=0.01)
 SETTINGS = config.Tune(
     trials=3,
@@ -90,7 +90,7 @@ def whole(tmp_path_factory):
 
 def test_the_first_trial_is_the_network_as_it_is(whole):
     first = whole[0].default
-    assert first.entry == {"kind": "network", "width": 0.25}
+    assert first.entry == {"kind": "network", "preset": {"kind": "compact", "width": 0.25}}
     assert config.Network.model_validate(first.entry) == BASE
 
 
@@ -100,14 +100,14 @@ def test_the_entry_can_be_pasted_and_trains_to_the_value_of_its_trial(whole, tmp
     assert config.Network.model_validate(pasted).seed == 2
     network, history = trained(pasted, tmp_path)
     assert min(history["val_loss"]) == last.value == history["val_loss"][last.epoch - 1]
-    assert network.name == pasted["preset"]
+    assert network.name == pasted["preset"]["kind"]
 
 
 def test_trials_differ_and_stay_within_the_bounds(whole):
     entries = [one.entry for one in whole[0].trials]
     assert len({json.dumps(entry) for entry in entries}) == 3
     for entry in entries[1:]:
-        assert 0.2 <= entry["width"] <= 0.4
+        assert 0.2 <= entry["preset"]["width"] <= 0.4
         assert 5e-4 <= entry["training"]["learning_rate"] <= 1e-2
         assert 1e-3 <= entry["training"]["weight_decay"] <= 0.5
         assert entry["training"]["batch_size"] in (8, 16)
@@ -194,7 +194,8 @@ def test_what_the_network_to_beat_has_is_tried_too():
     assert (first["batch_size"], first["components"]) == (48, 6)
     assert first["weight_decay"] == 1e-3  # nearest to zero in logarithm
     found = [config.Network.model_validate(entry) for entry in entries]
-    assert {network.preset for network in found} == {"compact", "resnet", "horowitz2022"}
+    kinds = {getattr(network.preset, "kind", network.preset) for network in found}
+    assert kinds == {"compact", "resnet", "horowitz2022"}
     assert {network.head.kind for network in found} == {"mixture", "flow"}
     assert {network.training.batch_size for network in found} == {16, 32, 48, 64}
     assert {network.training.patience for network in found} == {7}
@@ -202,13 +203,13 @@ def test_what_the_network_to_beat_has_is_tried_too():
 
 
 def test_the_flow_of_the_network_to_beat_keeps_its_depth():
-    flow = config.FlowHead(kind="flow", blocks=3, bins=5)
-    space = Space(config.Tune(heads=["flow"]), BASE.model_copy(update={"head": flow}), SHARED)
+    base = config.Network(kind="network", head={"kind": "flow", "blocks": 3, "bins": 5})
+    space = Space(config.Tune(heads=["flow"]), base, SHARED)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(space.coordinates())
     for index in range(3):
         network = config.Network.model_validate(space.entry(study.ask(), index))
-        assert network.head == flow
+        assert network.head == base.head
 
 
 def test_the_parameter_that_decides_is_the_important_one():

@@ -17,15 +17,14 @@ from spurious.config.detection import Detection
 from spurious.config.posteriors import (
     BandLimit,
     Clipped,
-    FlowHead,
     Input,
     Likelihood,
-    MixtureHead,
     Network,
     Posterior,
     Training,
     Tune,
 )
+from spurious.config.run import Damage, Report, Run
 from spurious.config.search import Search
 from spurious.config.simulation import (
     Background,
@@ -75,7 +74,6 @@ __all__ = [
     "Design",
     "Detection",
     "Execution",
-    "FlowHead",
     "Grid",
     "Input",
     "InverseDensity",
@@ -84,7 +82,6 @@ __all__ = [
     "Likelihood",
     "Listed",
     "Local",
-    "MixtureHead",
     "Network",
     "Perturbation",
     "Posterior",
@@ -103,52 +100,6 @@ __all__ = [
     "Wrapped",
     "winner",
 ]
-
-
-class Damage(Section):
-    """On how many maps the trainings of the target are attacked."""
-
-    share: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="of an attack's maps, those on which it is made on each training after the "
-        "first, evenly spaced; at least one",
-    )
-
-    def count(self, n: int) -> int:
-        """How many of n maps that is."""
-        return max(1, round(self.share * n))
-
-
-class Report(Section):
-    """The report's examples."""
-
-    examples: int = Field(3, ge=1, le=12, description="maps in Figure 2; 3 in the paper")
-
-
-class Run(Section):
-    """What `dvc repro` makes."""
-
-    scales: list[ScaleName] = Field(min_length=1)
-    posteriors: list[PosteriorName] = Field(min_length=1, description="trained, in this order")
-    ensembles: list[PosteriorName] = Field([], description="made of those")
-    wrapped: list[PosteriorName] = Field(
-        [], description="posteriors that are made of another: smoothed, abstaining"
-    )
-    target: PosteriorName = Field(
-        description="what attacks and search see; damage is measured on all"
-    )
-    attacks: list[Name] = Field(min_length=1, description="groups of attacks, a process each")
-    tune: list[ScaleName] = Field([], description="scales whose networks are tuned")
-    defences: list[PosteriorName] = Field(
-        [], description="posteriors that are compared with the target, which has no defence"
-    )
-
-    @property
-    def present(self) -> list[str]:
-        """All posteriors that are trained, or made of those."""
-        return [*self.posteriors, *self.ensembles, *self.wrapped]
 
 
 def winner(family: str) -> str:

@@ -7,26 +7,9 @@ names it.
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
-from inspect import isclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from spurious.description.lookup import OneOf, found
+from spurious.description.lookup import OWN_BASES, OneOf, extending
 from spurious.description.section import Entry
-from spurious.training.defence import Defence as Described
 
-
-class _OneDefence(OneOf):
-    """As for all kinds, but an import path must lead to a defence."""
-
-    def _class(self, kind: Any) -> type:
-        if not (isinstance(kind, str) and "." in kind):
-            return super()._class(kind)
-        one: Any = found(kind)
-        if not (isclass(one) and issubclass(one, Described) and is_dataclass(one)):
-            name = kind.rpartition(".")[2]
-            raise ValueError(f"{name} must be a dataclass that extends spurious.Defence")
-        return one
-
-
-Defence = Annotated[Entry, _OneDefence("defence")]
+Defence = Annotated[Entry, OneOf("defence", own=extending(OWN_BASES["defence"]))]

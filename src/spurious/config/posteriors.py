@@ -8,10 +8,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from spurious.config.defences import Defence
 from spurious.config.wrapped import Abstaining, Smoothed
+from spurious.description.lookup import OWN_BASES, OneOf, described_class, extending
 from spurious.description.marks import Within
 from spurious.description.names import PosteriorName
 from spurious.description.quantities import Density, Range
-from spurious.description.section import Section
+from spurious.description.section import Entry, Section
 from spurious.errors import shown
 
 
@@ -31,22 +32,6 @@ class Training(Section):
         "float32", description="of the training; the network that comes out is float32"
     )
     recalibrate: bool = Field(False, description="one temperature, fitted on validation maps")
-
-
-class MixtureHead(Section):
-    """A mixture of Gaussians (a mixture density network, Bishop 1994)."""
-
-    kind: Literal["mixture"] = "mixture"
-    components: int = Field(1, ge=1, le=32, description="Gaussians in the mixture; 1 in the paper")
-    covariance: Literal["diagonal", "full"] = Field("diagonal", description="diagonal in the paper")
-
-
-class FlowHead(Section):
-    """A normalising flow: affine maps and rational-quadratic splines in turn."""
-
-    kind: Literal["flow"]
-    blocks: int = Field(2, ge=1, le=8)
-    bins: int = Field(8, ge=2, le=64, description="of each spline")
 
 
 class Wavenumber(Section):
@@ -91,7 +76,8 @@ Input = Annotated[
 ]
 """What a network sees of a map; see `spurious.networks.representations`."""
 
-Head = Annotated[MixtureHead | FlowHead, Field(discriminator="kind")]
+Head = Annotated[Entry, OneOf("head", own=extending(OWN_BASES["head"]))]
+Preset = Annotated[str | Entry, OneOf("preset", names=True, own=extending(OWN_BASES["preset"]))]
 SplitKind = Literal["random", "held_out"]
 
 
@@ -99,9 +85,10 @@ class Network(Section):
     """A network trained on the maps."""
 
     kind: Literal["network"]
-    preset: Literal["compact", "resnet", "horowitz2022", "power_spectrum"] = "compact"
-    width: float = Field(1.0, gt=0, le=8, description="multiplies numbers of filters")
-    head: Head = MixtureHead()
+    preset: Preset = Field("compact", description="its layers before the head")
+    head: Head = Field(
+        {"kind": "mixture"}, validate_default=True, description="the density that it ends in"
+    )
     split: SplitKind = Field(
         "random", description="random by simulation (paper), or whole cosmologies held out"
     )
@@ -115,11 +102,11 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _settings(self) -> Network:
-        if self.preset in ("horowitz2022", "power_spectrum") and self.width != 1:
-            raise ValueError(f"width = {self.width} must be 1 for the preset {self.preset}")
-        if self.preset == "power_spectrum" and self.input not in ("counts", "contrast"):
+        preset = self.preset if isinstance(self.preset, str) else self.preset.kind
+        inputs = described_class("preset", self.preset).INPUTS
+        if inputs is not None and self.input not in inputs:
             raise ValueError(
-                f"input = {shown(self.input)} must be counts for the preset power_spectrum"
+                f"input = {shown(self.input)} must be {inputs[0]} for the preset {preset}"
             )
         for key in ("test_fraction", "validation_fraction"):
             if key in self.training.model_fields_set:

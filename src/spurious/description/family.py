@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 from pydantic import AfterValidator, Discriminator, Tag, create_model, model_validator
 
 from spurious.description.fields import Described, described, filled
-from spurious.description.lookup import OneOf, class_of
+from spurious.description.lookup import OneOf, class_of, own_class
 from spurious.description.marks import Scale, Within
 from spurious.description.quantities import Range
 from spurious.description.section import Entry
@@ -191,5 +191,5 @@ class OneFamily(OneOf):
         return [kind for kind in GROUPS[self.group] if is_family(kind)]
 
 
-AnyFamily = Annotated[Family, OneFamily("perturbation", own=True, describe=family_of)]
+AnyFamily = Annotated[Family, OneFamily("perturbation", own=own_class, describe=family_of)]
 """A section of `search.families`."""

@@ -35,6 +35,11 @@ def class_of(group: str, kind: Any) -> type:
     return cast(type, imported(kinds[kind]))
 
 
+def described_class(group: str, given: str | Entry) -> Any:
+    """The class of a section, or of the name of a kind that needs no field."""
+    return class_of(group, given) if isinstance(given, str) else given.CLASS
+
+
 def own_class(kind: str) -> type:
     """The class of an import path, looked up among what is installed, then in the current folder.
 
@@ -54,6 +59,37 @@ def own_class(kind: str) -> type:
     if amplitude not in [None, *getattr(one, "__dataclass_fields__", ())]:
         raise ValueError(f"{name} has no field {amplitude}: its AMPLITUDE must name one")
     return cast(type, one)
+
+
+OWN_BASES = {"preset": "spurious.Preset", "head": "spurious.Head", "defence": "spurious.Defence"}
+"""What a class of one's own extends, by group."""
+
+
+def described_by(path: str) -> tuple[str, type]:
+    """The group of a class of one's own, of any group, and the class.
+
+    Raises:
+        ValueError: there is none of that import path.
+    """
+    one = found(path)
+    for group, base in OWN_BASES.items():
+        if isclass(one) and issubclass(one, imported(base)):
+            return group, extending(base)(path)
+    return "perturbation", own_class(path)
+
+
+def extending(base: str) -> Callable[[str], type]:
+    """Looks up a dataclass that extends one of this package, of the import path `base`."""
+
+    def own(kind: str) -> type:
+        one, parent, name = found(kind), imported(base), kind.rpartition(".")[2]
+        if not (isclass(one) and issubclass(one, parent) and is_dataclass(one)):
+            raise ValueError(f"{name} must be a dataclass that extends {base}")
+        if isabstract(one):
+            raise ValueError(f"{name} must define {', '.join(sorted(one.__abstractmethods__))}")
+        return cast(type, one)
+
+    return own
 
 
 def found(path: str) -> Any:
@@ -97,13 +133,13 @@ class OneOf:
     Attributes:
         group: of `spurious.kinds`.
         names: whether a kind that needs no field may be written as its name alone; it stays one.
-        own: whether a kind may also be the import path of a class.
+        own: from an import path to a class of the user's own, where a kind may be one.
         describe: how a class and its kind become a section.
     """
 
     group: str
     names: bool = False
-    own: bool = False
+    own: Callable[[str], type] | None = None
     describe: Describe = section_of
 
     def __get_pydantic_core_schema__(
@@ -137,7 +173,7 @@ class OneOf:
 
     def _class(self, kind: Any) -> type:
         if self.own and isinstance(kind, str) and "." in kind:
-            return own_class(kind)
+            return self.own(kind)
         if not isinstance(kind, str) or kind not in self._kinds():
             raise ValueError(self._allowed() + nearest(kind, self._kinds()))
         return class_of(self.group, kind)

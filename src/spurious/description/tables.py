@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from spurious.description.family import Bounds, is_family, moved
 from spurious.description.fields import Described, described
-from spurious.description.lookup import OneOf, class_of, own_class
+from spurious.description.lookup import OneOf, class_of, described_by
 from spurious.description.marks import Within, WrittenAs
 from spurious.description.quantities import Quantity
 from spurious.errors import nearest
@@ -77,13 +77,13 @@ def families() -> list[str]:
 
 
 def find(kind: str) -> dict[str, type]:
-    """Group -> class of a kind, which several groups may have; of an import path, a perturbation.
+    """Group -> class of a kind, which several groups may have, or of an import path.
 
     Raises:
         ValueError: there is none.
     """
     if "." in kind:
-        return {"perturbation": own_class(kind)}
+        return dict([described_by(kind)])
     found = {group: class_of(group, kind) for group, kinds in GROUPS.items() if kind in kinds}
     if not found:
         known = list(dict.fromkeys(name for kinds in GROUPS.values() for name in kinds))

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from spurious.data.maps import MapSet
 from spurious.data.splits import evenly_spaced
 from spurious.description.fields import Described, filled
-from spurious.description.lookup import OneOf
+from spurious.description.lookup import OneOf, own_class
 from spurious.description.names import PosteriorName
 from spurious.description.schema import Checked, section_of
 from spurious.description.section import Entry, Section, parts
@@ -51,7 +51,7 @@ def _matchable(one: type, field: Described, written: Any) -> Any:
     return cast(Any, Matchable)[written] if is_amplitude else written
 
 
-ENTRY = OneOf("perturbation", own=True, describe=describe)
+ENTRY = OneOf("perturbation", own=own_class, describe=describe)
 """Beside a field's type: params.yaml writes another entry of `attacks`."""
 
 

@@ -17,11 +17,13 @@ from keras import ops
 
 from spurious import spectra
 from spurious.data.maps import Standardiser
+from spurious.densities.grid import cell_centres
 from spurious.errors import UserError
-from spurious.networks.grid import MAX_PARAMETERS, GridHead, cell_centres
-from spurious.networks.heads import HEAD
+from spurious.networks.grid import MAX_PARAMETERS, GridHead
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.networks.layers import LogPower, log_power
-from spurious.networks.presets import POWER, counts_of
+from spurious.networks.power_spectrum import POWER
+from spurious.networks.preset import counts_of
 from spurious.posteriors.emulator import Emulator, emulate
 
 LIKELIHOOD = "likelihood"
@@ -141,13 +143,14 @@ def _posterior(
             f"{len(ranges)} parameters ({', '.join(ranges)}) are too many for a grid: "
             f"at most {MAX_PARAMETERS}"
         )
-    head = GridHead(ranges, cells, dtype="float32", name=HEAD)
+    grid = GridHead(cells=(cells,) if isinstance(cells, int) else tuple(cells))
+    head = HeadLayer(ranges, grid, dtype="float32", name=HEAD)
     box = list(head.ranges.values())
     fitted: Emulator = emulate(summaries, labels, box, degree)
     n_cells, n_bins = head.n_features, summaries.shape[1]
     layer = GaussianLikelihood(n_cells, n_bins, dtype="float32", name=LIKELIHOOD)
     features = layer(x)
-    layer.tabulate(fitted.mean(cell_centres(box, head.cells)), fitted.precision)
+    layer.tabulate(fitted.mean(cell_centres(box, grid.along(len(box)))), fitted.precision)
     return head(features)
 
 

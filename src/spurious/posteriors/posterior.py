@@ -16,7 +16,7 @@ from spurious import seeds
 from spurious.data.maps import Standardiser
 from spurious.densities.divergences import mixture, parameters
 from spurious.errors import UserError
-from spurious.networks.heads import Head
+from spurious.networks.head_layer import HeadLayer
 from spurious.networks.keras_outputs import (
     as_text,
     check_shapes,
@@ -274,7 +274,7 @@ def from_callable(
 
 def has_head(model: keras.Model) -> bool:
     """Whether a model is one of this package's, with its units inside."""
-    return bool(model.layers) and isinstance(model.layers[-1], Head)
+    return bool(model.layers) and isinstance(model.layers[-1], HeadLayer)
 
 
 def _with_gradients(distribution: Any, batch: Any) -> Any:

@@ -22,7 +22,7 @@ def fit_temperature(head: Any, features: Any, truth: np.ndarray) -> float:
 
     Args:
         head: a layer with a `temperature`, `call(features)` and `distribution(*outputs)`
-            (`spurious.networks.heads`).
+            (`spurious.networks.head_layer`).
         features: what enters the head, of maps not trained on, (n, n_features).
         truth: their parameters, (n, p).
 

@@ -17,9 +17,9 @@ from spurious.data.maps import Standardiser
 from spurious.densities.divergences import concatenate, pooled
 from spurious.errors import UserError
 from spurious.files import replacing
-from spurious.networks.heads import HEAD, Head
+from spurious.networks.head_layer import HEAD, HeadLayer
 from spurious.networks.model_files import finish, read_identity, read_model, reason
-from spurious.networks.presets import STANDARDISE
+from spurious.networks.preset import STANDARDISE
 from spurious.posteriors import likelihood  # noqa: F401, registers its layers for loading
 from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.temperature import fit_temperature
@@ -27,7 +27,7 @@ from spurious.progress import tqdm
 
 
 class NetworkPosterior(Posterior):
-    """The posterior of a Keras model that ends in a `spurious.networks.heads.Head`.
+    """The posterior of a Keras model that ends in a `spurious.networks.head_layer.HeadLayer`.
 
     Args:
         model: maps (batch, N, N) in counts -> the head's outputs.
@@ -190,11 +190,11 @@ def predict(posterior: Posterior, maps: np.ndarray, batch_size: int = 128) -> An
     return concatenate([posterior(maps[start : start + batch_size]) for start in bar])
 
 
-def _head(model: keras.Model) -> Head:
+def _head(model: keras.Model) -> HeadLayer:
     last = model.layers[-1]
-    if not isinstance(last, Head):
+    if not isinstance(last, HeadLayer):
         raise ValueError(
-            f"the last layer of {model.name} is no {HEAD} of spurious.networks.heads: "
+            f"the last layer of {model.name} is no {HEAD} of spurious.networks.head_layer: "
             "bring a model of your own with spurious.Posterior.from_keras"
         )
     return last

@@ -24,8 +24,8 @@ import tensorflow_probability as tfp
 from spurious import seeds
 from spurious.bootstrap import bootstrap_weights, ends, equal_weights
 from spurious.densities.divergences import Pooled
+from spurious.densities.grid import Gridded
 from spurious.densities.mixtures import parameters
-from spurious.networks.grid import Gridded
 
 tfd = tfp.distributions
 

@@ -31,8 +31,9 @@ from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.inputs import batch, split_of, test_set
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs
-from spurious.search.fences import FENCES, FenceValue, Observed
+from spurious.search.fences import FENCES, FenceValue
 from spurious.search.goals import MeanKL, build_goal
+from spurious.search.observed import Observed
 from spurious.stages.attack import OF_TRAINING
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps

@@ -13,8 +13,9 @@ from spurious.densities.divergences import kl
 from spurious.perturbations.base import possible
 from spurious.posteriors.posterior import Posterior
 from spurious.search.families import Family
-from spurious.search.fences import Fence, FenceValue, Observed, build_fences
+from spurious.search.fences import Fence, FenceValue, build_fences
 from spurious.search.goals import Goal, MeanKL
+from spurious.search.observed import Observed
 
 FORWARD, BACKWARD = 1, 2  # network work of a pass of one network over all maps
 

@@ -21,12 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 from spurious import config, seeds
-from spurious.data.maps import MapSet, Standardiser
+from spurious.data.maps import MapSet
 from spurious.data.splits import Split
-from spurious.errors import UserError
-from spurious.networks import presets
-from spurious.networks.heads import HEAD, FlowHead, Head, MixtureHead
-from spurious.networks.layers import log_power
+from spurious.description.instance import instance, named
+from spurious.errors import UserError, shown
+from spurious.networks.head_layer import HEAD, HeadLayer
+from spurious.networks.preset import Preset
 from spurious.networks.representations import representation
 from spurious.posteriors.trained import standardiser_of
 from spurious.progress import tqdm
@@ -75,7 +75,7 @@ def train(
         defence: what the network is trained against; none: it is not.
 
     Returns:
-        The network (see `spurious.networks.presets`), in float32 whatever the precision of the
+        The network (see `spurious.networks.preset`), in float32 whatever the precision of the
         training, and the history, including epochs before a resume: per epoch the mean negative
         log-likelihood in nats a map (`loss` on augmented training maps, `val_loss`) and the
         `learning_rate` at its end. With a defence both losses are its own, so that no epoch is kept
@@ -129,30 +129,15 @@ def build(train_set: MapSet, network: config.Network, seed: int) -> keras.Model:
     """
     low, high = train_set.labels.min(axis=0), train_set.labels.max(axis=0)
     ranges = dict(zip(train_set.names, zip(low, high, strict=True), strict=True))
-    n, units = train_set.maps.shape[1], Standardiser.fit(train_set.maps)
-    head = make_head(network.head, ranges)
+    head = HeadLayer(ranges, instance(network.head), name=HEAD, dtype="float32")
     try:
-        if network.preset == "power_spectrum":
-            box_size = train_set.box_size
-            power = log_power(train_set.maps, box_size)
-            return presets.power_spectrum(n, head, units, seed, box_size=box_size, log_power=power)
-        options: dict[str, Any] = (
-            {} if network.preset == "horowitz2022" else {"width": network.width}
-        )
-        options["seen"] = representation(network.input, train_set)
-        return presets.PIXELS[network.preset](n, head, units, seed, **options)
+        preset: Preset = named("preset", network.preset)
+        return preset.network(train_set, head, seed, representation(network.input, train_set))
     except ValueError as error:
-        raise UserError(f"preset = {network.preset!r}: {error}") from error
+        raise UserError(f"preset = {shown(network.preset)}: {error}") from error
 
 
-def make_head(settings: config.MixtureHead | config.FlowHead, ranges: Ranges) -> Head:
-    """The head that an entry of params.yaml describes."""
-    options = settings.model_dump(exclude={"kind"}) | {"name": HEAD, "dtype": "float32"}
-    kind = FlowHead if isinstance(settings, config.FlowHead) else MixtureHead
-    return kind(ranges, **options)
-
-
-def negative_log_likelihood(head: Head) -> Callable[[Any, Any], Any]:
+def negative_log_likelihood(head: HeadLayer) -> Callable[[Any, Any], Any]:
     """The loss: -log p(labels | map) in nats, shape (batch,), of the features before the head.
 
     Keras computes one loss an output tensor, and the likelihood needs all of the head's at once.
@@ -160,7 +145,7 @@ def negative_log_likelihood(head: Head) -> Callable[[Any, Any], Any]:
     return lambda labels, features: -density(head, features).log_prob(labels)
 
 
-def density(head: Head, features: Any) -> Any:
+def density(head: HeadLayer, features: Any) -> Any:
     """The distribution that a head makes of the features (batch, n_features) before it."""
     outputs = head(features)
     return head.distribution(*(outputs if isinstance(outputs, tuple | list) else [outputs]))

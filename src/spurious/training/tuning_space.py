@@ -10,8 +10,12 @@ import numpy as np
 from optuna.trial import BaseTrial
 
 from spurious import config
+from spurious.description.fields import described
+from spurious.description.instance import instance, named
+from spurious.description.lookup import described_class
+from spurious.description.section import Entry
 
-SCALABLE = ("compact", "resnet")  # presets that take a width
+COVARIANCES = ("diagonal", "full")  # of a mixture
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,7 @@ class Space:
         """
         entry = self.base.model_dump(exclude_unset=True) | {"kind": "network"}
         own = dict(entry.get("training", {}))
-        new: dict[str, Any] = {"preset": trial.suggest_categorical("preset", self._presets)}
-        new["width"] = self._number(trial, "width") if new["preset"] in SCALABLE else 1.0
-        new["head"] = self._head(trial)
+        new: dict[str, Any] = {"preset": self._preset(trial), "head": self._head(trial)}
         for key in ("learning_rate", "weight_decay"):
             own[key] = self._number(trial, key)
         own["batch_size"] = trial.suggest_categorical("batch_size", self._batch_sizes)
@@ -64,37 +66,54 @@ class Space:
     def coordinates(self) -> dict[str, Any]:
         """The parameters of `base`, or those nearest to it."""
         head, used = self.base.head, self.base.trained(self.shared)
-        found: dict[str, Any] = {"preset": self.base.preset, "batch_size": used.batch_size}
+        found: dict[str, Any] = {"preset": self._own["kind"], "batch_size": used.batch_size}
         found["head"] = _kind(head)
-        if isinstance(head, config.MixtureHead):
-            found["components"] = head.components
+        if head.kind == "mixture":
+            found["components"] = instance(head).components
         near = {"learning_rate": used.learning_rate, "weight_decay": used.weight_decay}
-        if self.base.preset in SCALABLE:
-            near["width"] = self.base.width
+        if self._has_width(self._own["kind"]):
+            near["width"] = named("preset", self.base.preset).width
         for key, value in near.items():
             bounds = getattr(self.settings, key)
             found[key] = float(np.clip(value, bounds.low, bounds.high))
         return found
 
     @property
-    def _presets(self) -> list[str]:
-        return _with(self.settings.presets, self.base.preset)
+    def _own(self) -> dict[str, Any]:
+        """The preset of `base`, as a section."""
+        own = self.base.preset
+        return {"kind": own} if isinstance(own, str) else own.model_dump(exclude_unset=True)
+
+    def _preset(self, trial: BaseTrial) -> dict[str, Any]:
+        """A preset, with a width if it has one; else as in `base`, if that has the same."""
+        own = self._own
+        kind = trial.suggest_categorical("preset", _with(self.settings.presets, own["kind"]))
+        rest = own if kind == own["kind"] else {"kind": kind}
+        return rest | ({"width": self._number(trial, "width")} if self._has_width(kind) else {})
+
+    def _has_width(self, preset: str) -> bool:
+        own = preset == self._own["kind"]
+        one = described_class("preset", self.base.preset if own else preset)
+        return any(field.name == "width" for field in described(one))
 
     @property
     def _batch_sizes(self) -> list[int]:
         return _with(self.settings.batch_sizes, self.base.trained(self.shared).batch_size)
 
     def _head(self, trial: BaseTrial) -> dict[str, Any]:
-        """A head; a flow is as deep as that of `base`, if it has one."""
+        """A head; in all that is not tuned that of `base`, if that is one of the same kind."""
         own = self.base.head
-        mixture = own if isinstance(own, config.MixtureHead) else config.MixtureHead()
-        flow = own if isinstance(own, config.FlowHead) else config.FlowHead(kind="flow")
-        kind = trial.suggest_categorical("head", _with(self.settings.heads, _kind(own)))
-        if kind == "flow":
-            return flow.model_dump()
-        most = max(self.settings.components, mixture.components)
-        components = trial.suggest_int("components", 1, most)
-        return {"kind": "mixture", "components": components, "covariance": kind}
+        found = trial.suggest_categorical("head", _with(self.settings.heads, _kind(own)))
+        kind = "mixture" if found in COVARIANCES else found
+        same = own.kind == kind
+        rest: dict[str, Any] = own.model_dump(exclude_unset=True) if same else {"kind": kind}
+        if kind != "mixture":
+            return rest
+        most = max(self.settings.components, rest.get("components", 1))
+        return rest | {
+            "components": trial.suggest_int("components", 1, most),
+            "covariance": found,
+        }
 
     def _number(self, trial: BaseTrial, key: str) -> float:
         bounds = getattr(self.settings, key)
@@ -102,8 +121,8 @@ class Space:
         return float(np.clip(value, bounds.low, bounds.high))
 
 
-def _kind(head: config.MixtureHead | config.FlowHead) -> str:
-    return head.covariance if isinstance(head, config.MixtureHead) else "flow"
+def _kind(head: Entry) -> str:
+    return str(instance(head).covariance) if head.kind == "mixture" else head.kind
 
 
 def _with(choices: Iterable[Any], own: Any) -> list[Any]:
