@@ -137,7 +137,7 @@ def test_what_asks_for_other_parameters_is_refused_before_work_begins(here):
 
 CHAIN = {
     "posteriors": {
-        "mine": {"kind": "network", "width": 0.1},
+        "mine": {"kind": "network", "preset": {"kind": "compact", "width": 0.1}},
         "spectrum": {"kind": "network", "preset": "power_spectrum"},
     },
     "training": {"epochs": 2, "test_fraction": 0.4},
