@@ -202,12 +202,18 @@ def simulate(config: Config, workers: int | None, preview: int | None, only: int
 )
 @click.option("--box-size", type=float, help="Side of its maps, Mpc/h.  [default: 25]")
 @click.option("--unit", help="Of its pixels.")
+@click.option(
+    "--mean",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Mean of all pixels, to which one factor brings all maps, such as the 64 counts for which "
+    "the ranges of systematics are meant.",
+)
 def use(config: Config, **given: Any) -> None:
     """Use maps of your own in the place of simulations.
 
     Writes data/SCALE/maps.h5. MAPS is a data set of this package (.h5), or an array of maps (.npy)
-    such as those of CAMELS, of any size. Then `train`, `attack` and `audit` as for simulations, and
-    with the parameters omega_m and sigma_8 all other stages too.
+    such as those of CAMELS, of any size and with any parameters. Then `train` and all stages after
+    it, as for simulations.
     """
     from spurious.commands.use import use as write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ from spurious.damage import Damage, measure
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
 from spurious.description.lookup import module_of
-from spurious.description.section import parts
 from spurious.errors import UserError
 from spurious.files import inside, md5
 from spurious.perturbations.build import apply, build, parameters
-from spurious.perturbations.entry import OnPosterior, some_maps
+from spurious.perturbations.entry import some_maps
 from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
@@ -31,7 +30,7 @@ from spurious.posteriors.trained import NetworkPosterior, predict
 from spurious.progress import track
 from spurious.report.damage_table import draw_damage, format_table, write_table
 from spurious.stages import audit as stage
-from spurious.stages.attack import keep, select_attacks
+from spurious.stages.attack import check_entries, keep, select_attacks
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def run(
     data = read_maps(maps)
     posterior = opened(model, scaling, data, maps, imports)
     test = tested(data, posterior, maps)
-    _check(every, posterior, test, config.seed)
+    entries = {f"attacks.{name}": entry for name, entry in every.items()}
+    check_entries(entries, posterior, test, config.seed)
     print(clean_scores(test, posterior, model))
     layout = _layout(model, out)
     rows = {}
@@ -171,19 +171,6 @@ def clean_scores(test: MapSet, posterior: Posterior, model: str) -> str:
     if getattr(posterior, "widths", None) is not None:
         right = "1 by construction: its widths are its errors on these maps"
     return f"RMS z-score of the {len(test)} clean maps: {scores} ({right})"
-
-
-def _check(
-    settings: Mapping[str, Perturbation], posterior: Posterior, test: MapSet, seed: int
-) -> None:
-    """Refuse attacks that do not fit these parameters or maps, before the first starts."""
-    for name, entry in settings.items():
-        try:
-            for part in parts(entry):
-                if isinstance(part, OnPosterior):
-                    build(part, posterior, test, seed)
-        except UserError as error:
-            raise UserError(f"attacks.{name}: {error}") from error
 
 
 def _attacked(

@@ -82,6 +82,7 @@ def test_a_data_set_is_taken_as_it_is():
         (["use", "no.npy", "--parameters", "table.txt"], "no.npy is missing"),
         (["use", "no.h5"], "no.h5 is missing"),
         (["use", "no.h5", "--unit", "K"], "--unit: only goes with a NumPy file; no.h5 says that"),
+        ([*NUMPY[:4], "--column", "A(AGN)", "2"], "parameter 'A(AGN)': a name has 1 to 64 letters"),
         ([*NUMPY[:-1], "9"], "columns = [9]: table.txt has 4 columns, counted from 0"),
     ],
 )
@@ -92,6 +93,101 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(here, arguments, messa
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
     assert sorted(here.rglob("*")) == before
+
+
+def test_one_factor_brings_maps_to_a_mean_and_is_told():
+    """Each map's own mean says something of its cosmology: the ratios stay."""
+    maps, _ = arrays()
+    assert spurious(*NUMPY, "--unit", "Msun", "--mean", "64").exit_code == 0
+    data = read_maps(Path("data/default/maps.h5"))
+    factor = 64 / maps.mean(dtype=float)
+    np.testing.assert_allclose(data.maps, factor * maps, rtol=1e-6)
+    assert data.unit == f"Msun, times {factor:.6g}"
+    assert data.provenance["factor"] == pytest.approx(factor)
+
+
+S8 = {
+    "kind": "pgd",
+    "epsilon": {"value": 0.1, "unit": "std"},
+    "objective": {"kind": "shift_s8", "sigmas": 1.0},
+}
+UNIVERSE = {"kind": "initial_conditions", "epsilon": {"value": 0.1, "unit": "noise_norm"}}
+
+
+def test_what_asks_for_other_parameters_is_refused_before_work_begins(here):
+    """In one line that names the key; nothing is written."""
+    arrays()
+    changes = {"attacks": {"few": {**SHORT["attacks"]["few"], "s8": S8, "universe": UNIVERSE}}}
+    changes["search"] = {"goal": {"kind": "shift_s8"}, "families": {"saturation": {
+        "kind": "saturation"}}, "starts": 2, "maps": 8}  # fmt: skip
+    Path("params.yaml").write_text(yaml.safe_dump(SHORT | changes))
+    for arguments in (NUMPY, ["train", "mine"]):
+        assert spurious(*arguments).exit_code == 0
+    before = sorted(here.rglob("*"))
+    for arguments, message in (
+        (["attack", "few"], "attacks.few.s8: objective shift_s8 needs omega_m and sigma_8, not"),
+        (["attack", "universe"], "attacks.few.universe: kind initial_conditions acts on simul"),
+        (["search"], "search.goal: objective shift_s8 needs omega_m and sigma_8, not ('s8',)"),
+    ):
+        done = spurious(*arguments)
+        assert done.exit_code == 2
+        assert done.stderr.count("error: ") == 1 and f"error: {message}" in done.stderr
+        assert sorted(here.rglob("*")) == before
+
+
+CHAIN = {
+    "posteriors": {
+        "mine": {"kind": "network", "preset": {"kind": "compact", "width": 0.1}},
+        "spectrum": {"kind": "network", "preset": "power_spectrum"},
+    },
+    "training": {"epochs": 2, "test_fraction": 0.4},
+    "attacks": {
+        "few": {
+            "bim": {"kind": "bim", "alpha": {"value": 0.05, "unit": "std"}, "steps": 2},
+            "stripes": {"kind": "stripes", "amplitude": {"value": 0.1, "unit": "std"}},
+        }
+    },
+    "audit": {
+        "maps": 4, "steps": 2, "constrained_steps": 2, "starts": 2, "reference_maps": 2,
+        "reference_steps": 4, "linf": {"values": [0.01, 0.1], "unit": "std"},
+        "l2": {"values": [0.01, 0.1], "unit": "std"},
+        "cosmic": {"values": [0.0, 0.1], "unit": "cosmic_variance"},
+    },
+    "search": {
+        "maps": 12, "starts": 2, "refine_steps": 2, "front": {},
+        "families": {"saturation": {"kind": "saturation"}},
+    },
+    "report": {"examples": 2},
+    "execution": {"processes": 1},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_whole_chain_on_maps_of_three_parameters_of_which_none_is_ours(here):
+    """As CAMELS has them, two maps a simulation: from arrays to a report, by command."""
+    arrays(n=90, size=32)
+    Path("params.yaml").write_text(yaml.safe_dump(CHAIN))
+    columns = ["--column", "h", "2", "--column", "a_sn", "0", "--column", "a_agn", "1"]
+    for command in (
+        [*NUMPY[:4], *columns, "--mean", "64"], ["train", "mine"], ["train", "spectrum"],
+        ["assess"], ["attack", "few"], ["audit"], ["search"], ["compare"], ["report"],
+    ):  # fmt: skip
+        done = spurious(*command)
+        assert done.exit_code == 0, (command, done.output, done.exception)
+    text = Path("results/default/report.md").read_text()
+    assert "180 maps of one’s own" in text and "reproduced" not in text
+    page = Path("results/default/report.html").read_text()
+    for expected in (
+        "180 maps of 32 × 32 pixels, 25 Mpc/h wide, with the parameters h, a_sn, a_agn",
+        "|shift| of a_agn", "No defence was compared",
+    ):  # fmt: skip
+        assert expected in page
+    for foreign in ("Ω<sub>m</sub>", "σ<sub>8</sub>", "baryons are", "The engine reproduced"):
+        assert foreign not in page
+    kept = json.loads(Path("results/default/metrics.json").read_text())
+    assert {"rmse_h", "rmse_a_sn", "rmse_a_agn", "z_rms_a_agn"} <= kept.keys()
+    row = json.loads(Path("results/default/attacks/few/bim.json").read_text())
+    assert {"shift_h", "abs_shift_a_sn"} <= row.keys() and row["n_maps"] == 72
 
 
 def test_maps_that_are_there_are_kept():

@@ -5,7 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from spurious.data.splits import split
+from spurious.data.maps import MapSet
+from spurious.data.splits import evenly_spaced, places, split
+from spurious.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,26 @@ def test_split_is_random_not_a_stride():
     """Simulations are dealt to nodes in turn: a regular split would leave nodes out."""
     parts = split(np.arange(1210), 0.3, 0.1, root_seed=5)
     assert len(np.unique(np.diff(parts.test))) > 5
+
+
+def views(index, axis):
+    n = len(index)
+    return MapSet(np.zeros((n, 2, 2), np.float32), np.zeros((n, 2)), np.zeros(n, np.uint64),
+                  np.array(index), np.array(axis, np.int8), 1.0)  # fmt: skip
+
+
+def test_maps_are_found_by_their_simulation_and_line_of_sight():
+    whole = views([7, 7, 3, 3], [0, 1, 0, 1])
+    np.testing.assert_array_equal(places(whole, views([3, 7], [1, 0])), [3, 0])
+    with pytest.raises(UserError, match="not among the test maps"):
+        places(whole, views([4], [0]))
+
+
+def test_maps_of_one_line_of_sight_are_told_apart_by_their_order():
+    """Fifteen maps a simulation, as CAMELS has them: a dictionary would find the last of each."""
+    whole = views(np.repeat([9, 4, 6], 15), np.full(45, -1))
+    np.testing.assert_array_equal(places(whole, whole), np.arange(45))
+    rows = evenly_spaced(45, 7)
+    np.testing.assert_array_equal(places(whole, whole.take(rows)), rows)
+    with pytest.raises(UserError, match="which of them were attacked cannot be told"):
+        places(whole, whole.take(np.array([0, 1, 2])))

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import integrate, special, stats
 
-from spurious.densities.mixtures import mixture, parameters
+from spurious.densities.mixtures import marginal, mixture, parameters
 
 tfd = tfp.distributions
 
@@ -155,3 +155,44 @@ def test_parameters_undo_mixture(covariance, m):
 def test_parameters_of_other_distributions_are_refused():
     with pytest.raises(ValueError, match="no mixture of Gaussians"):
         parameters(tfd.Independent(tfd.Laplace([[0.0, 0.0]], 1.0), 1))
+
+
+@pytest.mark.parametrize(("covariance", "m"), KINDS)
+def test_a_marginal_is_the_mixture_of_the_components_own(covariance, m):
+    """Of the third and the first of three parameters, by SciPy's submatrices."""
+    parts = arrays(2, m, covariance, p=3)
+    found = marginal(mixture(*(tf.constant(part, tf.float32) for part in parts)), [2, 0])
+    x = np.array([[0.52, 0.48], [0.4, 0.61]])
+    log_prob = found.log_prob(tf.constant(x[:, None], tf.float32)).numpy()
+    means, scales, logits = parts
+    for row in range(2):
+        trils = scales[row] if covariance == "full" else np.array([np.diag(s) for s in scales[row]])
+        expected = sum(
+            weight * stats.multivariate_normal(
+                mean[[2, 0]], (tril @ tril.T)[np.ix_([2, 0], [2, 0])]
+            ).pdf(x)
+            for weight, mean, tril in zip(
+                special.softmax(logits[row]), means[row], trils, strict=True
+            )
+        )  # fmt: skip
+        np.testing.assert_allclose(log_prob[:, row], np.log(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_a_marginal_of_another_density_has_its_mean_and_covariance():
+    """Rank one beside a diagonal: no mixture that `parameters` knows."""
+
+    class Other:
+        name = "other"
+        spread = np.array([[0.04, 0.01, 0.0], [0.01, 0.09, 0.02], [0.0, 0.02, 0.01]])
+
+        def mean(self):
+            return tf.constant([[0.1, 0.2, 0.3]])
+
+        def covariance(self):
+            return tf.constant(self.spread[None], tf.float32)
+
+    found = marginal(Other(), [1, 2])
+    np.testing.assert_allclose(found.mean(), [[0.2, 0.3]])
+    np.testing.assert_allclose(found.covariance()[0], Other.spread[1:, 1:], rtol=1e-5)
+    alone = marginal(Other(), [1])
+    np.testing.assert_allclose(alone.stddev(), [[0.3]], rtol=1e-5)

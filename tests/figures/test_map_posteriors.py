@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from spurious import figures, spectra
 from spurious.data.maps import MapSet
+from spurious.densities.mixtures import marginal, mixture
 from spurious.figures import map_posteriors
 
 BOX = 64.0
@@ -209,3 +210,75 @@ def test_the_headline_shows_one_map_and_what_one_perturbation_does_to_it(
     ]
     (_, line) = titled(figure, "change of its power").lines
     np.testing.assert_allclose(line.get_ydata(), 100 * (power[1] / power[0] - 1), rtol=1e-4)
+
+
+NAMES = ("h", "a_agn", "sigma_8")
+
+
+@pytest.fixture
+def wide(clean):
+    """The clean maps with three parameters, of which one has large values."""
+    labels = np.column_stack([LABELS[:, 1], 1000 * LABELS[:, 0], LABELS[:, 1]])
+    return replace(clean, labels=labels, names=NAMES)
+
+
+class Wide:
+    """Three parameters, independent: the means of `posterior` in the first two."""
+
+    names = NAMES
+
+    def __init__(self, posterior):
+        self.inner = posterior
+
+    def __call__(self, maps):
+        inner = self.inner(maps)
+        mean, std = inner.mean().numpy(), np.broadcast_to(inner.stddev(), (len(maps), 2))
+        means = np.column_stack([mean[:, 1], 1000 * mean[:, 0], 5 * mean[:, 1]])
+        stds = np.column_stack([std[:, 1], 1000 * std[:, 0], std[:, 1]])
+        return mixture(*(tf.constant(one[:, None], tf.float32) for one in (means, stds)), None)
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("omega_m", "sigma_8"), [0, 1]),
+        (("sigma_8", "h", "omega_m"), [2, 0]),
+        (NAMES, [0, 1]),
+        (("h",), [0]),
+    ],
+)
+def test_the_plane_is_that_of_the_matter_or_of_the_first_two(names, columns):
+    assert map_posteriors.plane(names) == columns
+
+
+def test_of_three_parameters_two_are_drawn_whatever_the_third(wide, perturbed, posterior):
+    axes = map_posteriors.grid(wide.labels, wide.names)
+    assert axes[1][[0, -1]] == pytest.approx([120 - 57, 500 + 57])
+    found = map_posteriors.densities(Wide(posterior), wide.maps, axes)
+    swapped = axes[1] / 1000, axes[0]
+    expected = [known(posterior, map_, swapped).T for map_ in wide.maps]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    figure = map_posteriors.examples(np.array([2]), wide, {"bim": perturbed}, Wide(posterior))
+    (panel,) = [one for one in figure.axes if one.get_xlabel() == "h"]
+    assert panel.get_ylabel() == "a agn"
+    np.testing.assert_allclose(panel.lines[0].get_xydata(), [wide.labels[2, :2]])
+    assert figure.axes[0].get_title() == "h = 0.95, a agn = 450"
+
+
+def test_of_one_parameter_the_density_is_drawn(clean, perturbed, posterior):
+    alone = replace(clean, labels=LABELS[:, 1:], names=("h",))
+
+    class Alone:
+        names = ("h",)
+
+        def __call__(self, maps):
+            return marginal(posterior(maps), [1])
+
+    figure = map_posteriors.headline(1, alone, "bim", perturbed, Alone())
+    (panel,) = [one for one in figure.axes if one.get_xlabel() == "h"]
+    before, after, truth = panel.lines
+    for line, data in ((before, clean), (after, perturbed)):
+        top = line.get_xdata()[np.argmax(line.get_ydata())]
+        assert top == pytest.approx(posterior.means(data.maps[1:2])[0, 1], abs=4e-3)
+    assert truth.get_xdata() == [LABELS[1, 1]]
+    assert panel.get_title() == "posterior"

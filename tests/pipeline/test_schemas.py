@@ -55,7 +55,7 @@ CHECK = {
 }
 QUALITY = {
     f"{name}_{metric}": INTERVAL
-    for name in schemas.PARAMETERS
+    for name in ("omega_m", "sigma_8")
     for metric in ("rmse", "z_rms", "coverage_68", "coverage_95")
 } | {"nll": INTERVAL, "rejected": INTERVAL}
 HIT = {"kind": "logistic", "seen": True, "found_on": "itself", "kl": INTERVAL, "rejected": INTERVAL}
@@ -143,6 +143,65 @@ def test_parameters_of_a_perturbation_are_numbers_switches_and_words():
         schemas.check(Path("x"), family["row"] | {"parameters": {"alpha": "much"}}, schemas.Row)
 
 
+def renamed(value):
+    """The same result about sigma_8 under another name, and about a third parameter."""
+    text = json.dumps(value)
+    third = json.loads(text.replace("omega_m", "h"))
+    return joined(json.loads(text.replace("sigma_8", "a_agn")), third)
+
+
+def joined(one, other):
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one
+    return other | {key: joined(value, other.get(key)) for key, value in one.items()}
+
+
+@pytest.mark.parametrize("name", ["pilot/assess.json", "pilot/search.json"])
+def test_results_may_be_about_any_parameters(name):
+    value = renamed(shipped(name))
+    assert "abs_shift_h" in json.dumps(value) or "h_rmse" in json.dumps(value)
+    schemas.check(Path("x"), value, FILES[name])
+    schemas.check(Path("x"), renamed(DEFENCES), schemas.Defences)
+
+
+def test_a_number_that_one_of_the_parameters_lacks_is_named():
+    row = next(iter(renamed(shipped("pilot/search.json"))["families"].values()))["row"]
+    del row["shift_h"]
+    with pytest.raises(UserError, match=r"x: shift_h: missing; the stage"):
+        schemas.check(Path("x"), row, schemas.Row)
+    row["shift_h"] = {"mean": "much", "low": 0.0, "high": 0.0}
+    with pytest.raises(UserError, match=r"x: shift_h: mean = 'much': "):
+        schemas.check(Path("x"), row, schemas.Row)
+    none = {key: value for key, value in row.items() if "shift_" not in key}
+    with pytest.raises(UserError, match=r"x: shift_PARAMETER: missing"):
+        schemas.check(Path("x"), none, schemas.Row)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (("posteriors", "compact_1", "edges", "h"), r"edges\.h: missing"),
+        (("posteriors", "compact_1", "h_rmse"), "h_rmse: missing"),
+        (("fisher", "rmse", "h"), r"fisher\.rmse\.h: missing"),
+        (("ratios", "likelihood", "compact_1", "h"), r"ratios\.likelihood\.compact_1\.h: missing"),
+    ],
+)
+def test_all_parts_of_an_assessment_have_the_same_parameters(keys, message):
+    value = renamed(shipped("pilot/assess.json"))
+    *above, last = keys
+    inner = value
+    for key in above:
+        inner = inner[key]
+    del inner[last]
+    with pytest.raises(UserError, match=message):
+        schemas.check(Path("x"), value, schemas.Assess)
+
+
+def test_a_forecast_may_be_left_out():
+    value = shipped("pilot/assess.json") | {"fisher": {"left_out": "too few simulations"}}
+    schemas.check(Path("x"), value, schemas.Assess)
+
+
 def test_metrics_are_those_of_the_report():
     assert tuple(page.METRICS) == schemas.METRICS
 
@@ -204,7 +263,11 @@ def html(results, tmp_path, monkeypatch):
     monkeypatch.setattr(
         reports,
         "read_maps",
-        lambda path: SimpleNamespace(labels=np.array([[0.55, 0.5], [0.05, 1.0]])),
+        lambda path: SimpleNamespace(
+            labels=np.array([[0.55, 0.5], [0.05, 1.0]]),
+            names=("omega_m", "sigma_8"),
+            simulated=True,
+        ),
     )
     posterior = SimpleNamespace(standardiser=Standardiser(64.0, 30.0))
     monkeypatch.setattr(reports, "target", lambda config: posterior)
@@ -223,7 +286,7 @@ def test_a_report_is_made_of_what_the_stages_wrote(results, html, tmp_path):
     config, found = results
     assert "How easily is this network fooled?" in html()
     about = reports.context(config, Layout("pilot"), [])
-    read = {name: found[f"results/pilot/{name}.json"] for name in reports.RESULTS}
+    read = {name: found[f"results/pilot/{name}.json"] for name in (*reports.RESULTS, "defences")}
     assert about["checks"] == read["audit"]["checks"]
     assert (about["assessed"], about["search"]) == (read["assess"], read["search"])
     assert (about["defended"], about["verify"]) == (read["defences"], shipped("verify.json"))

@@ -131,3 +131,10 @@ def test_failed_checks_are_named():
         == "Of 2 checks of the attacks themselves, these failed: saturates."
     )
     assert findings.checked({"a": {"passed": True}}).endswith("none failed.")
+
+
+def test_the_calibration_of_any_parameters_is_told():
+    z = lambda value: {"mean": value}  # noqa: E731
+    network = {"h_z_rms": z(1.0), "omega_m_z_rms": z(1.1), "a_agn_z_rms": z(0.9), "nll": z(3)}
+    text = findings.calibrated({"target": "mine", "posteriors": {"mine": network}})
+    assert "RMS of 1.00 in h, 1.10 in Ω_m and 0.90 in a_agn (1" in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spurious.report import page
+from spurious.report import findings, page
 from spurious.report.pictures import PICTURES, encoded
 
 HOSTILE = "alert("
@@ -185,3 +185,41 @@ def test_reasons_change_one_choice_at_a_time(small_context):
     found = dict(page.reasons(small_context["attacks"], "compact"))
     assert found["seed: the maps of BIM on other trainings"]["mean"] == 2.0
     assert found["layers: the maps of systematic on resnet"]["mean"] == pytest.approx(0.4 / 3)
+
+
+@pytest.fixture
+def own_page(small_context, small_images):
+    """The report on maps that were not simulated here, without defences and a forecast."""
+    about = {
+        key: value
+        for key, value in small_context.items()
+        if key not in ("verify", "omega_m_low", "baryon_fraction")
+    }
+    left_out = {**about["assessed"], "fisher": {"left_out": "3 simulations are too few"}}
+    told = findings.findings(
+        about["attacks"], about["judged"], about["search"], left_out, about["checks"], True
+    )
+    about |= {"own": "Maps of another code.", "assessed": left_out, "defended": None}
+    about |= {"differences": [], "findings": told}
+    return page.render(about, small_images), page.render_markdown(about, small_images)
+
+
+def test_of_maps_of_ones_own_nothing_is_said_that_holds_of_simulations_only(own_page, small_report):
+    html, markdown = own_page
+    for text in (
+        "The engine reproduced",
+        "mean of 64 counts",
+        "<td>1.05</td>",
+        "Diamonds",
+        "Beside",
+    ):
+        assert text in small_report and text not in html
+    for text in (
+        "Maps of another code.", "No defence was compared", "120 maps of one’s own",
+        "forecast of ln P(k) is left out: 3 simulations are too few.", "numbers are left out",
+    ):  # fmt: skip
+        assert text in html and text not in small_report
+    assert "120 maps of one’s own" in markdown and "numbers are left out" in markdown
+    for text in ("information kept", "Why our numbers differ", "not reproduced"):
+        assert text not in markdown
+    assert Page(html).open == []

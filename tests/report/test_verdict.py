@@ -58,3 +58,12 @@ def test_without_a_judgement_there_is_no_auroc():
     damage, power, best = found((3, None)).numbers
     assert (damage.shown, power.shown, best.shown, best.ends) == ("3", "1", "–", "")
     assert damage.source == "attacks/paper/a.json"
+
+
+def test_a_parameter_of_any_name_may_have_moved_most():
+    moved = {"mean": 2.5, "low": 2.0, "high": 3.0}
+    one = {**row(2.0, "paper"), "abs_shift_a_agn": moved}
+    said = verdict({"a": one}, {"a": judgement(ESCAPES, 0.6)})
+    assert (
+        "a_agn by 2.5 σ" in said.sentence and "a_agn moves by 2.5 [2, 3] σ" in said.numbers[0].note
+    )

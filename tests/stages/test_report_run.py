@@ -10,6 +10,7 @@ from small_report import judgement, row
 
 from spurious import seeds
 from spurious.data.hdf5 import write_maps
+from spurious.errors import UserError
 from spurious.figures import map_posteriors
 from spurious.pipeline import inputs
 from spurious.pipeline.layout import Layout
@@ -119,3 +120,41 @@ def test_what_the_stage_writes(place, drawn):
     for picture in drawn:
         begins = b"%PDF" if picture.suffix == ".pdf" else b"\x89PNG"
         assert (place / picture).read_bytes().startswith(begins)
+
+
+def test_maps_that_were_simulated_here_need_no_words_others_do(test):
+    assert report.own_maps(replace(test, provenance={"simulation": {}})) == ""
+    said = report.own_maps(replace(test, provenance={"source": "CAMELS"}, unit="Msun"))
+    n = test.maps.shape[-1]
+    assert f"{len(test)} maps of {n} × {n} pixels" in said
+    assert "unit: Msun" in said and "over omega_m and sigma_8" in said
+
+
+def test_results_on_maps_with_other_parameters_are_refused_by_name():
+    quality = {"h_rmse": 1, "a_agn_rmse": 1}
+    assessed = {"target": "mine", "posteriors": {"mine": quality}}
+    rows = {"bim": {"shift_h": 1, "shift_a_agn": 1, "abs_shift_h": 1}}
+    defended = {"defences": {"smoothed": {"clean": quality}}}
+    layout = Layout("pilot")
+    report._check_parameters(("a_agn", "h"), rows, assessed, defended, layout)
+    report._check_parameters(("a_agn", "h"), rows, assessed, None, layout)
+    other = {"defences": {"smoothed": {"clean": {"h_rmse": 1}}}}
+    for changed, where in (
+        (({"bim": {"shift_h": 1}}, assessed, None), "results of bim: the parameters are h, those"),
+        ((rows, {**assessed, "posteriors": {"mine": {"h_rmse": 1}}}, None), "assess.json: the"),
+        ((rows, assessed, other), r"defences.json: defences.smoothed.clean: the parameters are h,"),
+    ):
+        with pytest.raises(UserError, match=where):
+            report._check_parameters(("a_agn", "h"), *changed, layout)
+
+
+def test_defences_are_left_out_only_where_none_is_to_be_compared(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for names, missing in (([], None), (["smoothed"], "defences.json is missing")):
+        run = settings.run.model_copy(update={"defences": names})
+        asked = settings.model_copy(update={"run": run})
+        if missing is None:
+            assert report.defences(asked, Layout("pilot")) is None
+        else:
+            with pytest.raises(UserError, match=missing):
+                report.defences(asked, Layout("pilot"))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from spurious.config import Config
 from spurious.data.camels import BOX_SIZE, UNIT, read_camels
 from spurious.data.hdf5 import read_maps, write_maps
 from spurious.data.maps import NAMES, MapSet
-from spurious.errors import UserError
+from spurious.description.names import RULE, is_name
+from spurious.errors import UserError, shown
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
 
@@ -21,6 +25,7 @@ def use(
     columns: Sequence[tuple[str, int]] = (),
     box_size: float | None = None,
     unit: str | None = None,
+    mean: float | None = None,
 ) -> None:
     """Write `data/<scale>/maps.h5`, which all stages read, from another file.
 
@@ -32,6 +37,8 @@ def use(
             omega_m and sigma_8 in the first two.
         box_size: side of a map of a NumPy file in Mpc/h; by default that of CAMELS.
         unit: of its pixels.
+        mean: over all pixels of all maps, to which one factor brings them; by default they stay as
+            they are.
 
     Raises:
         UserError: there are maps already, or the files are not what they should be.
@@ -48,6 +55,10 @@ def use(
         for option in (name for name, value in given.items() if value):
             raise UserError(f"--{option}: only goes with a NumPy file; {maps} says that itself")
         data = read_maps(maps)
+    if bad := [name for name in data.names if not is_name(name)]:  # of keys of results and metrics
+        raise UserError(f"parameter {shown(bad[0])}: {RULE}")
+    if mean is not None:
+        data = scaled(data, mean)
     with replaced_together("use", [path]) as out:
         write_maps(out.new(path), data)
     n = data.maps.shape[-1]
@@ -66,6 +77,18 @@ def _of_arrays(
     return read_camels(
         maps, parameters, box_size=size, names=names, columns=numbers, unit=unit or UNIT
     )
+
+
+def scaled(data: MapSet, mean: float) -> MapSet:
+    """All maps times one factor, so that their own means still differ as they did.
+
+    Systematics and their ranges are in counts of mean 64: on maps in another unit they would do
+    nothing, or everything.
+    """
+    factor = np.float32(mean / np.mean(data.maps, dtype=np.float64))
+    about = {**data.provenance, "factor": float(factor)}
+    unit = f"{data.unit}, times {factor:.6g}"
+    return replace(data, maps=data.maps * factor, unit=unit, provenance=about)
 
 
 def enumerated() -> list[tuple[str, int]]:

@@ -76,6 +76,11 @@ class MapSet:
         return len(self.maps)
 
     @property
+    def simulated(self) -> bool:
+        """Whether this package simulated them, with all that it knows of its simulations."""
+        return "simulation" in self.provenance
+
+    @property
     def simulations(self) -> np.ndarray:
         """Numbers of the simulations, each once, in the order in which `index` has them: (s,)."""
         return distinct(self.index)[0]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spurious import seeds
-from spurious.data.maps import distinct
+from spurious.data.maps import MapSet, distinct
+from spurious.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,28 @@ def split(
 def evenly_spaced(n: int, count: int) -> np.ndarray:
     """`count` of n rows, spread evenly: the first cosmologies of a suite are alike."""
     return (2 * np.arange(count) + 1) * n // (2 * count)
+
+
+def places(whole: MapSet, part: MapSet) -> np.ndarray:
+    """The row in `whole` of each map of `part`, which has some of its maps, perturbed or not.
+
+    A simulation and its line of sight name a map. Where several maps of a simulation have the same,
+    or none that is known, `part` must have all of them, or be evenly spaced rows.
+
+    Raises:
+        UserError: a map is not in `whole`, or which it is cannot be told.
+    """
+    keys = list(zip(whole.index.tolist(), whole.axis.tolist(), strict=True))
+    wanted = list(zip(part.index.tolist(), part.axis.tolist(), strict=True))
+    row = {key: number for number, key in enumerate(keys)}
+    if not set(wanted) <= row.keys():
+        raise UserError("maps of an attack are not among the test maps: make the attack again")
+    if len(row) == len(keys):
+        return np.array([row[key] for key in wanted], int)
+    rows = evenly_spaced(len(whole), len(part))
+    if [keys[number] for number in rows] != wanted:
+        raise UserError(
+            "several maps of a simulation have the same line of sight, and which of them were "
+            "attacked cannot be told: attack all test maps, without `maps` in params.yaml"
+        )
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -61,6 +62,28 @@ def parameters(distribution: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         tril = tf.broadcast_to(tril, tf.concat([tf.shape(mean), tf.shape(mean)[-1:]], axis=0))
         return mean[:, None], tril[:, None], tf.zeros_like(mean[:, :1])
     raise ValueError(f"{distribution.name} is no mixture of Gaussians")
+
+
+def marginal(distribution: Any, columns: Sequence[int]) -> Any:
+    """The distribution of some of the parameters, whatever the others.
+
+    Exact for mixtures of Gaussians; of any other density, the Gaussian with the same means and
+    covariance.
+
+    Args:
+        distribution: over p parameters, batch_shape (batch,).
+        columns: which of them, in that order.
+    """
+    try:
+        means, scales, logits = parameters(distribution)
+    except ValueError:
+        means = distribution.mean()[:, None]
+        scales, logits = tf.linalg.cholesky(distribution.covariance())[:, None], means[..., 0] * 0
+    means = tf.gather(means, columns, axis=-1)
+    if len(scales.shape) == 3:
+        return mixture(means, tf.gather(scales, columns, axis=-1), logits)
+    rows = tf.gather(scales, columns, axis=-2)  # of L: their products are the covariances
+    return mixture(means, tf.linalg.cholesky(rows @ tf.linalg.matrix_transpose(rows)), logits)
 
 
 class GaussianMixture(tfp.distributions.MixtureSameFamily):

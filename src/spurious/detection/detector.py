@@ -62,7 +62,7 @@ class Detector:
         _check(test)
         self.statistics = standard(train.maps, train.box_size)
         self.residuals = {
-            name: Residuals.fit(statistic(train.maps), train.labels)
+            name: _fitted(name, statistic(train.maps), train.labels)
             for name, statistic in self.statistics.items()
         }
         self.units = {
@@ -215,6 +215,13 @@ def larger(found: dict[str, Resampled], weights: np.ndarray) -> dict[str, Any]:
     tail = (1 - LEVEL) / 2 / len(found)
     low, high = np.quantile(found[best](weights), [tail, 1 - tail])
     return {"mean": means[best], "low": float(low), "high": float(high), "kind": best}
+
+
+def _fitted(name: str, summaries: np.ndarray, labels: np.ndarray) -> Residuals:
+    try:
+        return Residuals.fit(summaries, labels)
+    except UserError as error:
+        raise UserError(f"detection by {name}, from the training maps: {error}") from error
 
 
 def _chi2(residuals: np.ndarray) -> np.ndarray:

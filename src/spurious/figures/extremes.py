@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from spurious.figures.maps import contours, image
+from spurious.figures.maps import NAMES, contours, image, levels
 from spurious.figures.style import colours, handles
 
 
@@ -18,9 +18,10 @@ def extremes(
     clean: np.ndarray,
     perturbed: np.ndarray,
     posteriors: Sequence[Mapping[str, np.ndarray]],
-    axes_values: tuple[np.ndarray, np.ndarray],
+    axes_values: tuple[np.ndarray, ...],
     truths: np.ndarray,
     box_size: float,
+    names: Sequence[str] = NAMES,
 ) -> Figure:
     """One row per map: the perturbed map, the change, and the posteriors before and after.
 
@@ -30,9 +31,10 @@ def extremes(
         clean: (n, N, N) in counts.
         perturbed: the same maps, perturbed.
         posteriors: of each map, "clean" and `name` -> density on the grid.
-        axes_values: the grid's Omega_m and sigma_8.
-        truths: the true (Omega_m, sigma_8) of each map, (n, 2).
+        axes_values: the grid's values of the parameters that are drawn, two or one.
+        truths: their true values, one row a map.
         box_size: side of a map, Mpc/h.
+        names: of the parameters that are drawn.
     """
     n = len(titles)
     figure = Figure(figsize=(12, 3.3 * n + 0.6))
@@ -54,7 +56,7 @@ def extremes(
             panels[i, 1], pattern, rms, box_size, cmap="RdBu_r", vmin=-limit, vmax=limit,
             unit="counts",
         )  # fmt: skip
-        contours(panels[i, 2], posteriors[i], axes_values, truths[i], shade)
-        panels[i, 2].set_title("posterior, 68 and 95 %", fontsize=10)
+        contours(panels[i, 2], posteriors[i], axes_values, truths[i], shade, names)
+        panels[i, 2].set_title(f"posterior{levels(axes_values)}", fontsize=10)
     figure.legend(handles=handles(shade), loc="lower center", ncols=3, frameon=False)
     return figure

@@ -40,9 +40,10 @@ def predicted_versus_true(
 ) -> Figure:
     """Posterior mean and standard deviation, each (n, p), against the truth of every test map."""
     figure = Figure(figsize=(5 * len(names), 4.6), layout="constrained")
-    jitter = np.random.default_rng(0).uniform(-0.006, 0.006, len(truths))
+    jitter = np.random.default_rng(0).uniform(-0.012, 0.012, len(truths))
     for i, axes in enumerate(np.ravel(figure.subplots(1, len(names)))):
-        x = truths[:, i] + jitter  # labels lie on a grid and would cover each other
+        # Labels lie on a grid and would cover each other.
+        x = truths[:, i] + jitter * np.ptp(truths[:, i])
         axes.errorbar(
             x, means[:, i], stds[:, i], fmt=".", color=PALETTE[1], alpha=0.35, markersize=4
         )

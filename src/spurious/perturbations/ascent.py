@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 START = 0.1  # size of the start of an objective that is flat at the clean map, in steps
 START_SEED = (0, 0)
 LAST_ROUNDS = 30  # alternating projections after the last step
+PIXELS = 128**3  # at a time, at most: 128 maps of 128 x 128
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,11 @@ def value_and_gradient(
 
 
 def in_batches(attack: Callable[..., Any], size: int, name: str, *rows: tf.Tensor) -> list[Any]:
-    """`attack` of `size` rows at a time, in a list; after two seconds with a progress bar."""
+    """`attack` of `size` rows at a time, in a list; after two seconds with a progress bar.
+
+    The first of `rows` are maps (n, N, N); of large ones, fewer at a time.
+    """
+    size = min(size, max(1, PIXELS // rows[0].shape[-1] ** 2))
     firsts = range(0, len(rows[0]), size)
     bar = track(firsts, name=name, unit="batch", delay=2)
     return [attack(*(one[first : first + size] for one in rows)) for first in bar]

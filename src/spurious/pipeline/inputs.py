@@ -51,6 +51,11 @@ def split_of(config: Config, name: str) -> str:
     return config.split(name)
 
 
+def batch(data: MapSet) -> int:
+    """Maps whose damage is measured at a time: no more pixels than `BATCH` maps of 64 x 64 have."""
+    return min(BATCH, max(1, BATCH * 64**2 // data.maps.shape[-1] ** 2))
+
+
 def networks(config: Config, name: str) -> list[tuple[str, int]]:
     """(entry, number of the training) of all trainings that a posterior is, or is made of."""
     if members := config.members(name):

@@ -5,9 +5,11 @@ A file may have more keys. Reading checks the values and returns them unchanged.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -25,7 +27,6 @@ from spurious.errors import UserError, shown
 from spurious.files import read_json
 from spurious.params import one_line
 
-PARAMETERS = ("omega_m", "sigma_8")
 METRICS = (
     "rmse", "r2", "relative_error", "sigma", "z_mean", "z_rms", "coverage_68", "coverage_95",
 )  # fmt: skip
@@ -36,6 +37,38 @@ class Result(BaseModel):
     """Part of a file: numbers must be finite; further keys are allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
+
+
+class PerParameter(Result):
+    """Intervals whose keys name the parameters, such as `shift_omega_m`; whichever they are.
+
+    Attributes:
+        KEYS: of the intervals, with {} in the place of a parameter.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    KEYS: ClassVar[tuple[str, ...]]
+
+    @property
+    def parameters_named(self) -> list[str]:
+        """Those that any of the keys names."""
+        given = self.__pydantic_extra__ or {}
+        patterns = [re.compile(key.format("(.+)")) for key in self.KEYS]
+        found = (match[1] for key in given for one in patterns if (match := one.fullmatch(key)))
+        return list(dict.fromkeys(found))
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        given = self.__pydantic_extra__ or {}
+        for key in self.KEYS:
+            for name in self.parameters_named or ["PARAMETER"]:
+                if (place := key.format(name)) not in given:
+                    raise ValueError(f"{place}: missing")
+                try:
+                    Interval.model_validate(given[place], strict=True)
+                except ValidationError as error:
+                    raise ValueError(f"{place}: {one_line(error, given[place])}") from None
+        return self
 
 
 class Interval(Result):
@@ -82,7 +115,6 @@ class Summary(Result):
 
 _INTERVALS = [
     *(f"kl_{kind}" for kind in ("perturbed_clean", "clean_perturbed", "symmetrised")),
-    *(f"{kind}shift_{name}" for kind in ("", "abs_") for name in PARAMETERS),
     *("rms_counts", "abs_mean_change"),
     *(
         f"{kind}_{spectrum}"
@@ -93,8 +125,10 @@ _INTERVALS = [
 _intervals: dict[str, Any] = dict.fromkeys(_INTERVALS, (Interval, ...))
 
 
-class _Row(create_model("_Intervals", __base__=Result, **_intervals)):  # type: ignore[misc]
+class _Row(create_model("_Intervals", __base__=PerParameter, **_intervals)):  # type: ignore[misc]
     """A row of damage; see `spurious.damage`."""
+
+    KEYS = ("shift_{}", "abs_shift_{}")
 
     n_maps: int
     n_trainings: int
@@ -133,23 +167,20 @@ class Edge(Result):
     z_rms: Interval
 
 
-class _Edges(Result):
-    omega_m: dict[str, Edge]
-    sigma_8: dict[str, Edge]
+class _Assessed(PerParameter):
+    KEYS = tuple(f"{{}}_{metric}" for metric in METRICS)
 
-
-_metrics: dict[str, Any] = {
-    f"{name}_{metric}": (Interval, ...) for name in PARAMETERS for metric in METRICS
-}
-
-
-class _Assessed(create_model("_Metrics", __base__=Result, **_metrics)):  # type: ignore[misc]
     split: str
     nll: Interval
     chi2: Interval
     tarp_deviation: float
     tarp_p_value: float
-    edges: _Edges
+    edges: dict[str, dict[str, Edge]]
+
+    @model_validator(mode="after")
+    def _edged(self) -> Self:
+        _same("edges", self.edges, self.parameters_named)
+        return self
 
 
 class _Alone(_Assessed):
@@ -166,22 +197,26 @@ def _is_mixed(value: Any) -> str:
     return "mixed" if isinstance(value, dict) and "members" in value else "alone"
 
 
-class _Ratio(Result):
-    omega_m: Interval
-    sigma_8: Interval
-
-
-class _Forecast(Result):
-    omega_m: float
-    sigma_8: float
+def _same(key: str, value: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse a mapping that is not of these parameters."""
+    for name in set(names).symmetric_difference(value):
+        raise ValueError(f"{key}.{name}: " + ("missing" if name in names else "no such parameter"))
 
 
 class _Fisher(Result):
     n_maps: int
     degree: int
-    rmse: _Forecast
-    rmse_with_prior: _Forecast
-    differences: _Forecast | None
+    rmse: dict[str, float]
+    rmse_with_prior: dict[str, float]
+    differences: dict[str, float] | None
+
+
+class _NoFisher(Result):
+    left_out: str
+
+
+def _is_left_out(value: Any) -> str:
+    return "nothing" if isinstance(value, dict) and "left_out" in value else "forecast"
 
 
 class Assess(Result):
@@ -195,13 +230,26 @@ class Assess(Result):
             Discriminator(_is_mixed),
         ],
     ]
-    ratios: dict[str, dict[str, _Ratio]]
-    fisher: _Fisher
+    ratios: dict[str, dict[str, dict[str, Interval]]]
+    fisher: Annotated[
+        Annotated[_Fisher, Tag("forecast")] | Annotated[_NoFisher, Tag("nothing")],
+        Discriminator(_is_left_out),
+    ]
 
     @model_validator(mode="after")
     def _target(self) -> Assess:
         if self.target not in self.posteriors:
             raise ValueError(f"target: {self.target!r} must be one of posteriors")
+        names = self.posteriors[self.target].parameters_named
+        for name, row in self.posteriors.items():
+            _same(f"posteriors.{name}.edges", row.edges, names)
+        for baseline, found in self.ratios.items():
+            for name, ratio in found.items():
+                _same(f"ratios.{baseline}.{name}", ratio, names)
+        if isinstance(self.fisher, _Fisher):
+            for key in ("rmse", "rmse_with_prior", "differences"):
+                if (values := getattr(self.fisher, key)) is not None:
+                    _same(f"fisher.{key}", values, names)
         return self
 
 
@@ -327,14 +375,9 @@ class _Hit(Result):
     rejected: Interval | None
 
 
-_quality: dict[str, Any] = {
-    f"{name}_{metric}": (Interval, ...)
-    for name in PARAMETERS
-    for metric in ("rmse", "z_rms", "coverage_68", "coverage_95")
-}
+class _Quality(PerParameter):
+    KEYS = tuple(f"{{}}_{metric}" for metric in ("rmse", "z_rms", "coverage_68", "coverage_95"))
 
-
-class _Quality(create_model("_Quality", __base__=Result, **_quality)):  # type: ignore[misc]
     nll: Interval
     rejected: Interval
 

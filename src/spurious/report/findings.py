@@ -15,6 +15,9 @@ Rows = Mapping[str, Mapping[str, Any]]
 PAPER_KL = {"bim": 1.05, "systematic": 0.98}
 PAPER_PAIRS = {("bim", "systematic"): 0.67}
 PAPER_POWER_CHANGE = 1e-3
+NOT_COMPARED = (
+    "The paper's numbers are left out: they are about other maps, in other units, than these."
+)
 FOOLED = 0.5  # nat: as much as a shift by one sigma
 PLAIN = {"omega_m": "Ω_m", "sigma_8": "σ_8"}
 DETECTORS = {
@@ -55,6 +58,7 @@ def findings(
     search: Mapping[str, Any],
     assessed: Mapping[str, Any],
     checks: Rows,
+    own: bool = False,
 ) -> dict[str, list[str]]:
     """The findings of a run, by section of the report.
 
@@ -64,9 +68,10 @@ def findings(
         search: `search.json`.
         assessed: `assess.json`.
         checks: of the attacks, by name.
+        own: whether the maps are not simulated here, so that the paper's numbers mean nothing.
     """
     return {
-        "damage": reproduction(rows),
+        "damage": [NOT_COMPARED] if own else reproduction(rows),
         "notice": [escaping(rows, judged), *undecided(rows, judged)],
         "trust": [checked(checks)],
         "search": searched(search),
@@ -173,8 +178,16 @@ def searched(search: Mapping[str, Any]) -> list[str]:
 def calibrated(assessed: Mapping[str, Any]) -> str:
     """Whether the target's widths match its errors."""
     network = assessed["posteriors"][assessed["target"]]
-    scores = (f"{network[f'{p}_z_rms']['mean']:.2f} in {PLAIN[p]}" for p in PLAIN)
-    return f"The network's z-scores have an RMS of {' and '.join(scores)} (1 if calibrated)."
+    names = parameters(network, "", "_z_rms")
+    scores = [f"{network[f'{p}_z_rms']['mean']:.2f} in {PLAIN.get(p, p)}" for p in names]
+    listed = " and ".join([*([", ".join(scores[:-1])] if scores[:-1] else []), scores[-1]])
+    return f"The network's z-scores have an RMS of {listed} (1 if calibrated)."
+
+
+def parameters(row: Mapping[str, Any], before: str, after: str = "") -> list[str]:
+    """The parameters of which a row has numbers: what stands between these parts of its keys."""
+    found = [key for key in row if key.startswith(before) and key.endswith(after)]
+    return [key[len(before) : len(key) - len(after)] for key in found]
 
 
 def beyond_power(assessed: Mapping[str, Any]) -> list[str]:

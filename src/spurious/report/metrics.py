@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spurious.report.findings import PAPER_KL, Rows
+from spurious.report.findings import PAPER_KL, Rows, parameters
 
-PARAMETERS = ("omega_m", "sigma_8")
 DIGITS = 4  # significant; more would not be read at a glance
 
 
@@ -17,7 +16,7 @@ def select_metrics(
     search: Mapping[str, Any],
     assessed: Mapping[str, Any],
     checks: Rows,
-    defended: Mapping[str, Any],
+    defended: Mapping[str, Any] | None,
 ) -> dict[str, float]:
     """About fifteen numbers; one that this run does not have is left out.
 
@@ -27,7 +26,7 @@ def select_metrics(
         search: `search.json`.
         assessed: `assess.json`.
         checks: of the attacks, by name.
-        defended: `defences.json`.
+        defended: `defences.json`; None if no defence was compared.
 
     Returns:
         Damage in nat (`kl_...`), detection (`auroc_...`, `n_escaped`), accuracy and calibration of
@@ -72,12 +71,13 @@ def _detection(rows: Rows, judged: Rows, named: Rows) -> dict[str, float]:
 def _accuracy(target: Mapping[str, Any]) -> dict[str, float]:
     found = {"nll": target["nll"]["mean"]}
     for metric in ("rmse", "z_rms"):
-        found |= {f"{metric}_{name}": target[f"{name}_{metric}"]["mean"] for name in PARAMETERS}
+        names = parameters(target, "", f"_{metric}")
+        found |= {f"{metric}_{name}": target[f"{name}_{metric}"]["mean"] for name in names}
     return found
 
 
-def _defence(defended: Mapping[str, Any]) -> dict[str, float]:
-    if defended["winner"] is None:
+def _defence(defended: Mapping[str, Any] | None) -> dict[str, float]:
+    if defended is None or defended["winner"] is None:
         return {}
     row = defended["defences"][defended["winner"]]
     return {"defence_damage": row["damage_left"], "defence_information": row["information"]["mean"]}

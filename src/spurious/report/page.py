@@ -64,7 +64,7 @@ def render(
     Raises:
         jinja2.UndefinedError: a template asks for a value that `context` lacks.
     """
-    about = pictures(images, context["scale"], context["target"])
+    about = pictures(images, context["scale"], context["target"], bool(context["own"]))
     frames = [
         {**frame, "text": typeset(frame["text"])}
         for frame in (context["flip"] or {"frames": []})["frames"]
@@ -83,7 +83,7 @@ def render(
 
 def render_markdown(context: Mapping[str, Any], images: Iterable[str]) -> str:
     """The same findings as Markdown, with links to the figures beside it."""
-    about = pictures(images, context["scale"], context["target"])
+    about = pictures(images, context["scale"], context["target"], bool(context["own"]))
     text = _filled("report.md.j2", {**context, "pictures": about})
     return text.replace("&#39;", "'")  # a source that people read
 
@@ -112,7 +112,7 @@ def _filled(template: str, context: Mapping[str, Any]) -> str:
         **context,
         sections=SECTIONS,
         metric_labels=METRICS,
-        paper_kl=PAPER_KL,
+        paper_kl={} if context["own"] else PAPER_KL,
         fences={name: fence.meaning for name, fence in FENCES.items()},
     )
 

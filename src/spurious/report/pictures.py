@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -31,6 +31,11 @@ BAND = "The grey band is the cosmic variance of one map, √(2 / number of modes
 MAPS = "../../data/{scale}/maps.h5"
 TARGET = "posteriors/{target}.json"
 ASSESSED = "assess.json"
+# What is said of the marks for the paper's values.
+MARKS = (
+    " Diamonds are the paper’s values.",
+    ", and the marks show the paper’s two mean KLs",
+)
 PICTURES = {
     "headline": Picture(
         "One test map, its change by the perturbation of the verdict, the posteriors before and "
@@ -156,9 +161,22 @@ PICTURES = {
 }
 
 
-def pictures(names: Iterable[str], scale: str, target: str) -> dict[str, Picture]:
-    """What is said of each figure, with the files of this run."""
-    return {name: _of(name, scale, target) for name in names}
+def pictures(
+    names: Iterable[str], scale: str, target: str, own: bool = False
+) -> dict[str, Picture]:
+    """What is said of each figure, with the files of this run.
+
+    Of maps that were not simulated here (`own`), figures have no marks for the paper's values.
+    """
+    found = {name: _of(name, scale, target) for name in names}
+    return {name: _without_paper(one) if own else one for name, one in found.items()}
+
+
+def _without_paper(picture: Picture) -> Picture:
+    read = picture.read
+    for words in MARKS:
+        read = read.replace(words, "")
+    return replace(picture, read=read)
 
 
 def _of(name: str, scale: str, target: str) -> Picture:

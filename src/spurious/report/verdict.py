@@ -8,7 +8,7 @@ from typing import Any
 
 from spurious.config import winner
 from spurious.figures import pretty
-from spurious.report.findings import DETECTORS, FOOLED, PLAIN, Rows, interval, number
+from spurious.report.findings import DETECTORS, FOOLED, PLAIN, Rows, interval, number, parameters
 
 ESCAPES, TOO_FEW = "escapes", "too few maps"
 SEARCHED = winner("")
@@ -88,8 +88,14 @@ def damage(row: Mapping[str, Any]) -> float:
 
 def shift(row: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
     """The parameter that moved most, and its mean |shift| in clean σ with the interval."""
-    name = max(PLAIN, key=lambda name: row[f"abs_shift_{name}"]["mean"])
+    names = parameters(row, "abs_shift_")
+    name = max(names, key=lambda name: row[f"abs_shift_{name}"]["mean"])
     return name, row[f"abs_shift_{name}"]
+
+
+def plain(parameter: str) -> str:
+    """A parameter in a sentence."""
+    return PLAIN.get(parameter, parameter)
 
 
 def called(name: str) -> str:
@@ -101,7 +107,7 @@ def called(name: str) -> str:
 
 def _sentence(name: str, rows: Rows, judged: Rows, decided: list[str], escapes: bool) -> str:
     parameter, moved = shift(rows[name])
-    by = f"{PLAIN[parameter]} by {number(moved['mean'], 2)} σ"
+    by = f"{plain(parameter)} by {number(moved['mean'], 2)} σ"
     if not decided:
         return (
             "No change was made on enough maps to say who would notice it; the most damaging, "
@@ -144,7 +150,7 @@ def _numbers(
             "Damage",
             row["kl_perturbed_clean"],
             "nat",
-            f"mean KL(perturbed ‖ clean); {FOOLED} nat is a shift by 1 σ. {PLAIN[parameter]} moves "
+            f"mean KL(perturbed ‖ clean); {FOOLED} nat is a shift by 1 σ. {plain(parameter)} moves "
             f"by {interval(moved, 2)} σ.",
             file,
         ),

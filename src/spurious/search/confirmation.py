@@ -23,11 +23,12 @@ from spurious.damage import (
 )
 from spurious.data.hdf5 import read_maps, write_maps
 from spurious.data.maps import MapSet
+from spurious.data.splits import places
 from spurious.figures import map_posteriors
 from spurious.perturbations.base import Perturbation, possible
 from spurious.perturbations.systematics import Logistic
 from spurious.pipeline.experiment import Experiment
-from spurious.pipeline.inputs import BATCH, split_of, test_set
+from spurious.pipeline.inputs import batch, split_of, test_set
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs
 from spurious.search.fences import FENCES, FenceValue
@@ -86,7 +87,7 @@ class Tried:
         """The damage to each training of the target, on all test maps."""
         test = self._witnesses.test
         return [
-            measure(test.maps, self.perturbed.maps, target, test.box_size, BATCH)
+            measure(test.maps, self.perturbed.maps, target, test.box_size, batch(test))
             for target in self._witnesses.targets
         ]
 
@@ -95,7 +96,7 @@ class Tried:
         if name not in self._changes:
             posterior = self._witnesses.posterior(name)
             pair = self._witnesses.test.maps, self.perturbed.maps
-            self._changes[name] = posterior_change(*pair, posterior, BATCH)
+            self._changes[name] = posterior_change(*pair, posterior, batch(self._witnesses.test))
         return self._changes[name]
 
     def rows(self, half: MapSet) -> np.ndarray:
@@ -194,7 +195,7 @@ def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
         else:
             data = witnesses.maps_for(name)
             perturbed = np.asarray(tried.perturbation(data.maps))
-            change = posterior_change(data.maps, perturbed, witnesses.posterior(name), BATCH)
+            change = posterior_change(data.maps, perturbed, witnesses.posterior(name), batch(data))
             row = damaged([change], data, config.seed)
         rows[name] = row | {"split": split_of(config, name)}
     return rows
@@ -250,7 +251,9 @@ def pure_gain(witnesses: Witnesses) -> dict[str, Any] | None:
     found = []
     for gain in (admitted[fence], -admitted[fence]):
         louder = np.asarray(possible(tf.constant(data.maps) * (1 + gain)))
-        changes = [posterior_change(data.maps, louder, one, BATCH) for one in witnesses.targets]
+        changes = [
+            posterior_change(data.maps, louder, one, batch(data)) for one in witnesses.targets
+        ]
         row = damaged(changes, data, witnesses.config.seed)
         found.append({"gain": gain, "fence": fence, "kl": row["kl_perturbed_clean"]})
     return max(found, key=lambda one: one["kl"]["mean"])
@@ -300,14 +303,12 @@ def references(
     """
     config, found = witnesses.config, {}
     layout, test = Layout(config.scale), witnesses.test
-    places = {key: row for row, key in enumerate(zip(test.index, test.axis, strict=True))}
     for name, entry in config.attacks.get(STRONGEST, {}).items():
         path = layout.attacked(STRONGEST, name)
         if name not in rows or not path.exists():
             continue
         attacked = read_maps(path)
-        pairs = zip(attacked.index, attacked.axis, strict=True)
-        clean = test.take(np.array([places[pair] for pair in pairs]))
+        clean = test.take(places(test, attacked))
         rms = rows[name]["rms_counts"]["mean"]
         found[f"{_respected(entry)}, RMS {rms:.2g} counts"] = {
             "name": name,

@@ -14,7 +14,7 @@ from spurious.description.marks import Doc, Inside, Within
 from spurious.description.names import Name
 from spurious.description.schema import select_fields
 from spurious.description.section import Entry
-from spurious.errors import one_of
+from spurious.errors import UserError, one_of
 from spurious.lazy import tf
 from spurious.perturbations.objectives import ShiftS8, kl
 
@@ -163,6 +163,18 @@ def _distance(perturbed: Any, clean: Any) -> tf.Tensor:
     moved = (perturbed.mean() - clean.mean())[..., None]
     white = tf.linalg.triangular_solve(root, moved)[..., 0]
     return tf.sqrt(tf.reduce_sum(white**2, axis=-1) + FLOOR)
+
+
+def check_goal(settings: str | Entry, names: Sequence[str]) -> None:
+    """Refuse a goal that is about other parameters than these, before hours of work.
+
+    Raises:
+        UserError: one line that names the key.
+    """
+    try:
+        build_goal(settings, names)
+    except ValueError as error:
+        raise UserError(f"search.goal: {error}") from error
 
 
 def build_goal(settings: str | Entry, names: Sequence[str]) -> Goal:

@@ -63,7 +63,8 @@ def run(config: Config) -> None:
         for name, row in rows.items():
             log.metrics({f"{name}.{k}": v for k, v in tracking.numbers(row).items()})
         log.artifact(out.new(layout.result("posteriors.csv")))
-        bars = figures.posterior_bars(rows, data.names, result["fisher"]["rmse_with_prior"])
+        expected = result["fisher"].get("rmse_with_prior")
+        bars = figures.posterior_bars(rows, data.names, expected)
         save_figures(out, layout, log, {"posteriors": bars})
     print(format_scores(rows, data.names))
     print(format_ratios(result, data.names))
@@ -133,11 +134,17 @@ def sees_only_power(config: Config, name: str) -> bool:
 
 
 def forecast(config: Config, data: MapSet) -> dict[str, Any]:
-    """The Fisher forecast of ln P(k), from the target's training simulations."""
+    """The Fisher forecast of ln P(k), from the target's training simulations.
+
+    Where they are too few for it, `left_out` says why.
+    """
     kind = inputs.split_of(config, config.run.target)
     train = data.take(inputs.parts(config, data, kind).train)
     power = log_power(train.maps, data.box_size)
-    made = fisher.forecast(train.labels, power, inputs.ranges(data))
+    try:
+        made = fisher.forecast(train.labels, power, inputs.ranges(data))
+    except UserError as error:
+        return {"left_out": str(error)}
     differences = fisher.from_differences(train.labels, power, inputs.ranges(data))
     return {
         "n_maps": len(train),
@@ -180,6 +187,8 @@ def format_ratios(result: Mapping[str, Any], names: Sequence[str]) -> str:
                     f"RMSE of {name}, {result['target']} over {baseline}: {ratio['mean']:.3f} "
                     f"[{ratio['low']:.3f}, {ratio['high']:.3f}]"
                 )
+    if why := result["fisher"].get("left_out"):
+        return "\n".join([*lines, f"Fisher forecast of P(k): left out, {why}"])
     expected = result["fisher"]["rmse_with_prior"]
     forecasts = ", ".join(f"{name} {expected[name]:.4f}" for name in names)
     lines.append(f"Fisher forecast of P(k) within the prior: {forecasts}")

@@ -24,18 +24,20 @@ from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
 from spurious.data.splits import evenly_spaced
+from spurious.description.section import parts
 from spurious.errors import UserError, nearest, shown
 from spurious.figures import map_posteriors
 from spurious.files import write_json
 from spurious.perturbations import build as builder
-from spurious.perturbations.entry import follows_target, needs_training, some_maps
+from spurious.perturbations.entry import OnPosterior, follows_target, needs_training, some_maps
 from spurious.perturbations.initial_conditions import InitialConditions
 from spurious.pipeline import comparable
 from spurious.pipeline.experiment import Experiment
-from spurious.pipeline.inputs import BATCH, bystanders, check_models, files, test_set
+from spurious.pipeline.inputs import batch, bystanders, check_models, files, test_set
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.pipeline.schemas import Summary, check, read
+from spurious.posteriors.posterior import Posterior
 from spurious.processes import side_by_side
 
 # What a group's metrics file holds of each row; the rows themselves have all of it.
@@ -99,8 +101,51 @@ def run(config: Config, names: Sequence[str]) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     groups, test, key = select_attacks(config, names), test_set(config), uuid4().hex
     check_models(config, [config.run.target, *bystanders(config)])  # before a run is opened
+    if not test.simulated:
+        _check_own(config, groups)
     for group, members in groups.items():
         _run_group(config, group, members, test, key)
+
+
+def _check_own(config: Config, groups: Mapping[str, Sequence[str]]) -> None:
+    """Refuse attacks that do not fit maps that were not simulated here, or their parameters."""
+    scene = Scene(config)
+    entries = {
+        f"attacks.{group}.{name}": config.attacks[group][name]
+        for group, names in groups.items()
+        for name in names
+    }
+    check_entries(entries, scene.target, scene.test, config.seed, scene.training, scene.posterior)
+
+
+def check_entries(
+    entries: Mapping[str, cfg.Perturbation],
+    posterior: Posterior,
+    test: MapSet,
+    seed: int,
+    training: MapSet | None = None,
+    others: builder.Others | None = None,
+) -> None:
+    """Refuse attacks that do not fit these parameters or maps, before the first starts.
+
+    Args:
+        entries: by key of params.yaml.
+        posterior: the target.
+        test: the maps.
+        seed: root of random draws.
+        training: other maps, where there are any.
+        others: name -> another posterior, where there are any.
+
+    Raises:
+        UserError: names the key.
+    """
+    for key, entry in entries.items():
+        try:
+            for part in parts(entry):
+                if isinstance(part, OnPosterior):
+                    builder.build(part, posterior, test, seed, training, others)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from error
 
 
 def select_attacks(config: Config, names: Sequence[str]) -> dict[str, list[str]]:
@@ -199,7 +244,7 @@ def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs
     log.document(settings.model_dump(mode="json") | about, "parameters.json")
     made = perturb(scene, settings)
     damages = [
-        measure(*one.pair, target, one.clean.box_size, BATCH)
+        measure(*one.pair, target, one.clean.box_size, batch(one.clean))
         for one, target in zip(made, scene.targets, strict=True)
     ]
     row = pooled_row(damages, config.seed, [one.clean.index for one in made])
@@ -246,7 +291,7 @@ def _of_training(damage: Damage, made: Made, seed: int) -> dict[str, Any]:
 def _seen_by(scene: Scene, name: str, made: Sequence[Made]) -> dict[str, Any]:
     """The damage to another posterior, pooled over the trainings that were attacked."""
     once, posterior = distinct(made), scene.posterior(name)
-    changes = [posterior_change(*one.pair, posterior, BATCH) for one in once]
+    changes = [posterior_change(*one.pair, posterior, batch(one.clean)) for one in once]
     return pooled_row(changes, scene.config.seed, [one.clean.index for one in once])
 
 
@@ -255,7 +300,9 @@ def _retrained(scene: Scene, made: Sequence[Made]) -> dict[str, Any]:
     changes, groups = [], []
     for i, one in enumerate(made):
         others = [target for j, target in enumerate(scene.targets) if j != i]
-        changes.append(mean_change([posterior_change(*one.pair, o, BATCH) for o in others]))
+        changes.append(
+            mean_change([posterior_change(*one.pair, o, batch(one.clean)) for o in others])
+        )
         groups.append(one.clean.index)
     return pooled_row(changes, scene.config.seed, groups)
 
@@ -311,7 +358,7 @@ def keep_extremes(
     ends = rows[[0, -1]] if len(rows) > 1 else rows
     kl = damage.kl_perturbed_clean[ends]
     titles = [f"{kind}: KL {x:.3g} nat" for kind, x in zip(("worst", "least"), kl, strict=False)]
-    axes = map_posteriors.grid(scene.test.labels)
+    axes = map_posteriors.grid(scene.test.labels, scene.test.names)
     figure = map_posteriors.extremes(
         name, titles, ends, made.clean, made.perturbed, scene.targets[0], axes
     )

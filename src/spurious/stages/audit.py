@@ -80,7 +80,7 @@ def examine(
     strongest = saturation.as_json(found.strongest, found.curves.std, found.curves.weights)
     checked = {**verdicts(found.checks), "strongest": strongest}
     write_json(out.new(layout.result("audit.json")), {"run_id": log.id, **checked})
-    drawn = figures.security_curves(curves, page.PAPER_KL)
+    drawn = figures.security_curves(curves, page.PAPER_KL if test.simulated else {})
     save_figures(out, layout, log, {"security_curves": drawn})
     track(log, curves, found.checks)
     return found.checks

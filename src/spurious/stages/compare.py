@@ -18,6 +18,7 @@ from spurious.config.detection import Detection
 from spurious.damage import disagreement
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
+from spurious.data.splits import places
 from spurious.detection import Detector, verdict
 from spurious.detection.detector import FEWEST
 from spurious.detection.verdicts import detectors
@@ -26,7 +27,7 @@ from spurious.perturbations.entry import follows_target
 from spurious.pipeline import comparable
 from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.figure_files import figure_files, save_figures
-from spurious.pipeline.inputs import BATCH, attack_rows, files, winner_rows
+from spurious.pipeline.inputs import attack_rows, batch, files, winner_rows
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
 from spurious.posteriors.posterior import Posterior
@@ -49,7 +50,10 @@ def run(config: Config) -> None:
     noticed = detection(config, experiment.training, test, attacked)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
-        {name: every_training(config, name) for name in first}, experiment.targets, config.seed
+        {name: every_training(config, name) for name in first},
+        experiment.targets,
+        config.seed,
+        test,
     )
     inputs = [
         layout.maps,
@@ -78,7 +82,7 @@ def run(config: Config) -> None:
             out,
             layout,
             log,
-            draw_damage(rows, findings.PAPER_KL, first)
+            draw_damage(rows, findings.PAPER_KL if test.simulated else {}, first)
             | {"detection": figures.detection(noticed, config.detection)},
         )
     tracking.show_attacks(config.scale, seen(rows, noticed))
@@ -175,12 +179,14 @@ def detect(
 
 def same_maps(test: MapSet, data: MapSet) -> MapSet:
     """The clean maps that belong to the perturbed ones in `data`."""
-    rows = {key: row for row, key in enumerate(zip(test.index, test.axis, strict=True))}
-    return test.take(np.array([rows[key] for key in zip(data.index, data.axis, strict=True)]))
+    return test.take(places(test, data))
 
 
 def disagreements(
-    attacked: Mapping[str, Sequence[MapSet]], targets: Sequence[Posterior], seed: int
+    attacked: Mapping[str, Sequence[MapSet]],
+    targets: Sequence[Posterior],
+    seed: int,
+    test: MapSet,
 ) -> list[dict[str, Any]]:
     """Mean symmetrised KL, with its interval, between the posteriors of each pair of attacks.
 
@@ -188,6 +194,7 @@ def disagreements(
         attacked: for each attack, its maps for each training of the target, or one set for all.
         targets: all trainings of the target.
         seed: draws the resamples.
+        test: all test maps.
 
     Returns:
         For each pair that shares maps: `first`, `second`, and under `kl_symmetrised` the interval.
@@ -198,13 +205,14 @@ def disagreements(
             shared(
                 attacked[one][min(i, len(attacked[one]) - 1)],
                 attacked[other][min(i, len(attacked[other]) - 1)],
+                test,
             )
             for i in range(len(targets))
         ]
         if min(len(first) for first, _ in pairs) == 0:
             continue
         values = [
-            disagreement(first.maps, second.maps, target, BATCH)
+            disagreement(first.maps, second.maps, target, batch(first))
             for (first, second), target in zip(pairs, targets, strict=True)
         ]
         resamples = Hierarchy([first.index for first, _ in pairs], seed)
@@ -213,14 +221,11 @@ def disagreements(
     return found
 
 
-def shared(one: MapSet, other: MapSet) -> tuple[MapSet, MapSet]:
-    """The maps of the same simulations and lines of sight of two sets, in the same order."""
-    keys = [
-        list(zip(data.index.tolist(), data.axis.tolist(), strict=True)) for data in (one, other)
-    ]
-    places = [{key: row for row, key in enumerate(named)} for named in keys]
-    both = [key for key in keys[0] if key in places[1]]
-    rows = [np.array([place[key] for key in both], int) for place in places]
+def shared(one: MapSet, other: MapSet, test: MapSet) -> tuple[MapSet, MapSet]:
+    """The maps that two sets have in common, both of them test maps, perturbed or not."""
+    _, *rows = np.intersect1d(
+        places(test, one), places(test, other), assume_unique=True, return_indices=True
+    )
     return one.take(rows[0]), other.take(rows[1])
 
 

@@ -38,6 +38,7 @@ from spurious.processes import side_by_side
 from spurious.report.defence_table import format_table, line, write_table
 from spurious.search.confirmation import halves
 from spurious.search.families import build_families, build_family
+from spurious.search.goals import check_goal
 from spurious.stages.audit import sample_maps
 
 PIPELINE, NAMED = "defences", "all_defences"
@@ -62,6 +63,7 @@ def run(config: Config, names: Sequence[str] = ()) -> None:
     compared, target = checked(config, names or config.run.defences), config.run.target
     layout, title = Layout(config.scale), NAMED if names else PIPELINE
     check_models(config, [target, *compared])
+    check_goal(config.search.goal, test_set(config).names)
     inputs = [layout.maps, *(path for name in [target, *compared] for path in files(config, name))]
     with (
         tracking.start("defend", config.scale, inputs=list(dict.fromkeys(inputs))) as log,

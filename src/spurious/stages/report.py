@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from spurious import figures, seeds, tracking
 from spurious.config import Config, Network, winner
 from spurious.data.hdf5 import read_maps
+from spurious.data.maps import MapSet
 from spurious.detection.detector import FEWEST
 from spurious.errors import UserError
 from spurious.figures import map_posteriors
@@ -29,10 +30,10 @@ from spurious.report.machine import machine
 from spurious.report.metrics import select_metrics
 from spurious.report.verdict import verdict
 
+DEFENCES = ("defences_budget", "defences_trade")
 DRAWN = ("headline", "overview", "figure_1", "figure_2")  # here
 PICTURES = (
-    "damage", "spectra", "detection", "security_curves", "posteriors", "defences_budget",
-    "defences_trade",
+    "damage", "spectra", "detection", "security_curves", "posteriors", *DEFENCES,
 )  # fmt: skip
 # Of the posterior that is attacked.
 OF_TARGET = ("predicted", "error_plane", "coverage", "pit", "sbc", "tarp", "learning_curve")
@@ -43,14 +44,15 @@ RESULTS = {
     "assess": schemas.Assess,
     "search": schemas.Search,
     "compare": schemas.Compare,
-    "defences": schemas.Defences,
 }
 
 
 def run(config: Config) -> None:
     """Write the report as HTML and Markdown, its few metrics, and the figures drawn here."""
     layout = Layout(config.scale)
-    inputs = [reference_maps(), layout.maps, *files(config, config.run.target)]
+    inputs = [layout.maps, *files(config, config.run.target)]
+    if not own_maps(read_maps(layout.maps)):
+        inputs.insert(0, reference_maps())
     about, pictures = context(config, layout, inputs), images(config, layout)
     with (
         tracking.start("report", config.scale, inputs=inputs) as log,
@@ -90,7 +92,8 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
         UserError: one is missing that every run has.
     """
     folder = layout.result(f"posteriors/{config.run.target}")
-    paths = {name: figure(layout, name) for name in PICTURES}
+    compared = defences(config, layout) is not None
+    paths = {name: figure(layout, name) for name in PICTURES if compared or name not in DEFENCES}
     if missing := [path for path in paths.values() if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing: make it with `dvc repro`")
     paths |= {name: folder / f"{name}.png" for name in OF_TARGET}
@@ -149,16 +152,21 @@ def attacked_maps(config: Config, layout: Layout, name: str) -> Path:
 def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any]:
     """Everything that the template needs, from the other stages' files."""
     rows = attack_rows(config) | winner_rows(config)
-    detection, audit, assessed, search, compared, defended = (
+    detection, audit, assessed, search, compared = (
         schemas.read(layout.result(f"{name}.json"), schema) for name, schema in RESULTS.items()
     )
+    defended = defences(config, layout)
+    data = read_maps(layout.maps)
+    own = own_maps(data)
     _check_alike(rows, detection, layout)
+    _check_parameters(data.names, rows, assessed, defended, layout)
     judged = {name: found["judgement"] for name, found in detection.items()}
-    omega_m_low = float(read_maps(layout.maps).labels[:, 0].min())
+    simulated = {} if own else about_simulations(config, data)
     return {
         "scale": config.scale,
-        "n_maps": config.simulation.simulations,
-        "names": ("omega_m", "sigma_8"),
+        "n_maps": len(data.maps) if own else config.simulation.simulations,
+        "names": data.names,
+        "own": own,
         "attacks": rows,
         "groups": page.grouped(rows),
         "judged": judged,
@@ -173,20 +181,74 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "search": search,
         "defended": defended,
         "transfer_columns": page.transfer_columns(search["families"]),
-        "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
         "verdict": verdict(rows, judged),
-        "findings": findings.findings(rows, judged, search, assessed, audit["checks"]),
+        "findings": findings.findings(rows, judged, search, assessed, audit["checks"], bool(own)),
         "metrics": select_metrics(rows, judged, search, assessed, audit["checks"], defended),
         "reasons": page.reasons(rows, config.run.target),
         "runs": recorded(config),
         "machine": machine(),
         "pairs": findings.pairs(compared["pairs"]),
-        "differences": page.differences(rows, target(config).standardiser.std),
-        "omega_m_low": omega_m_low,
-        "baryon_fraction": config.background.omega_b / omega_m_low,
+        "differences": [] if own else page.differences(rows, target(config).standardiser.std),
+        **simulated,
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
         "parameters": yaml.safe_dump(resolved(config), sort_keys=False),
     }
+
+
+def defences(config: Config, layout: Layout) -> dict[str, Any] | None:
+    """`defences.json`; None where there is none to compare, and the stage was left out."""
+    path = layout.result("defences.json")
+    if not config.run.defences and not path.exists():
+        return None
+    found: dict[str, Any] = schemas.read(path, schemas.Defences)
+    return found
+
+
+def own_maps(data: MapSet) -> str:
+    """What is to be said of maps that were not simulated here; nothing of those that were."""
+    if data.simulated:
+        return ""
+    n, drawn = data.maps.shape[-1], map_posteriors.plane(data.names)
+    shown = " and ".join(data.names[column] for column in drawn)
+    return (
+        f"These maps were not simulated here: {len(data)} maps of {n} × {n} pixels, "
+        f"{data.box_size:g} Mpc/h wide, with the parameters {', '.join(data.names)}. “Counts” are "
+        f"their own unit: {data.unit}. Posteriors are drawn over {shown}, whatever the others. "
+        "What is said elsewhere of the engine’s verification, of baryons at low Ω_m and of the "
+        "paper’s numbers is left out."
+    )
+
+
+def about_simulations(config: Config, data: MapSet) -> dict[str, Any]:
+    """What only holds of maps that were simulated here."""
+    omega_m_low = float(data.labels[:, data.names.index("omega_m")].min())
+    return {
+        "verify": schemas.read(VERIFY_METRICS, schemas.Verify),
+        "omega_m_low": omega_m_low,
+        "baryon_fraction": config.background.omega_b / omega_m_low,
+    }
+
+
+def _check_parameters(
+    names: Sequence[str],
+    rows: Mapping[str, Mapping[str, Any]],
+    assessed: Mapping[str, Any],
+    defended: Mapping[str, Any] | None,
+    layout: Layout,
+) -> None:
+    """Refuse results of runs on maps with other parameters."""
+    network = assessed["posteriors"][assessed["target"]]
+    found = {f"results of {name}": findings.parameters(row, "shift_") for name, row in rows.items()}
+    found[str(layout.result("assess.json"))] = findings.parameters(network, "", "_rmse")
+    for name, row in ({} if defended is None else defended["defences"]).items():
+        where = f"{layout.result('defences.json')}: defences.{name}.clean"
+        found[where] = findings.parameters(row["clean"], "", "_rmse")
+    for where, given in found.items():
+        if set(given) != set(names):
+            raise UserError(
+                f"{where}: the parameters are {', '.join(given)}, those of {layout.maps} "
+                f"{', '.join(names)}; make them again"
+            )
 
 
 def recorded(config: Config) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from spurious.search.confirmation import (
 )
 from spurious.search.families import Family, build_families
 from spurious.search.front import FrontPoint
+from spurious.search.goals import check_goal
 from spurious.search.one_family import explore, work
 from spurious.search.result import Found, Result
 from spurious.studies import choose_storage, open_study
@@ -73,11 +74,12 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
         worker: only work on the studies, beside others, and write nothing else.
     """
     place, names = choose_storage(storage, STUDY), list(config.search.families)
+    witnesses = Witnesses(config)
+    check_goal(config.search.goal, witnesses.test.names)
     if worker:
         for name in names:
             work(config, name, place)
         return
-    witnesses = Witnesses(config)
     layout = Layout(config.scale)
     check_models(config, [config.run.target, *bystanders(config)])  # before hours of search
     inputs = [layout.maps, *files(config, config.run.target)]
