@@ -85,11 +85,11 @@ def this_process() -> str:
     return f"{_machine()} {process.pid} {process.create_time():.2f}"
 
 
-def is_gone(told: str) -> bool:
+def is_gone(described: str) -> bool:
     """Whether `this_process` identified a process of this machine that has ended."""
     import psutil
 
-    machine, _, rest = told.partition(" ")
+    machine, _, rest = described.partition(" ")
     if machine != _machine():
         return False
     number, _, began = rest.partition(" ")

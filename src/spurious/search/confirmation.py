@@ -151,12 +151,12 @@ def confirmed(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
     The KL on the search's maps was maximised, so it is too large; believe the other one. Heights of
     fences are those of the half itself, without a margin.
     """
-    told = {}
+    found = {}
     for half, data in (("searched", witnesses.searched), ("confirmed", witnesses.confirming)):
         rows = tried.rows(data)
         row = damaged(tried.damages, witnesses.test, witnesses.config.seed, rows)
         kls = [float(one.kl_perturbed_clean[rows].mean()) for one in tried.damages]
-        told[half] = {
+        found[half] = {
             "n_maps": len(data),
             "kl": row["kl_perturbed_clean"],
             "kls": kls,
@@ -165,7 +165,7 @@ def confirmed(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
             "goal": _goal(witnesses, data.maps, tried.perturbed.maps[rows], kls),
             "fences": heights(data, tried.perturbed.maps[rows]),
         }
-    return told
+    return found
 
 
 def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
@@ -281,8 +281,8 @@ def _goal(
     goal = build_goal(witnesses.config.search.goal, witnesses.target.names)
     if goal == MeanKL():
         return float(np.mean(kls))
-    told = [float(goal.reported(one(perturbed), one(clean))) for one in witnesses.targets]
-    return float(np.mean(told))
+    values = [float(goal.reported(one(perturbed), one(clean))) for one in witnesses.targets]
+    return float(np.mean(values))
 
 
 def references(

@@ -21,7 +21,7 @@ class FrontPoint:
         fence: name of the fence.
         height: its limit here.
         parameters: as the family reports them.
-        value: the goal as it is told.
+        value: the goal as it is reported.
         kl: mean KL(q(. | perturbed) || q(. | clean)), nats.
         heights: what each fence says.
         least_density: smallest density before clipping at zero, counts.

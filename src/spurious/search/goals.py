@@ -44,7 +44,7 @@ class Goal(ABC):
         """
 
     def reported(self, perturbed: Any, clean: Any) -> tf.Tensor:
-        """What is told, a scalar; the same unless the optimiser needs something smoother."""
+        """What is reported, a scalar; the same unless the optimiser needs something smoother."""
         return self(perturbed, clean)
 
 

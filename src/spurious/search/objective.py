@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
             posteriors.
         fences: name -> what the fence says.
         least_density: smallest density before clipping at zero, counts.
-        reported: the goal as it is told; differs from `value` only where that is smoothed.
+        reported: the goal as it is reported; differs from `value` only where that is smoothed.
         quadratic: whether the value is quadratic in a small change, see `Goal`.
         kls: the mean KL of each posterior.
     """
@@ -170,7 +170,7 @@ class Objective:
         return (value, gradient, *others), self._fences_at(scaled)
 
     def _goal_at(self, scaled: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-        """The goal, and what else the posteriors say: their KLs, and the goal as it is told."""
+        """The goal, and what else the posteriors say: their KLs, and the goal as it is reported."""
         unclipped = self.family.scaled_effect(scaled).unclipped(self._maps)
         maps = possible(unclipped)
         pairs = [(one(maps), q) for one, q in zip(self._posteriors, self._clean, strict=True)]

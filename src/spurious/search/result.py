@@ -20,7 +20,7 @@ class Found:
         kind: "proposal", where a climb begins, or "refined", the best on its way.
         parameters: as its family reports them.
         value: the goal as it was climbed; the larger, the better.
-        reported: the goal as it is told; differs from `value` only where that is smoothed.
+        reported: the goal as it is reported; differs from `value` only where that is smoothed.
         kl: mean KL(q(. | perturbed) || q(. | clean)), nats, whatever the goal.
         fences: name -> height, of all fences that were measured.
         excess: largest height over its limit, less 1; feasible where <= 0.

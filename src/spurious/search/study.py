@@ -17,7 +17,7 @@ attribute of a trial     meaning
 `start`, `kind`          number of the start; "proposal" or "refined"
 `parameters`             as the family reports them; those of the logistic are attributes, too
 `kl`                     mean KL(perturbed || clean), nats
-`reported`               the goal as it is told, where that is not the value, which is climbed
+`reported`               the goal as it is reported, where that is not the value, which is climbed
 `fences`                 name -> height
 `excess`                 largest height over its limit, less 1
 `least_density`          smallest density before clipping at zero, counts
@@ -87,7 +87,7 @@ def build_objective(
     first = posterior[0] if isinstance(posterior, Sequence) else posterior
     goal = build_goal(settings.goal, first.names)
     along = [name for name in type(settings.front).model_fields if getattr(settings.front, name)]
-    # The change of the power is always told, whatever is limited.
+    # The change of the power is always reported, whatever is limited.
     names = dict.fromkeys([*settings.fences.limits, *along, "power"])
     return Objective(
         maps, posterior, box_size, family, goal, tuple(names), settings.confidence, groups, labels
@@ -293,12 +293,12 @@ class _Search:
 
 def _name_fences(study: optuna.Study, limits: Mapping[str, float]) -> None:
     """Say on the study what its constraints are."""
-    told = {
+    described = {
         name: {"limit": limit, "tolerance": FENCES[name].tolerance}
         for name, limit in limits.items()
     }
-    if study.user_attrs.get("fences") != told:  # each is a transaction
-        study.set_user_attr("fences", told)
+    if study.user_attrs.get("fences") != described:  # each is a transaction
+        study.set_user_attr("fences", described)
 
 
 def study_name(

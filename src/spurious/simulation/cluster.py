@@ -176,7 +176,7 @@ class _Watch:
                 self._warn(bool(workers))
                 self._look({str(worker["name"]) for worker in workers})
             except OSError:
-                pass  # a lost scheduler cancels the tasks, which is told then
+                pass  # a lost scheduler cancels the tasks, which is reported then
             except Exception as error:
                 logger.warning("the cluster: %s", " ".join(str(error).split()))
             self._stop.wait(LOOK)

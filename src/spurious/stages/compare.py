@@ -68,8 +68,8 @@ def run(config: Config) -> None:
         write_table(out.new(layout.result("attacks.csv")), rows)
         write_detection(out.new(layout.result("detection.csv")), noticed)
         write_json(out.new(layout.result("detection.json")), noticed)
-        told_of = {"run_id": log.id, "pairs": pairs}
-        write_json(out.new(layout.result("compare.json")), told_of)
+        compared = {"run_id": log.id, "pairs": pairs}
+        write_json(out.new(layout.result("compare.json")), compared)
         log.metrics(
             {
                 f"kl_symmetrised.{pair['first']}.{pair['second']}": pair["kl_symmetrised"]["mean"]

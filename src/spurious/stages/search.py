@@ -249,8 +249,8 @@ def _track(log: tracking.Run, searched: Searched, row: Mapping[str, Any], kind: 
     log.document({"study": result.study, "limits": result.limits}, "study.json")
     found = _numbers(row)
     for half in ("searched", "confirmed"):
-        told = tracking.numbers(row.get(half, {}))
-        found |= {f"{half}.{name}": value for name, value in told.items()}
+        measured = tracking.numbers(row.get(half, {}))
+        found |= {f"{half}.{name}": value for name, value in measured.items()}
     log.metrics({f"study/{name}": value for name, value in found.items()})
     if "row" in row:
         log.params(comparable.parameters("search", kind, effect, None, row["parameters"]))

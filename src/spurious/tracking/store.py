@@ -110,8 +110,8 @@ def explained(store: Path) -> Iterator[None]:
             _check_server(database)
         yield
     except (SQLAlchemyError, sqlite3.Error, FileExistsError, NotADirectoryError) as error:
-        told = f"is damaged or is no MLflow store: {_reason(error)}"
-        raise UserError(f"{database} {told}; move it away to begin another") from error
+        problem = f"is damaged or is no MLflow store: {_reason(error)}"
+        raise UserError(f"{database} {problem}; move it away to begin another") from error
     except MlflowException as error:
         raise UserError(f"{database} cannot be used: {_reason(error)}") from error
     finally:

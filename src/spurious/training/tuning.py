@@ -214,7 +214,7 @@ def _least(study: optuna.Study) -> float:
 
 
 def _earlier(study: optuna.Study, index: int) -> dict[int, float]:
-    """Losses by epoch that interrupted trials of this number have told."""
+    """Losses by epoch that interrupted trials of this number reported."""
     earlier: dict[int, float] = {}
     for trial in study.get_trials(deepcopy=False, states=[TrialState.FAIL]):
         if trial.user_attrs.get("index") == index:
