@@ -130,6 +130,7 @@ def test_check_counts_cosmologies_and_reads_the_list(small):
     assert "5 cosmologies" in CliRunner().invoke(main, ["check"]).output
 
 
+@pytest.mark.slow
 def test_a_preview_writes_its_picture_and_nothing_else(small):
     done = CliRunner().invoke(main, ["simulate", "--preview", "--workers", "3"])
     assert done.exit_code == 0, done.output
@@ -138,6 +139,7 @@ def test_a_preview_writes_its_picture_and_nothing_else(small):
     assert files(small) == ["params.yaml", "results/pilot/preview.png"]
 
 
+@pytest.mark.slow
 def test_workers_on_the_command_line_replace_those_of_the_file(small):
     raw = yaml.safe_load((small / "params.yaml").read_text())
     raw["execution"] = {"workers": {"kind": "dask", "scheduler": "tcp://127.0.0.1:1"}}

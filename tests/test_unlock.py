@@ -48,6 +48,7 @@ def test_the_dead_hold_nothing_and_the_living_all(unlock, dvc):
     assert unlock.living(text[:40]) == "{}"
 
 
+@pytest.mark.slow
 def test_a_lock_file_that_was_cut_off_keeps_the_stages_before(unlock):
     assert unlock.mended(LOCK) == LOCK
     every = yaml.safe_load(LOCK)["stages"]

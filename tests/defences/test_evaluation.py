@@ -147,6 +147,7 @@ def test_the_undefended_relative_to_itself_keeps_all_and_avoids_nothing(undefend
     assert all(point["transferred"] is None for point in row["curves"])
 
 
+@pytest.mark.slow
 def test_the_same_posterior_as_a_defence_has_the_same_row(linear_posterior, scene, undefended):
     row, _ = evaluate(linear_posterior, scene, undefended[1])
     assert row["information"]["mean"] == 1
@@ -158,6 +159,7 @@ def test_the_same_posterior_as_a_defence_has_the_same_row(linear_posterior, scen
     assert row["unproven"] == ["beats_transfer"]
 
 
+@pytest.mark.slow
 def test_a_wider_posterior_keeps_less_and_is_hurt_less(linear_posterior, scene, undefended):
     row, _ = evaluate(Wider(linear_posterior), scene, undefended[1])
     assert row["information"]["mean"] == pytest.approx(1 / 4, rel=1e-4)
@@ -223,6 +225,7 @@ def test_maps_of_the_bounded_attack_keep_their_power(undefended, scene):
     assert size.linf.max() <= limit.epsilon + size.rounding.max()
 
 
+@pytest.mark.slow
 def test_calibration_inside_is_that_of_the_maps_with_a_systematic(linear_posterior, scene, data):
     row, _ = evaluate(linear_posterior, replace(scene, families={}))
     changed = cost.quality(linear_posterior, replace(data, maps=1.05 * data.maps), scene.seed)
@@ -236,6 +239,7 @@ def smoothed(network):
     return Smoothed(network, Noise(6.0), draws=12, seed=2)
 
 
+@pytest.mark.slow
 def test_an_attack_through_the_smoothing_beats_one_that_does_not_know_it(network, smoothed, data):
     maps, limit = data.maps[:8], Limit(2.0)
     like, heard = Attacks(smoothed, steps=15, seed=1), Heard(smoothed, maps)
@@ -245,6 +249,7 @@ def test_an_attack_through_the_smoothing_beats_one_that_does_not_know_it(network
     assert heard(knows.strongest(maps, limit)).damage.mean() > 1.1 * blind.mean()
 
 
+@pytest.mark.slow
 def test_of_known_and_fresh_noise_what_does_more_is_taken(smoothed, data):
     maps, limit = data.maps[:6], Limit(2.0)
     like, heard = Attacks(smoothed, steps=10, seed=1), Heard(smoothed, maps)
@@ -264,6 +269,7 @@ def test_a_smoothed_posterior_says_what_is_certified(scene, network):
     assert cost.certificates(network, scene.attacked.maps, SETTINGS, weights) == []
 
 
+@pytest.mark.slow
 def test_the_worst_systematic_beats_the_place_where_its_climb_began(linear_posterior, scene):
     family, maps = scene.families["logistic"], scene.searched
     objective = build_objective(SEARCH, family, maps.maps, linear_posterior, BOX)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow_probability as tfp
+from slow import slow_but
 
 from spurious import config
 from spurious.data.maps import Standardiser
@@ -81,6 +82,7 @@ WHITE_BOX = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHITE_BOX)
 def test_a_defence_lowers_the_damage_of_an_attack(fit, test_maps, name):
     """Less than half of that on a network that was trained as long without it."""
@@ -88,6 +90,7 @@ def test_a_defence_lowers_the_damage_of_an_attack(fit, test_maps, name):
     assert defended < plain / 2, (plain, defended)
 
 
+@pytest.mark.slow
 def test_training_over_a_systematic_makes_it_harmless(fit, data, parts, test_maps):
     entry = config.Network(kind="network", defence=OVER_LOGISTIC).defence
     over = build(entry, data.take(parts.train), seed=1)
@@ -145,7 +148,7 @@ def assert_same(one, two):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", slow_but(("linf",), ("linf", "l2")))
 def test_a_killed_training_goes_on_exactly(fit, data, parts, tmp_path, norm):
     one = AdversarialTraining(epsilon=EPSILON, norm=norm)
     assert_same(resumed(data, parts, tmp_path, lambda: one), fit(one, SHORT, QUICK))
@@ -157,6 +160,7 @@ class Unnamed(SystematicsTraining):
     __repr__ = object.__repr__
 
 
+@pytest.mark.slow
 def test_a_killed_training_over_systematics_goes_on_exactly(fit, data, parts, tmp_path):
     """The entry names the checkpoint, whatever the object made of it shows of itself."""
     entry = config.Network(kind="network", defence=OVER_LOGISTIC).defence

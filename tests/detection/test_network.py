@@ -97,6 +97,7 @@ def test_few_maps_know_few_directions():
     assert Whitening.fit(values)(values).shape == (20, 20 // network.MAPS_PER_COMPONENT)
 
 
+@pytest.mark.slow
 def test_gradients_of_counts_go_the_way_in_which_the_counts_go(make_maps):
     """Shares of classes and of sparse and dense pixels: along the map, as a change of all of it."""
     maps = tf.constant(make_maps(40, 16, seed=4) + 5)

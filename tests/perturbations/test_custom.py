@@ -27,7 +27,7 @@ from spurious.search.families import build_families
 ENTRY = TypeAdapter(Perturbation)
 PAGE = (Path(__file__).parents[2] / "docs" / "adding.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-ATTACK, SEARCH = (
+ATTACK, SEARCH, *_ = (
     yaml.safe_load(block)
     for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 )

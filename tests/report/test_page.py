@@ -196,12 +196,12 @@ def own_page(small_context, small_images):
         if key not in ("verify", "omega_m_low", "baryon_fraction")
     }
     left_out = {**about["assessed"], "fisher": {"left_out": "3 simulations are too few"}}
-    told = findings.findings(
+    found = findings.findings(
         about["attacks"], about["judged"], about["search"], left_out, about["checks"], True
     )
     about |= {"own": "Maps of another code.", "assessed": left_out, "defended": None}
-    about |= {"differences": [], "findings": told}
-    return page.render(about, small_images), page.render_markdown(about, small_images)
+    about |= {"differences": [], "findings": found}
+    return page.render(about, small_images, {}), page.render_markdown(about, small_images)
 
 
 def test_of_maps_of_ones_own_nothing_is_said_that_holds_of_simulations_only(own_page, small_report):

@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 import pytest
 from scipy.stats import qmc
+from slow import slow_but
 
 from spurious import config, seeds
 from spurious.errors import UserError
@@ -232,7 +233,7 @@ def evaluations(storage):
     return sum(trial.user_attrs.get("evaluations", 0) for trial in loaded(storage).trials)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.8])
+@pytest.mark.parametrize("share", slow_but((0.05,), (0.0, 0.05, 0.8)))
 def test_a_resumed_search_equals_an_uninterrupted_one(whole, run, monkeypatch, share, tmp_path):
     """Ctrl-C in the first proposal, in its refinement, and late in the search."""
     evaluate, count, stop = Objective.__call__, [0], int(share * evaluations(whole[1]))
@@ -282,6 +283,7 @@ search.run(wanted, objective, {storage!r}, 7, "one", progress=False)
 """
 
 
+@pytest.mark.slow
 def test_sigkill_in_mid_refinement_leaves_no_trace(whole, run, tmp_path):
     """Twenty evaluations in, the third climb has begun."""
     here = Path(__file__).parent
@@ -363,6 +365,7 @@ def test_without_refinement_there_are_proposals_only(run):
     assert [one.kind for one in found.history] == ["proposal"] * 3
 
 
+@pytest.mark.slow
 def test_another_family_with_several_fences(run, tmp_path):
     """Each fence is a constraint of its own, and all of them hold."""
     wanted = settings(

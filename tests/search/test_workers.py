@@ -188,6 +188,7 @@ def test_every_start_is_run_once_however_many_claim_at_the_same_moment(storage, 
     optuna.delete_study(study_name="claims", storage=study._storage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["", "elsewhere"])
 def test_the_start_of_a_killed_worker_is_retried_with_the_same_parameters(
     storage, tmp_path, machine

@@ -86,6 +86,7 @@ def test_a_killed_worker_costs_a_retry_and_changes_no_byte(tmp_path, expected):
         assert "1" in threads.values()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_one_line_within_seconds(tmp_path):
     for address in ("tcp://127.0.0.1:1", "nonsense://head:8786", "tcp://127.0.0.1:port"):
         began = time.monotonic()

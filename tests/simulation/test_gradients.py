@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from slow import slow_but
 
 from spurious import config
 from spurious.cosmology import Cosmology
@@ -12,7 +13,7 @@ N = 16
 NOISE = white_noise(1, N)
 
 
-@pytest.fixture(scope="module", params=["camb", "eisenstein_hu"])
+@pytest.fixture(scope="module", params=slow_but(("eisenstein_hu",), ("camb", "eisenstein_hu")))
 def engine(request):
     """A large box of long waves: clouds have kinks, which a quiet field does not feel."""
     return ParticleMesh(

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from powerbox import get_power
+from slow import slow_but
 
 from spurious import config
 from spurious.cosmology import Cosmology
@@ -111,7 +112,7 @@ def top_hat(k, radius=8.0):
     return 3 * (np.sin(x) - x * np.cos(x)) / x**3
 
 
-@pytest.mark.parametrize("omega_m", OMEGA_M)
+@pytest.mark.parametrize("omega_m", slow_but((0.05, 0.3), OMEGA_M))
 def test_sigma_8_of_the_linear_field_is_the_label_at_every_node(cambs, omega_m):
     """To 0.1 %, smoothing a real field; what the box cannot hold is added from CAMB's P(k)."""
     k = wave_number(SMALL)

@@ -89,6 +89,7 @@ def leftovers(folder):
     return list(folder.glob(".*part*"))
 
 
+@pytest.mark.slow
 def test_each_map_is_that_of_its_number(tmp_path):
     data = run(tmp_path)
     assert data.index.tolist() == list(range(10))

@@ -22,6 +22,7 @@ def small():
     return make_reference(settings, config.Background(), root_seed=1, progress=False)
 
 
+@pytest.mark.slow
 def test_the_fast_engine_reproduces_flowpms_own_maps():
     reference = read_maps(SAMPLE)
     assert reference.provenance["simulation"]["engine"] == "flowpm"

@@ -56,6 +56,7 @@ def test_this_process_makes_one_map_for_each_line_of_sight(expected):
     assert all(outcome.seconds > 0 for outcome in expected)
 
 
+@pytest.mark.slow
 def test_processes_share_the_work_and_one_that_dies_is_replaced(expected, caplog):
     before, seen = children(), {}
     made, drawn = [], []

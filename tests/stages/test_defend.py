@@ -152,6 +152,7 @@ def written(made, folder):
     return folder / "results/pilot"
 
 
+@pytest.mark.slow
 def test_every_defence_has_a_row_beside_the_target(written, made):
     result = read(written / "all_defences.json", Defences)
     assert list(result["defences"]) == ["compact", "resnet", "abstaining"]
@@ -167,6 +168,7 @@ def test_every_defence_has_a_row_beside_the_target(written, made):
     assert result["n_attacked"] == 6
 
 
+@pytest.mark.slow
 def test_the_table_has_the_rows_in_short(written):
     rows = read_json(written / "all_defences.json")["defences"]
     with open(written / "all_defences.csv", newline="") as file:
@@ -187,11 +189,13 @@ def test_the_table_has_the_rows_in_short(written):
         assert line["bounded.unproven_by"] == " ".join(row["bounded"]["unproven"])
 
 
+@pytest.mark.slow
 def test_two_figures_are_drawn(written):
     for name in ("all_defences_budget", "all_defences_trade"):
         assert (written / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_given_names_leave_the_results_of_the_pipeline_alone(written):
     assert sorted(path.name for path in written.glob("*defences*")) == [
         "all_defences.csv",
@@ -238,6 +242,7 @@ def test_a_named_defence_that_leaves_open_what_is_unseen_is_refused_in_one_line(
     )
 
 
+@pytest.mark.slow
 def test_the_winner_is_registered_with_its_card(made, here, written):
     kept = {}
 

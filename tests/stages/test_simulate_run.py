@@ -91,6 +91,7 @@ def test_what_the_stage_says_of_its_maps(simulated, settings):
     assert simulate.outputs(Layout("pilot")) == [Layout("pilot").maps, Layout("pilot").manifest]
 
 
+@pytest.mark.slow
 def test_any_one_simulation_is_made_again_bit_for_bit_in_a_process_of_its_own(
     simulated, settings, monkeypatch, capsys
 ):
@@ -106,6 +107,7 @@ def test_any_one_simulation_is_made_again_bit_for_bit_in_a_process_of_its_own(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_simulation_that_comes_out_otherwise_is_named(
     simulated, settings, tmp_path, monkeypatch, capsys
 ):

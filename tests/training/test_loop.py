@@ -221,6 +221,7 @@ def test_batches_are_augmented_afresh_and_depend_on_epoch_and_step_alone():
         assert not np.array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_a_few_maps_can_be_learnt_by_heart(tmp_path):
     """The error falls far below the prior's standard deviation of 0.6 / sqrt(12) = 0.17."""
     few = np.arange(8)

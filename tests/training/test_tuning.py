@@ -88,12 +88,14 @@ def whole(tmp_path_factory):
     return tune(folder), folder
 
 
+@pytest.mark.slow
 def test_the_first_trial_is_the_network_as_it_is(whole):
     first = whole[0].default
     assert first.entry == {"kind": "network", "preset": {"kind": "compact", "width": 0.25}}
     assert config.Network.model_validate(first.entry) == BASE
 
 
+@pytest.mark.slow
 def test_the_entry_can_be_pasted_and_trains_to_the_value_of_its_trial(whole, tmp_path):
     last = whole[0].trials[2]
     pasted = yaml.safe_load(yaml.safe_dump({"tuned": last.entry}))["tuned"]
@@ -103,6 +105,7 @@ def test_the_entry_can_be_pasted_and_trains_to_the_value_of_its_trial(whole, tmp
     assert network.name == pasted["preset"]["kind"]
 
 
+@pytest.mark.slow
 def test_trials_differ_and_stay_within_the_bounds(whole):
     entries = [one.entry for one in whole[0].trials]
     assert len({json.dumps(entry) for entry in entries}) == 3
@@ -113,6 +116,7 @@ def test_trials_differ_and_stay_within_the_bounds(whole):
         assert entry["training"]["batch_size"] in (8, 16)
 
 
+@pytest.mark.slow
 def test_nothing_but_the_study_is_left(whole):
     assert [path.name for path in whole[1].iterdir()] == ["deep"]
     assert [path.name for path in (whole[1] / "deep").iterdir()] == ["tune.db"]
@@ -148,6 +152,7 @@ def test_two_trials_and_then_three_are_three_at_once_whatever_interrupts_them(wh
     assert len(states(tmp_path)) == 5
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned_and_leaves_no_checkpoint(tmp_path):
     found = tune(tmp_path, 2, learning_rate=SLOW, startup_trials=1, epochs=3)
     assert [one.ended for one in found.trials] == ["complete", "pruned"]
