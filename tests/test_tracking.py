@@ -272,6 +272,7 @@ def test_artifacts_survive_moving_the_project(project, monkeypatch):
     assert Path(path).read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_processes_that_race_for_the_store_all_find_it(project):
     code = (
         "from pathlib import Path; from spurious import tracking; "
@@ -312,6 +313,7 @@ def statuses(*runs):
     return [client.get_run(run).info.status for run in runs]
 
 
+@pytest.mark.slow
 def test_runs_of_a_dead_process_are_closed_at_the_next_start_of_their_stage(tracked):
     dead = {
         group: subprocess.run(

@@ -47,6 +47,7 @@ def spurious(*arguments):
 NUMPY = ["use", "maps.npy", "--parameters", "table.txt", "--column", "s8", "2"]
 
 
+@pytest.mark.slow
 def test_arrays_with_other_parameters_are_trained_on_and_attacked():
     maps, table = arrays()
     done = spurious(*NUMPY, "--column", "a_agn", "0", "--box-size", "50", "--unit", "Msun")

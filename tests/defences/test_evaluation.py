@@ -138,6 +138,7 @@ def undefended(linear_posterior, scene):
     return evaluate(linear_posterior, scene)
 
 
+@pytest.mark.slow
 def test_the_undefended_relative_to_itself_keeps_all_and_avoids_nothing(undefended):
     row, reference = undefended
     assert row["information"] == {"mean": 1, "low": 1, "high": 1}
@@ -178,6 +179,7 @@ def masked(linear_posterior, scene, undefended):
     return evaluate(Rounded(linear_posterior), replace(scene, families={}), undefended[1])[0]
 
 
+@pytest.mark.slow
 def test_a_masked_gradient_is_unproven(masked):
     row = masked
     assert {"gradient_not_zero", "beats_transfer"} <= set(row["unproven"])
@@ -187,6 +189,7 @@ def test_a_masked_gradient_is_unproven(masked):
     assert most["damage"]["mean"] * 1.000001 > most["transferred"] > 5 * most["own"]
 
 
+@pytest.mark.slow
 def test_damage_is_the_most_of_all_attacks(masked):
     row = masked
     for point in row["curves"]:
@@ -195,6 +198,7 @@ def test_damage_is_the_most_of_all_attacks(masked):
     assert row["damage"]["mean"] >= at["damage"]["mean"] - 1e-7
 
 
+@pytest.mark.slow
 def test_every_check_of_an_attack_that_works_passes(undefended):
     row, _ = undefended
     failed = [name for name, check in row["checks"].items() if check["passed"] is False]
@@ -202,11 +206,13 @@ def test_every_check_of_an_attack_that_works_passes(undefended):
     assert row["checks"]["beats_transfer"]["passed"] is None
 
 
+@pytest.mark.slow
 def test_checks_see_an_attack_that_does_not_work(masked):
     for name in ("gradient_agrees", "beats_noise"):
         assert masked["checks"][name]["passed"] is False, name
 
 
+@pytest.mark.slow
 def test_damage_where_the_power_is_kept_is_less_and_has_checks_of_its_own(undefended, masked):
     row, reference = undefended
     bounded = row["bounded"]
@@ -217,6 +223,7 @@ def test_damage_where_the_power_is_kept_is_less_and_has_checks_of_its_own(undefe
     assert {"gradient_not_zero", "beats_transfer"} <= set(masked["bounded"]["unproven"])
 
 
+@pytest.mark.slow
 def test_maps_of_the_bounded_attack_keep_their_power(undefended, scene):
     _, reference = undefended
     (limit,) = (one for one in reference.attacked if one.constrained)
@@ -294,6 +301,7 @@ def test_random_members_differ_map_by_map_and_call_by_call_alike(scene, data):
     assert len(np.unique(same.reshape(20, -1), axis=0)) == 20
 
 
+@pytest.mark.slow
 def test_what_is_left_is_a_geometric_mean_of_ratios(undefended):
     _, reference = undefended
     against = replace(reference, damage=2.0, families={"one": 0.1, "two": None})
@@ -328,6 +336,7 @@ def test_there_is_no_winner_where_nothing_is_better_than_no_defence():
     assert winner(rows(), "none", 0.9) is None
 
 
+@pytest.mark.slow
 def test_the_card_says_what_it_costs_and_where_it_fails(undefended):
     row, _ = undefended
     text = card("calm", row, row, "kind: network\n")
@@ -336,6 +345,7 @@ def test_the_card_says_what_it_costs_and_where_it_fails(undefended):
         assert part in text
 
 
+@pytest.mark.slow
 def test_unproven_names_decisive_checks_only(undefended):
     row, _ = undefended
     assert set(row["checks"]) == {

@@ -102,6 +102,7 @@ def test_training_over_a_systematic_makes_it_harmless(fit, data, parts, test_map
     assert found[1] < found[0] / 2, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHITE_BOX)
 def test_the_epoch_is_that_of_the_least_defended_loss(fit, data, parts, name):
     """The loss of the kept weights, from outside, with the same draws in every epoch."""
@@ -176,6 +177,7 @@ def test_a_killed_training_over_systematics_goes_on_exactly(fit, data, parts, tm
     assert len(set(map(repr, made))) == 3
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_defence_is_not_used(fit, data, parts, tmp_path):
     with pytest.raises(Killed):
         loop.train(

@@ -223,6 +223,7 @@ def test_imports_inside_functions_and_of_submodules_by_their_package_are_found(p
     assert {"spurious.detection", "spurious.detection.minkowski"} <= found  # what its package loads
 
 
+@pytest.mark.slow
 def test_the_lists_have_all_modules_that_importing_the_stages_loads(package):
     script = """
 import json, sys

@@ -245,6 +245,7 @@ def test_damaged_or_foreign_model_is_one_line(tmp_path, damage, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_equal_models_are_equal_files(tmp_path):
     """Keras stores the addresses in memory of what layers share, here their number type."""
     kept = []  # so that the second one has other addresses

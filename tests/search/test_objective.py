@@ -116,7 +116,7 @@ def in_double(family, point, maps, posterior):
     return 0.5 * np.sum(shift**2, axis=1).mean(), fences
 
 
-@pytest.mark.parametrize(("name", "point"), slow_but(CASES[:1], CASES))
+@pytest.mark.parametrize(("name", "point"), [CASES[0], *slow_but((), CASES[1:])])
 def test_gradients_match_central_differences(name, point, objectives, maps, linear_posterior):
     """Goal and every fence, by every coordinate: a swapped axis or a sign would show."""
     found, family, step = objectives[name](point), FAMILIES[name], 1e-5

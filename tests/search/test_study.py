@@ -445,6 +445,7 @@ def test_a_promise_is_the_value_at_the_fence(make_objective):
     assert promise(large, limit) == pytest.approx(promise(small, limit), rel=0.2)
 
 
+@pytest.mark.slow
 def test_hopeless_starts_are_pruned_and_the_best_is_found_all_the_same(
     whole, make_objective, tmp_path, monkeypatch
 ):

@@ -171,6 +171,7 @@ def all_ready(folder, workers):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_every_start_is_run_once_however_many_claim_at_the_same_moment(storage, tmp_path):
     workers = claiming(storage, "claims", tmp_path, 4)
     all_ready(tmp_path, 4)

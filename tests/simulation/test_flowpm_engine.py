@@ -21,6 +21,7 @@ def relative_rms(a, b):
     return np.sqrt(np.mean((a - b) ** 2)) / np.std(b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lpt_order", [1, 2])
 def test_both_engines_agree(lpt_order):
     settings = SETTINGS.model_copy(update={"lpt_order": lpt_order})

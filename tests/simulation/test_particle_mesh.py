@@ -132,6 +132,7 @@ def test_simulate_makes_one_map_in_counts():
     assert not np.allclose(made, simulate(0.2, 0.8, seed=7, settings=settings()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("force_mesh", [1, 2])
 def test_gradient_is_that_of_central_differences(force_mesh):
     """Clouds have kinks, so the differences are taken in a smooth objective of a quiet field."""

@@ -102,6 +102,7 @@ def test_each_map_is_that_of_its_number(tmp_path):
         np.testing.assert_array_equal(data.maps[i], alone)
 
 
+@pytest.mark.slow
 def test_lines_of_sight_are_consecutive_rows_and_fields_are_kept(tmp_path):
     summarise(tmp_path, axes=(2, 0, 1), fields=True)
     data = read_maps(tmp_path / "all.h5", fields=True)

@@ -153,6 +153,7 @@ def written(made, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.stage
 def test_every_defence_has_a_row_beside_the_target(written, made):
     result = read(written / "all_defences.json", Defences)
     assert list(result["defences"]) == ["compact", "resnet", "abstaining"]
@@ -169,6 +170,7 @@ def test_every_defence_has_a_row_beside_the_target(written, made):
 
 
 @pytest.mark.slow
+@pytest.mark.stage
 def test_the_table_has_the_rows_in_short(written):
     rows = read_json(written / "all_defences.json")["defences"]
     with open(written / "all_defences.csv", newline="") as file:
@@ -190,12 +192,14 @@ def test_the_table_has_the_rows_in_short(written):
 
 
 @pytest.mark.slow
+@pytest.mark.stage
 def test_two_figures_are_drawn(written):
     for name in ("all_defences_budget", "all_defences_trade"):
         assert (written / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
+@pytest.mark.stage
 def test_given_names_leave_the_results_of_the_pipeline_alone(written):
     assert sorted(path.name for path in written.glob("*defences*")) == [
         "all_defences.csv",
@@ -243,6 +247,7 @@ def test_a_named_defence_that_leaves_open_what_is_unseen_is_refused_in_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.stage
 def test_the_winner_is_registered_with_its_card(made, here, written):
     kept = {}
 

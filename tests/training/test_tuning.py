@@ -164,6 +164,7 @@ def test_a_hopeless_trial_is_pruned_and_leaves_no_checkpoint(tmp_path):
     assert not (tmp_path / "all").exists()
 
 
+@pytest.mark.slow
 def test_a_diverged_trial_is_counted_and_does_not_end_the_study(tmp_path):
     own = {"clip_norm": 1e9, "precision": "mixed_float16"}
     base = BASE.model_copy(update={"training": config.Training(**own)})
