@@ -262,7 +262,7 @@ def test_the_command_writes_its_results_and_an_entry_to_paste(tmp_path, monkeypa
     monkeypatch.setenv("SPURIOUS_TRACKING", "off")
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["tune"] = SETTINGS.model_dump() | {"epochs": 1, "base": "full_covariance"}
-    raw["posteriors"]["full_covariance"]["width"] = 0.25
+    raw["posteriors"]["full_covariance"]["preset"] = {"kind": "compact", "width": 0.25}
     raw["posteriors"]["full_covariance"]["training"] = {"learning_rate": 1e-9}  # easy to beat
     Path("params.yaml").write_text(yaml.safe_dump(raw))
     write_maps(Path("data/pilot/maps.h5"), make_data(poisoned=False))
