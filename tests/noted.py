@@ -58,8 +58,12 @@ class Runs(list):
 
 
 def note(patch):
-    """The list of runs that stages will open, each called as its stage."""
+    """The list of runs that stages will open, each called as its stage.
+
+    Progress is not shown: where a machine is slow it would stand among what a stage prints.
+    """
     runs = Runs()
+    patch.setenv("CI", "1")
 
     @contextmanager
     def start(stage, experiment, *, inputs=(), tags=None):
