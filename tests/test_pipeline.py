@@ -792,7 +792,7 @@ def test_a_full_disk_leaves_the_former_results_and_says_so_in_one_line(reported)
 
     process = spurious("report", preexec_fn=limit, env={**os.environ, "SPURIOUS_TRACKING": "off"})
     _, told = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.returncode == 1, told
     assert told.splitlines()[-1] == (
         "error: results/pilot/.report.new/report.html cannot be written: file too large"
     )
