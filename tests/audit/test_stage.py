@@ -70,6 +70,8 @@ def test_checks_are_told_with_a_page_for_what_failed():
 def test_the_metrics_file_holds_each_check_by_name():
     written = json.loads(json.dumps(audit.verdicts(CHECKS), allow_nan=False))
     assert written["failed"] == 2
+    # As many of the four have failed as have not.
+    assert audit.verdicts([*CHECKS, CHECKS[0]])["failed"] == 2
     assert written["checks"]["monotone"] == {
         "passed": True,
         "value": -0.5,

@@ -17,7 +17,7 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.schemas import Defences, read
 from spurious.posteriors.trained import Ensemble
 from spurious.search.confirmation import halves
-from spurious.stages import defend, train
+from spurious.stages import assess, defend, train
 from spurious.stages.audit import sample_maps
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -134,6 +134,19 @@ def test_an_ensemble_may_have_members_that_are_made(made, here):
     assert isinstance(found, Ensemble)
     assert [type(one).__name__ for one in found.members] == ["Smoothed", "NetworkPosterior"]
     assert inputs.networks(config, "calm") == [("compact", 1), ("resnet", 1)]
+
+
+def test_the_network_that_is_registered_is_the_first_within(made):
+    network, other = made[1]["resnet", 1], made[1]["compact", 1]
+    assert defend.first_network(network) is network
+    assert defend.first_network(Ensemble([network, other])) is network
+    calm = smoothing.Smoothed(Ensemble([other, network]), smoothing.Noise(rms=1.0), draws=2)
+    assert defend.first_network(calm) is other
+
+
+def test_a_posterior_made_of_another_is_described_by_its_kind(made):
+    about = assess.described(made[0], "smoothed", 1)
+    assert (about["kind"], about["members"]) == ("smoothed", ["compact"])
 
 
 def test_what_is_made_is_not_trained(made, here):

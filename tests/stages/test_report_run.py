@@ -111,6 +111,27 @@ def test_without_the_papers_attacks_the_first_two_are_shown(settings, place, dra
     }
 
 
+def test_trainings_are_printed_as_they_were_used(settings):
+    """The shared settings, and what an entry has of its own laid over them."""
+    own = settings.posteriors["compact"].model_copy(
+        update={"training": type(settings.training)(epochs=7)}
+    )
+    entries = {**settings.posteriors, "compact": own}
+    found = report.resolved(settings.model_copy(update={"posteriors": entries}))["posteriors"]
+    shared = settings.training.model_dump(mode="json")
+    assert found["compact"]["training"] == {**shared, "epochs": 7}
+    assert found["resnet"]["training"] == shared
+
+
+def test_maps_of_a_winner_are_those_of_the_search(settings):
+    layout = Layout("pilot")
+    for family in settings.search.families:
+        found = report.attacked_maps(settings, layout, f"searched_{family}")
+        assert found == layout.attacked("search", family)
+    group, name = next((group, name) for group, names in GROUPS.items() for name in names)
+    assert report.attacked_maps(settings, layout, name) == layout.attacked(group, name)
+
+
 def test_what_the_stage_writes(place, drawn):
     layout = Layout("pilot")
     names = ("headline", "overview", "figure_1", "figure_2")

@@ -81,6 +81,19 @@ def test_a_winner_holds_if_it_keeps_its_fences_on_unseen_maps(
     )
 
 
+def test_a_line_says_where_a_winner_is_and_to_what_it_transfers():
+    row = {
+        "parameters": {"a": 2.0, "beta": -30.0}, "feasible": True, "holds": True, "at_bound": [],
+        "kl": 0.17, "limits": {"power": 0.05}, "transfers_to": ["resnet", "contrast"],
+        "confirmed": {"fences": {"power": 0.04}, "kl": {"mean": 0.16, "low": 0.1, "high": 0.2}},
+    }  # fmt: skip
+    assert search.describe("logistic", row) == (
+        "logistic: a = 2, beta = -30: KL = 0.17 on the search's maps, 0.16 [0.1, 0.2] on others, "
+        "where power 0.04 (limit 0.05); transfers to resnet, contrast"
+    )
+    assert search.describe("logistic", {**row, "transfers_to": []}).endswith("no other posterior")
+
+
 def test_a_family_without_a_finite_value_does_not_hold(witnesses, project):
     family = build_families(project.search)["logistic"]
     empty = Result("study", "logistic", {"power": 0.05}, ())
