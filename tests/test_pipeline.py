@@ -20,6 +20,7 @@ import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from PIL import Image
 
 from spurious import params, tracking
 from spurious.damage import posterior_change
@@ -784,20 +785,28 @@ def spurious(*arguments, **options):
 
 
 def test_a_full_disk_leaves_the_former_results_and_says_so_in_one_line(reported):
-    """No file may grow to the report's size: figures are smaller and written, the report is not."""
-    before, most = tree(), Path("results/pilot/report.html").stat().st_size * 9 // 10
+    """No file may grow beyond 2 MB: figures are written, a report with a large picture is not."""
+    picture = Path("results/pilot/detection.png")
+    former = picture.read_bytes()
+    noise = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), np.uint8)
+    Image.fromarray(noise).save(picture)
+    before = tree()
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 
-    process = spurious("report", preexec_fn=limit, env={**os.environ, "SPURIOUS_TRACKING": "off"})
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 1, told
-    assert told.splitlines()[-1] == (
-        "error: results/pilot/.report.new/report.html cannot be written: file too large"
-    )
-    assert "Traceback" not in told
-    assert (tree(), left_behind()) == (before, [])
+    try:
+        environment = {**os.environ, "SPURIOUS_TRACKING": "off"}
+        process = spurious("report", preexec_fn=limit, env=environment)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 1, told
+        assert told.splitlines()[-1] == (
+            "error: results/pilot/.report.new/report.html cannot be written: file too large"
+        )
+        assert "Traceback" not in told
+        assert (tree(), left_behind()) == (before, [])
+    finally:
+        picture.write_bytes(former)
 
 
 def test_a_file_where_a_folder_belongs_is_one_line(reported, tmp_path):
