@@ -113,3 +113,10 @@ def test_gradients_of_counts_go_the_way_in_which_the_counts_go(make_maps):
     assert np.all(np.sign(slopes[moved]) == np.sign(found[moved]))
     ratios = slopes[moved] / found[moved]
     assert np.median(ratios) == pytest.approx(1, abs=0.3)
+
+
+def test_filters_are_blind_to_a_constant_and_of_unit_length():
+    bank = network._bank()
+    assert bank.shape == (3, 3, 1, 8)
+    np.testing.assert_allclose(bank.sum((0, 1)), 0, atol=1e-12)
+    np.testing.assert_allclose((bank**2).sum((0, 1)), 1, rtol=1e-12)
