@@ -111,11 +111,13 @@ class Stages:
         return Seen(seen.refusal, seen.error, "", tuple(f"file {name}" for name in changed))
 
     def _run(self, case: Case) -> Seen:
-        tracked = "on" if any(name.startswith("mlruns/mlflow") for name in case.files) else "off"
+        environment = {**os.environ, "SPURIOUS_TRACKING": "off"}
+        if any(name.startswith("mlruns/mlflow") for name in case.files):
+            del environment["SPURIOUS_TRACKING"]
         process = subprocess.Popen(
             [sys.executable, "-m", "spurious.cli", *case.command],
             cwd=self._folder,
-            env={**os.environ, "SPURIOUS_TRACKING": tracked},
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
