@@ -268,6 +268,8 @@ def test_empty_parts_are_refused(tmp_path):
 
 
 def test_one_progress_bar(tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)  # nothing is shown where it is set
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     settings = SETTINGS.model_copy(update={"epochs": 1})
     loop.train(make_data(), PARTS, NETWORK, settings, seeds.integer(1, "bar"), tmp_path)
