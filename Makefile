@@ -29,7 +29,7 @@ repro: $(VENV)/.ready ## the main job: simulate, train, attack, search and repor
 paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps, 1000 epochs), beside the pilot
 	$(BIN)/python scripts/unlock.py
 	$(BIN)/dvc pull --quiet data.dvc
-	$(BIN)/dvc exp run --set-param 'run.scales=[pilot,paper]'
+	$(BIN)/python scripts/repro.py --scales pilot paper
 	@echo "The report: results/paper/report.html"
 
 check-paper: SCALE = paper

@@ -2,9 +2,9 @@
 
 A table stands between `<!-- reference: NAME -->` and `<!-- end -->`, where NAME is a group of
 `spurious.kinds`, some kinds of perturbations, `families`, `fences`, `commands`, `statuses`,
-`headline` for the results of the pipeline, `defences of SCALE` for what `make defences` has
-measured, `figure NAME` for one of the pilot with what the report says of it, or `other figures`. A
-test compares.
+`headline` for the results of the pipeline, one of `MEASURED` and ` of SCALE` for what the scripts
+beside this one have measured, `figure NAME` for one of the pilot with what the report says of it,
+or `other figures`. A test compares.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from pathlib import Path
 import click
 
 import headline
+from explained import lines
 from spurious.cli import main
 from spurious.commands.explained import STATUSES
 from spurious.description import tables
 from spurious.description.lookup import class_of
+from spurious.files import read_json
 from spurious.kinds import GROUPS
 from spurious.report.pictures import PICTURES
 from spurious.search.fences import FENCES
@@ -28,8 +30,8 @@ from spurious.search.fences import FENCES
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-MEASURED = "defences of "
 FIGURE = "figure "
+TARGET = "target"
 OF_NETWORKS = ("learning_curve", "predicted", "error_plane", "coverage", "pit", "sbc", "tarp")
 PLACE = re.compile(r"(<!-- reference: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -38,8 +40,9 @@ def table(name: str) -> str:
     """The table of a name; of several kinds, one table of all."""
     if name in TABLES:
         return TABLES[name]()
-    if name.startswith(MEASURED):
-        return defences(name.removeprefix(MEASURED))
+    what, _, scale = name.rpartition(" of ")
+    if what in MEASURED:
+        return MEASURED[what](scale)
     if name.startswith(FIGURE):
         return figure(name.removeprefix(FIGURE))
     if name in GROUPS:
@@ -135,6 +138,32 @@ def _number(text: str) -> str:
     return f"{float(text):.3g}".replace("-", "−") if text else ""
 
 
+def schedules(scale: str) -> str:
+    """A row for each schedule of training that was compared."""
+    body = []
+    for name, row in read_json(ROOT / "results" / scale / "schedules.json").items():
+        best = row["best"]
+        losses = best["validation_nll"], row["averaged"]["validation_nll"], best["test_nll"]
+        body.append(
+            [name, str(len(row["history"]["loss"])), f"{row['seconds_per_epoch']:.1f}"]
+            + [f"{loss:.3f}".replace("-", "−") for loss in losses]
+            + [f"{best[parameter]:.4f}" for parameter in ("omega_m", "sigma_8")]
+        )
+    head = ["schedule", "epochs", "s an epoch", "−ln p, validation", "… of averaged weights"]
+    return markdown([*head, "−ln p, test", "RMSE of Ω_m", "… of σ_8"], body)
+
+
+def readings(scale: str) -> str:
+    """A row for each reading of the paper on the target."""
+    found = read_json(ROOT / "results" / scale / "explained.json")["rows"]
+    return markdown(*lines.readings(found, TARGET, found[0]["clip"]))
+
+
+def nearest(scale: str) -> str:
+    """A row for each network: the reading of the paper that comes nearest to its numbers."""
+    return markdown(*lines.nearest(read_json(ROOT / "results" / scale / "explained.json")["rows"]))
+
+
 def figure(name: str) -> str:
     """A figure of the pilot, and how to read it."""
     one = PICTURES[name]
@@ -162,6 +191,11 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+MEASURED = {
+    "defences": defences, "schedules": schedules, "readings": readings,
+    "nearest readings": nearest,
+}  # fmt: skip
+"""What was measured -> function of the scale that makes the table."""
 TABLES = {
     "families": families, "fences": fences, "commands": commands, "statuses": statuses,
     "other figures": other_figures,

@@ -9,6 +9,7 @@ has not changed is skipped, and results are those of `dvc repro`.
 
     python scripts/repro.py                # two stages at a time
     python scripts/repro.py --at-once 1    # one, with less memory
+    python scripts/repro.py --scales pilot paper    # with these in params.yaml, where they stay
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ CHATTER = (
     "Data and pipelines",
 )
 NODE = re.compile(r'^"([^"]+)";$', re.MULTILINE)
+SCALES = re.compile(r"(?m)^(run:\n(?:  .*\n)*?  scales: )\[[^\]]*\]")
 INTERRUPTED = 130
 
 Graph = dict[str, set[str]]
@@ -45,7 +47,10 @@ Graph = dict[str, set[str]]
 
 def main() -> int:
     """Run all stages; 0, or the status of the first that failed."""
-    at_once = _arguments().at_once
+    given = _arguments()
+    if given.scales:
+        set_scales(Path("params.yaml"), given.scales)
+    at_once = given.at_once
     if subprocess.run([*DVC, "status", "--quiet"], check=False).returncode == 0:
         print("Data and pipelines are up to date.")
         return 0
@@ -59,6 +64,22 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+
+
+def set_scales(params: Path, scales: Sequence[str]) -> None:
+    """Write `run.scales` into a file of parameters; all else in it stays as it is.
+
+    Raises:
+        SystemExit: the file has no such line.
+    """
+    before = params.read_text(encoding="utf-8")
+    after, count = SCALES.subn(rf"\g<1>[{', '.join(scales)}]", before)
+    if count != 1:
+        raise SystemExit(f"error: {params}: no line `  scales: [...]` under `run:`")
+    if after != before:
+        temporary = params.with_name(f".{params.name}.new")
+        temporary.write_text(after, encoding="utf-8")
+        temporary.replace(params)
 
 
 def read_graph(dot: str) -> Graph:
@@ -141,6 +162,7 @@ def _minutes(begun: float) -> str:
 def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--at-once", type=_positive, default=2, help="stages at a time")
+    parser.add_argument("--scales", nargs="+", metavar="SCALE", help="profiles to run")
     return parser.parse_args(given)
 
 

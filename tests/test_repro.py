@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "repro.py"
 MODULE = runpy.run_path(str(SCRIPT), run_name="repro")
@@ -114,3 +115,21 @@ def test_a_wrong_number_is_one_line(tmp_path):
     done = repro(tmp_path, "--at-once", "none")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith("'none' must be a whole number of at least 1")
+
+
+def test_scales_are_written_where_they_stand_and_nothing_else(tmp_path):
+    set_scales = MODULE["set_scales"]
+    params = tmp_path / "params.yaml"
+    text = (SCRIPT.parents[1] / "params.yaml").read_text()
+    params.write_text(text)
+    set_scales(params, ["pilot", "paper"])
+    now = params.read_text()
+    assert yaml.safe_load(now)["run"]["scales"] == ["pilot", "paper"]
+    changed = [
+        one for one in zip(text.splitlines(), now.splitlines(), strict=True) if len({*one}) > 1
+    ]
+    assert len(changed) == 1 and changed[0][0].partition("#")[2] == changed[0][1].partition("#")[2]
+    params.write_text("search: {scales: [pilot]}\n")
+    with pytest.raises(SystemExit, match="no line"):
+        set_scales(params, ["paper"])
+    assert params.read_text() == "search: {scales: [pilot]}\n"
