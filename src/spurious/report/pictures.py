@@ -36,13 +36,14 @@ MARKS = (
     " Diamonds are the paper’s values.",
     ", and the marks show the paper’s two mean KLs",
 )
+DRAWN = "as contours of 68 and 95 % or, of a single parameter, as densities"
 PICTURES = {
     "headline": Picture(
         "One test map, its change by the perturbation of the verdict, the posteriors before and "
         "after, and the change of its power spectrum",
         "From left to right: a test map drawn at random, what the perturbation changes in it, the "
-        "68 and 95 % contours of the posterior before and after, and the change of P(k). "
-        f"{BAND}; the green circle is the truth.",
+        f"posterior before and after, {DRAWN}, and the change of P(k). {BAND}; the green circle is "
+        "the truth.",
         MAPS,
     ),
     "overview": Picture(
@@ -54,14 +55,14 @@ PICTURES = {
     ),
     "figure_1": Picture(
         "A test map, two perturbations of it, the posteriors and the power spectra",
-        "A test map, what each perturbation adds to it, the 68 and 95 % contours of the posterior "
-        f"that the network infers, and the power spectrum. {BAND}.",
+        "A test map, what each perturbation adds to it, the posterior that the network infers, "
+        f"{DRAWN}, and the power spectrum. {BAND}.",
         MAPS,
     ),
     "figure_2": Picture(
         "Test maps drawn at random with the posteriors before and after",
-        "Test maps drawn at random, and the 68 and 95 % contours of their posteriors before and "
-        "after. The green circle is the truth.",
+        f"Test maps drawn at random, and their posteriors before and after, {DRAWN}. The green "
+        "circle is the truth.",
         MAPS,
     ),
     "damage": Picture(
