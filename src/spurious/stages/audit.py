@@ -22,7 +22,7 @@ from spurious.pipeline.layout import Layout
 from spurious.pipeline.loading import posterior, target
 from spurious.pipeline.outputs import Outputs, replaced_together
 from spurious.posteriors.posterior import Posterior
-from spurious.report import page
+from spurious.report.findings import PAPER_KL
 
 MARKS = {True: "ok", False: "FAILED", None: "-"}
 
@@ -80,7 +80,7 @@ def examine(
     strongest = saturation.as_json(found.strongest, found.curves.std, found.curves.weights)
     checked = {**verdicts(found.checks), "strongest": strongest}
     write_json(out.new(layout.result("audit.json")), {"run_id": log.id, **checked})
-    drawn = figures.security_curves(curves, page.PAPER_KL if test.simulated else {})
+    drawn = figures.security_curves(curves, PAPER_KL if test.simulated else {})
     save_figures(out, layout, log, {"security_curves": drawn})
     track(log, curves, found.checks)
     return found.checks
