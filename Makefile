@@ -15,7 +15,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro paper check-paper defences docs test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard experiments clean
+.PHONY: help repro paper check-paper explain defences docs test test-slow test-ui mutate kill-test fuzz lint bench lock ui dashboard experiments clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -36,6 +36,9 @@ check-paper: SCALE = paper
 check-paper: $(VENV)/.ready ## make the damage table again from the released networks and maps (SCALE=pilot)
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/python scripts/check_release.py --scale $(SCALE)
+
+explain: $(VENV)/.ready ## which reading of the paper's formulas gives its numbers, after `make repro` (SCALE=paper)
+	$(BIN)/python scripts/explain.py --scale $(SCALE)
 
 defences: $(VENV)/.ready ## train and compare all defences after `make repro` (SCALE=paper: overnight)
 	for name in $(DEFENCES); do $(BIN)/spurious train --scale $(SCALE) $$name || exit; done

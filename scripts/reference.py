@@ -164,6 +164,12 @@ def nearest(scale: str) -> str:
     return markdown(*lines.nearest(read_json(ROOT / "results" / scale / "explained.json")["rows"]))
 
 
+def least_changes(scale: str) -> str:
+    """A row for each damage: how little P(k) changes in what does so much."""
+    rows = read_json(ROOT / "results" / scale / "explained.json")["rows"]
+    return markdown(*lines.least_changes(rows))
+
+
 def figure(name: str) -> str:
     """A figure of the pilot, and how to read it."""
     one = PICTURES[name]
@@ -193,7 +199,7 @@ def _line(cells: Iterable[str]) -> str:
 
 MEASURED = {
     "defences": defences, "schedules": schedules, "readings": readings,
-    "nearest readings": nearest,
+    "nearest readings": nearest, "least changes": least_changes,
 }  # fmt: skip
 """What was measured -> function of the scale that makes the table."""
 TABLES = {

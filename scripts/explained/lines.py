@@ -13,7 +13,8 @@ HEAD = [
     "x in the attack", "Clip", "x in the systematic", "β", "KL, attack", "KL, systematic",
     "symmetrised KL between them", "P(k), attack", "P(k), systematic", "within a factor of",
 ]  # fmt: skip
-NETWORK = "network"
+DAMAGES = (0.1, 0.5, 1.0)  # nats
+SPECTRA = ("raw", "contrast")
 
 
 def readings(rows: Sequence[Row], network: str, clip: str) -> tuple[list[str], list[list[str]]]:
@@ -29,18 +30,22 @@ def nearest(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     for name in names:
         row, beta = min((one for one in _all(rows) if one[0]["network"] == name), key=_distance)
         body.append([f"{name} ({row['n_trainings']})", *_line(row, beta)])
-    return [f"{NETWORK} (trainings)", *HEAD], body
+    return ["network (trainings)", *HEAD], body
 
 
-def least_change(rows: Sequence[Row], damage: float) -> float:
-    """Least change of P(k) of the contrast among all perturbations with so large a KL, in nats."""
+def least_changes(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and body: how little of P(k) changes in all that has so large a mean KL."""
     made = [row["bim"] for row in rows] + [row[beta]["systematic"] for row, beta in _all(rows)]
-    changes = [
-        one["mean_power_change_contrast"]["mean"]
-        for one in made
-        if one["kl_perturbed_clean"]["mean"] >= damage
-    ]
-    return min(changes, default=math.nan)
+    body = []
+    for damage in DAMAGES:
+        found = [one for one in made if one["kl_perturbed_clean"]["mean"] >= damage]
+        least = [
+            percent(min(one[f"mean_power_change_{spectrum}"]["mean"] for one in found))
+            for spectrum in SPECTRA
+        ]
+        cosmic = min(one["mean_power_change_cosmic_contrast"] for one in found)
+        body.append([f"{damage:g} nat", *least, f"{number(cosmic, 2)} σ"])
+    return ["mean KL of at least", "P(k), raw", "of the contrast", "over cosmic variance"], body
 
 
 def _all(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
@@ -71,7 +76,5 @@ def _line(row: Row, beta: str) -> list[str]:
 
 def _power(damage: Row) -> str:
     """Largest change of the mean P(k), raw and of the contrast, and that over cosmic variance."""
-    raw, contrast = (
-        percent(damage[f"mean_power_change_{one}"]["mean"]) for one in ("raw", "contrast")
-    )
+    raw, contrast = (percent(damage[f"mean_power_change_{one}"]["mean"]) for one in SPECTRA)
     return f"{raw}, {contrast} ({number(damage['mean_power_change_cosmic_contrast'], 2)} σ)"

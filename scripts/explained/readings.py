@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from spurious import BIM, Logistic, Posterior, Standardiser
+from spurious import PGD, Logistic, Posterior, Standardiser
 from spurious.perturbations.matching import matched
 
 ALPHA, STEPS = 0.01, 10
@@ -25,12 +26,38 @@ CLIPS = {"x ≥ 0": None, "x ≥ 0, |Δx| ≤ α": 1}
 """What `Clip` does -> radius in steps of the ball about the clean map, if there is one."""
 
 
+class Attack:
+    """BIM on one posterior, as one graph for every size of its steps.
+
+    Args:
+        posterior: what is attacked, in whatever unit it takes maps.
+    """
+
+    def __init__(self, posterior: Posterior) -> None:
+        self.posterior = posterior
+        self._alpha, self._epsilon = (
+            tf.Variable(0.0, trainable=False, dtype=tf.float64) for _ in range(2)
+        )
+        self._pgd = PGD(posterior, self._epsilon, self._alpha, STEPS, random_start=False)
+
+    def __call__(self, x: np.ndarray, truth: np.ndarray, alpha: float, clip: str) -> np.ndarray:
+        """Ten steps of `alpha` from x (n, N, N), with one of `CLIPS`."""
+        self._alpha.assign(alpha)
+        self._epsilon.assign(alpha * (CLIPS[clip] or STEPS))
+        return self._pgd(x, truth).numpy()
+
+    @cached_property
+    def of_log(self) -> dict[float, Attack]:
+        """The same attacks on the logarithm of maps, by its scale; filled when they are made."""
+        return {}
+
+
 class Unit(ABC):
     """What the network's input is, as a function of counts."""
 
     @abstractmethod
     def attack(
-        self, posterior: Posterior, maps: np.ndarray, truth: np.ndarray, alpha: float, clip: str
+        self, attack: Attack, maps: np.ndarray, truth: np.ndarray, alpha: float, clip: str
     ) -> np.ndarray:
         """BIM with steps of `alpha` in this unit: maps (n, N, N) in counts to the same."""
 
@@ -52,10 +79,10 @@ class Linear(Unit):
     scale: float
 
     def attack(
-        self, posterior: Posterior, maps: np.ndarray, truth: np.ndarray, alpha: float, clip: str
+        self, attack: Attack, maps: np.ndarray, truth: np.ndarray, alpha: float, clip: str
     ) -> np.ndarray:
         """See `Unit`."""
-        return _bim(posterior, alpha * self.scale, clip)(maps, truth).numpy()
+        return attack(maps, truth, alpha * self.scale, clip)
 
     def systematic(self, maps: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
         """See `Unit`."""
@@ -70,15 +97,19 @@ class Log(Unit):
     scale: float
 
     def attack(
-        self, posterior: Posterior, maps: np.ndarray, truth: np.ndarray, alpha: float, clip: str
+        self, attack: Attack, maps: np.ndarray, truth: np.ndarray, alpha: float, clip: str
     ) -> np.ndarray:
         """See `Unit`."""
-        seen = Posterior.from_callable(
-            lambda x: posterior(self._counts(x)),
-            names=posterior.names,
-            standardiser=Standardiser(0.0, 1.0),
-        )
-        return self._counts(_bim(seen, alpha, clip)(self._seen(maps), truth)).numpy()
+        if self.scale not in attack.of_log:
+            attack.of_log[self.scale] = Attack(
+                Posterior.from_callable(
+                    lambda x: attack.posterior(self._counts(x)),
+                    names=attack.posterior.names,
+                    standardiser=Standardiser(0.0, 1.0),
+                )
+            )
+        found = attack.of_log[self.scale](self._seen(maps), truth, alpha, clip)
+        return self._counts(found).numpy()
 
     def systematic(self, maps: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
         """See `Unit`."""
@@ -103,13 +134,6 @@ def units(training: np.ndarray) -> dict[str, Unit]:
         "log": Log(found.mean),
         "0 to 1": Linear(0.0, float(training.max())),
     }
-
-
-def _bim(posterior: Any, alpha: float, clip: str) -> BIM:
-    radius = CLIPS[clip]
-    return BIM(
-        posterior, alpha=alpha, steps=STEPS, epsilon=None if radius is None else radius * alpha
-    )
 
 
 def _matched(effect: Logistic, maps: np.ndarray, like: np.ndarray | None) -> Logistic:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from explained.readings import ALPHA, CLIPS, Unit
+from explained.readings import ALPHA, CLIPS, Attack, Unit
 from spurious.bootstrap import Hierarchy
 from spurious.damage import disagreement, measure, pooled_row
 from spurious.data.maps import MapSet
@@ -16,9 +17,10 @@ from spurious.posteriors.posterior import Posterior
 from spurious.progress import track
 from spurious.report.findings import PAPER_KL, PAPER_PAIRS
 
-ALPHAS = (0.0005, 0.001, 0.002, 0.004, 0.008)  # standard deviations; KL rises through the paper's
+ALPHAS = tuple(0.0005 * 2**power for power in range(9))  # tried where it is fitted
+AT_A_TIME = 512  # maps: each batch has a cost of its own
 TRIED = 128  # maps on which the alpha is sought that gives the paper's KL
-FITTED = "standardised, α fitted"
+FITTED = ("standardised", "log")  # units in which alpha is also fitted to the paper's KL
 PAIRS = (
     ("standardised", "standardised"), ("counts", "counts"), ("contrast", "contrast"),
     ("log", "log"), ("0 to 1", "0 to 1"), ("standardised", "counts"), ("contrast", "counts"),
@@ -38,18 +40,23 @@ class Trainings:
     """Perturbations of the same maps on all trainings of a network, and what they did."""
 
     def __init__(self, posteriors: Sequence[Posterior], test: MapSet, seed: int) -> None:
+        self._attacks = [Attack(one) for one in posteriors]
         self.posteriors, self.test, self.seed = posteriors, test, seed
-        self.groups = [test.index] * len(posteriors)
+
+    @property
+    def groups(self) -> list[np.ndarray]:
+        """Of each training, the number of the simulation that each map is of."""
+        return [self.test.index] * len(self.posteriors)
 
     def attacked(self, unit: Unit, clip: str, alpha: float = ALPHA) -> list[np.ndarray]:
         """The test maps, attacked on each training."""
         maps, labels = self.test.maps, self.test.labels
-        return [unit.attack(one, maps, labels, alpha, clip) for one in self.posteriors]
+        return [unit.attack(one, maps, labels, alpha, clip) for one in self._attacks]
 
     def damage(self, perturbed: Sequence[np.ndarray]) -> Row:
         """Of maps for each training: the numbers of the table, with intervals."""
         found = [
-            measure(self.test.maps, maps, one, self.test.box_size)
+            measure(self.test.maps, maps, one, self.test.box_size, AT_A_TIME)
             for maps, one in zip(perturbed, self.posteriors, strict=True)
         ]
         row = pooled_row(found, self.seed, self.groups)
@@ -62,7 +69,7 @@ class Trainings:
     def pair(self, one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Row:
         """Mean symmetrised KL between the posteriors of two perturbations."""
         values = [
-            disagreement(first, second, posterior)
+            disagreement(first, second, posterior, AT_A_TIME)
             for first, second, posterior in zip(one, other, self.posteriors, strict=True)
         ]
         return Hierarchy(self.groups, self.seed).mean_interval(values, positive=True)
@@ -72,35 +79,48 @@ class Trainings:
 
         By interpolation of ln KL in ln alpha, on the first maps; inf or 0: it lies beyond.
         """
-        few = Trainings(
-            self.posteriors, self.test.take(np.arange(min(TRIED, len(self.test)))), self.seed
-        )
-        found = [
-            few.damage(few.attacked(unit, clip, alpha))["kl_perturbed_clean"]["mean"]
-            for alpha in ALPHAS
-        ]
-        logs = np.interp(math.log(goal), np.log(found), np.log(ALPHAS), left=-np.inf, right=np.inf)
-        return float(np.exp(logs))
+        few = copy(self)
+        few.test = self.test.take(np.arange(min(TRIED, len(self.test))))
+        before: tuple[float, float] | None = None
+        for alpha in ALPHAS:
+            found = few.damage(few.attacked(unit, clip, alpha))["kl_perturbed_clean"]["mean"]
+            if found >= goal:
+                if before is None:
+                    return 0.0
+                kls, alphas = np.log([before[1], found]), np.log([before[0], alpha])
+                return float(np.exp(np.interp(math.log(goal), kls, alphas)))
+            before = alpha, found
+        return math.inf
+
+
+Attacked = dict[tuple[str, str], list[np.ndarray]]
+
+
+def attacks(
+    network: str, trainings: Trainings, units: Mapping[str, Unit]
+) -> tuple[dict[tuple[str, str], float], Attacked]:
+    """For each unit and clip, the paper's alpha or the fitted one, and the attacked maps."""
+    clips = [(unit, clip) for unit in units for clip in CLIPS]
+    alphas = dict.fromkeys(clips, ALPHA)
+    ends = {}
+    for unit, clip in track(clips, f"attacks on {network}", unit="attack"):
+        ends[unit, clip] = trainings.attacked(units[unit], clip)
+        if unit in FITTED:
+            alpha = trainings.fitted(units[unit], clip, PAPER_KL["bim"])
+            if 0 < alpha < math.inf:
+                alphas[f"{unit}, α fitted", clip] = alpha
+                ends[f"{unit}, α fitted", clip] = trainings.attacked(units[unit], clip, alpha)
+    return alphas, ends
 
 
 def rows(network: str, trainings: Trainings, units: Mapping[str, Unit]) -> list[Row]:
     """Every reading of the paper on one network."""
     maps, count = trainings.test.maps, len(trainings.posteriors)
     fixed = {name: [unit.systematic(maps)] * count for name, unit in units.items()}
-    ends = {
-        (name, clip): trainings.attacked(unit, clip)
-        for name, unit in track(units.items(), f"attacks on {network}", unit="unit")
-        for clip in CLIPS
-    }
-    alphas = dict.fromkeys(ends, ALPHA)
-    pairs = list(PAIRS)
-    standard = units["standardised"]
-    for clip in CLIPS:
-        alpha = trainings.fitted(standard, clip, PAPER_KL["bim"])
-        if 0 < alpha < math.inf:
-            alphas[FITTED, clip] = alpha
-            ends[FITTED, clip] = trainings.attacked(standard, clip, alpha)
-    pairs += [(FITTED, "counts"), (FITTED, "standardised")]
+    alphas, ends = attacks(network, trainings, units)
+    pairs = [*PAIRS]
+    for unit in FITTED:
+        pairs += [(f"{unit}, α fitted", "counts"), (f"{unit}, α fitted", unit)]
     damages = {key: trainings.damage(one) for key, one in ends.items()}
     systematics = {name: trainings.damage(one) for name, one in fixed.items()}
     wanted = [(*pair, clip) for pair in pairs for clip in CLIPS if (pair[0], clip) in ends]
