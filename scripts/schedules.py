@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from spurious.config import Network
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
 from spurious.figures.style import PALETTE
@@ -75,6 +76,7 @@ def measure(scale: str, name: str) -> dict[str, Any]:
     """Train with one schedule: its curve, and what came out on validation and on test maps."""
     settings = load(ROOT / "params.yaml", scale)
     entry = settings.posteriors[settings.run.target]
+    assert isinstance(entry, Network)
     data = read_maps(Layout(scale).maps)
     split = parts(settings, data, settings.split(settings.run.target))
     used = entry.trained(settings.training).model_copy(update=SCHEDULES[name])
