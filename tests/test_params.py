@@ -42,7 +42,7 @@ def test_shipped_file_is_valid_at_both_scales():
     assert (paper.scale, paper.simulation.simulations, paper.training.epochs) == (
         "paper",
         10000,
-        1000,
+        150,
     )
     assert len(pilot.design.omega_m.values()) == len(pilot.design.sigma_8.values()) == 11
     assert pilot.design.omega_m.values()[2] == 0.15
@@ -58,7 +58,7 @@ def test_other_processes_get_the_same(scale):
 def test_profile_overrides_only_its_own_scale(tmp_path, raw):
     changes = {"training.epochs": 7, "profiles.pilot.training": {}}
     assert load_changed(tmp_path, raw, changes).training.epochs == 7
-    assert load_changed(tmp_path, raw, changes, "paper").training.epochs == 1000
+    assert load_changed(tmp_path, raw, changes, "paper").training.epochs == 150
 
 
 @pytest.mark.parametrize(
