@@ -123,7 +123,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
     last = [row["best"]["validation_nll"] for row in found.values()]
     axes.set(
         xlabel="epoch",
-        ylabel="negative log-likelihood of validation maps [nat per map]",
+        ylabel="-ln p of validation maps [nat per map]",
         ylim=(min(last) - 0.1, max(last) + 1.2),
     )
     axes.legend(title="best epoch's", fontsize=8)
