@@ -835,7 +835,10 @@ def test_a_stage_that_is_stopped_leaves_nothing_but_its_former_results(reported,
     raw = yaml.safe_load(Path("params.yaml").read_text())
     raw["execution"]["processes"] = 2
     Path("more.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    process = spurious("attack", "paper", "--params", "more.yaml", start_new_session=True)
+    # A shell that starts the tests in the background has SIGINT ignored, also in what they start.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    options = {"start_new_session": True} | heard
+    process = spurious("attack", "paper", "--params", "more.yaml", **options)
     new = Path("results/pilot/attacks/.attack-paper.new/paper")
     until = time.monotonic() + 120
     while not list(new.glob("*.json")):
