@@ -57,7 +57,9 @@ def _rows(name: str, trainings: Trainings, readable: Mapping[str, Unit]) -> dict
 @PARAMS
 @click.option("--scale", default="paper", show_default=True, help="Whose maps and target.")
 @click.option("--maps", "count", type=click.IntRange(min=128), default=512, show_default=True)
-@click.option("--trainings", type=click.IntRange(min=2), default=3, show_default=True)
+@click.option(
+    "--trainings", type=click.IntRange(min=2), default=networks.TRAININGS, show_default=True
+)
 def main(params: Path, scale: str, count: int, trainings: int) -> None:
     """Compare readings of the paper with its numbers."""
     with errors_in_one_line():
