@@ -48,6 +48,12 @@ from spurious.densities.divergences import kl, kl_and_error
 from spurious.posteriors.posterior import Posterior
 from spurious.progress import track
 
+OF_TRAINING = (
+    "n_maps", "kl_perturbed_clean", "kl_clean_perturbed", "kl_symmetrised", "rms_counts",
+    "mean_power_change_contrast",
+)  # fmt: skip
+"""What a pooled row holds of each training of the network."""
+
 BATCH = 32  # maps in memory at a time, by default: 3000 maps need less than 1 GB in all
 
 

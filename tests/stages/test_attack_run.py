@@ -12,12 +12,13 @@ from noted import note
 
 from spurious import spectra
 from spurious.bootstrap import Hierarchy
+from spurious.damage import OF_TRAINING
 from spurious.data.hdf5 import read_maps
 from spurious.data.splits import evenly_spaced
 from spurious.errors import UserError
 from spurious.perturbations import build
 from spurious.perturbations.initial_conditions import InitialConditions
-from spurious.pipeline import inputs
+from spurious.pipeline import inputs, perturbing
 from spurious.pipeline.layout import Layout
 from spurious.stages import attack
 
@@ -178,7 +179,7 @@ def test_a_row_is_of_all_trainings_and_of_each(rows, settings, networks, test, n
     assert row["n_maps"] == len(test) and row["n_trainings"] == 3
     assert [one["n_maps"] for one in row["trainings"]] == [len(one) for one in made]
     for one, values, data in zip(row["trainings"], forth, made, strict=True):
-        assert set(one) == {*attack.OF_TRAINING, "parameters"}
+        assert set(one) == {*OF_TRAINING, "parameters"}
         own = Hierarchy([data.index], settings.seed).mean_interval([values])
         assert one["kl_perturbed_clean"] == pytest.approx(own, rel=1e-3)
     parameters = {"bim": {"alpha": 0.6, "steps": 2}, "systematic": {"beta": 3.0, "b": -15.0}}
@@ -369,7 +370,7 @@ def test_a_network_of_another_posterior_is_refused_before_work_begins(settings, 
 def test_an_attack_on_simulations_has_those_of_its_maps(settings, place, networks, monkeypatch):
     """Which seeds, labels and axes it is given; what it does with them costs half a minute."""
     monkeypatch.chdir(place)
-    scene = attack.Scene(settings)
+    scene = perturbing.Scene(settings)
     scene.test = replace(scene.test, seeds=scene.test.seeds * 3)
     asked = {}
 
@@ -384,10 +385,10 @@ def test_an_attack_on_simulations_has_those_of_its_maps(settings, place, network
         asked["built"] = arguments
         return Universes()
 
-    monkeypatch.setattr(attack.builder, "build_initial_conditions", built)
+    monkeypatch.setattr(perturbing.builder, "build_initial_conditions", built)
     entry = SimpleNamespace(CLASS=InitialConditions, maps=10)
-    monkeypatch.setattr(attack, "some_maps", lambda one, test: test.take(np.arange(one.maps)))
-    made = attack._made(scene, entry, 2)
+    monkeypatch.setattr(perturbing, "some_maps", lambda one, test: test.take(np.arange(one.maps)))
+    made = perturbing._made(scene, entry, 2)
     part = scene.test.take(np.arange(10)).take(evenly_spaced(10, 2))
     for name in ("seeds", "labels", "axis"):
         np.testing.assert_array_equal(asked[name], getattr(part, name))

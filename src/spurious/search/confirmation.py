@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from spurious import figures, seeds
 from spurious.config import Config
 from spurious.damage import (
+    OF_TRAINING,
     Damage,
     PosteriorChange,
     SpectrumChange,
@@ -34,7 +35,6 @@ from spurious.pipeline.outputs import Outputs
 from spurious.search.fences import FENCES, FenceValue
 from spurious.search.goals import MeanKL, build_goal
 from spurious.search.observed import Observed
-from spurious.stages.attack import OF_TRAINING
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
 LEAST_MAPS = 32  # of fewer, that scatter is not known

@@ -1,16 +1,15 @@
 """Stage `attack`: groups of perturbations of the test maps, and the damage of each.
 
 White-box attacks are made on every training of the target; perturbations that do not depend on the
-target are made once and applied to all.
+target are made once and applied to all. A group that is killed goes on with the attacks on the
+target that it has made.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,22 +19,28 @@ import numpy as np
 from spurious import config as cfg
 from spurious import tracking
 from spurious.config import Config
-from spurious.damage import Damage, mean_change, measure, pooled_row, posterior_change
+from spurious.damage import (
+    OF_TRAINING,
+    Damage,
+    mean_change,
+    measure,
+    pooled_row,
+    posterior_change,
+)
 from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
-from spurious.data.splits import evenly_spaced
 from spurious.description.section import parts
 from spurious.errors import UserError, nearest, shown
 from spurious.figures import map_posteriors
 from spurious.files import write_json
 from spurious.perturbations import build as builder
-from spurious.perturbations.entry import OnPosterior, follows_target, needs_training, some_maps
-from spurious.perturbations.initial_conditions import InitialConditions
+from spurious.perturbations.entry import OnPosterior
 from spurious.pipeline import comparable
-from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.inputs import batch, bystanders, check_models, files, test_set
+from spurious.pipeline.kept_maps import KeptMaps, Made
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs, replaced_together
+from spurious.pipeline.perturbing import Scene, depends_on, distinct, perturb
 from spurious.pipeline.schemas import Summary, check, read
 from spurious.posteriors.posterior import Posterior
 from spurious.processes import side_by_side
@@ -45,42 +50,6 @@ SUMMARY = (
     "n_maps", "n_trainings", "kl_perturbed_clean", "rms_counts", "abs_mean_change",
     "mean_power_change_raw", "mean_power_change_contrast",
 )  # fmt: skip
-# What a row holds of each training.
-OF_TRAINING = (
-    "n_maps", "kl_perturbed_clean", "kl_clean_perturbed", "kl_symmetrised", "rms_counts",
-    "mean_power_change_contrast",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Made:
-    """The maps before and after one perturbation.
-
-    Attributes:
-        clean: the maps.
-        perturbed: the same, perturbed.
-        parameters: numbers that describe how, in counts.
-        extras: further arrays that the perturbation returned.
-    """
-
-    clean: MapSet
-    perturbed: MapSet
-    parameters: dict[str, float]
-    extras: dict[str, np.ndarray]
-
-    @property
-    def pair(self) -> tuple[np.ndarray, np.ndarray]:
-        """Clean and perturbed maps, each (n, N, N) in counts."""
-        return self.clean.maps, self.perturbed.maps
-
-
-class Scene(Experiment):
-    """What all attacks of one process share."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        # For each training: what several entries build on is made once.
-        self.memory: defaultdict[int, dict[bytes, np.ndarray]] = defaultdict(dict)
 
 
 def run(config: Config, names: Sequence[str]) -> None:
@@ -183,7 +152,10 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
     ):
         log.params({"attacks": ",".join(names), "target": config.run.target, "seed": config.seed})
         log.dataset(test, layout.maps, context="test")
-        tasks = [(key, config, group, name, log, out) for name in names]
+        folder = layout.checkpoints("attack") / group
+        kept_maps = KeptMaps(folder, depends_on(config, every.values()))
+        kept_maps.sweep()
+        tasks = [(key, config, group, name, log, out, kept_maps) for name in names]
         made = side_by_side(_apart, tasks, config.execution.processes, desc=group, unit="attack")
         for name, row in zip(names, made, strict=True):
             kept[name] = {key: row[key] for key in SUMMARY}
@@ -192,6 +164,7 @@ def _run_group(config: Config, group: str, names: Sequence[str], test: MapSet, k
         log.metrics({f"{n}.kl": row["kl_perturbed_clean"]["mean"] for n, row in rows.items()})
         write_json(out.new(metrics), {"run_id": log.id, **rows})
         log.artifact(out.new(metrics))
+    kept_maps.clear()
 
 
 def outputs(layout: Layout, group: str) -> list[Path]:
@@ -221,7 +194,13 @@ def _kept(path: Path, names: Container[str]) -> dict[str, Any]:
 
 
 def _apart(
-    key: str, config: Config, group: str, name: str, log: tracking.Run, out: Outputs
+    key: str,
+    config: Config,
+    group: str,
+    name: str,
+    log: tracking.Run,
+    out: Outputs,
+    kept: KeptMaps,
 ) -> dict[str, Any]:
     """One attack as its own run, in a process that may make several."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -229,20 +208,22 @@ def _apart(
         _scenes.clear()
         _scenes[key] = Scene(config)
     with log.child(name, {"attack": name}) as own:
-        return _attack(_scenes[key], group, name, own, out)
+        return _attack(_scenes[key], group, name, own, out, kept)
 
 
 # Of the stage's run that this process works for: its attacks share it.
 _scenes: dict[str, Scene] = {}
 
 
-def _attack(scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs) -> dict[str, Any]:
+def _attack(
+    scene: Scene, group: str, name: str, log: tracking.Run, out: Outputs, kept: KeptMaps
+) -> dict[str, Any]:
     """One row of damage: perturb, measure, write, log."""
     config, layout = scene.config, Layout(scene.config.scale)
     settings = config.attacks[group][name]
     about = {"seed": config.seed, "target": config.run.target}
     log.document(settings.model_dump(mode="json") | about, "parameters.json")
-    made = perturb(scene, settings)
+    made = perturb(scene, settings, name, kept)
     damages = [
         measure(*one.pair, target, one.clean.box_size, batch(one.clean))
         for one, target in zip(made, scene.targets, strict=True)
@@ -305,43 +286,6 @@ def _retrained(scene: Scene, made: Sequence[Made]) -> dict[str, Any]:
         )
         groups.append(one.clean.index)
     return pooled_row(changes, scene.config.seed, groups)
-
-
-def perturb(scene: Scene, settings: cfg.Perturbation) -> list[Made]:
-    """Perturb the test maps, or those of them that the entry selects.
-
-    Returns:
-        One for each training of the target; the same object for all if the target does not matter.
-    """
-    trainings = range(1, len(scene.targets) + 1)
-    if not follows_target(settings):
-        return [_made(scene, settings, 1)] * len(trainings)
-    return [_made(scene, settings, number) for number in trainings]
-
-
-def distinct(made: Sequence[Made]) -> Sequence[Made]:
-    """One if all trainings share it, else all."""
-    return made[:1] if all(one is made[0] for one in made) else made
-
-
-def _made(scene: Scene, settings: cfg.Perturbation, number: int) -> Made:
-    """One perturbation on one training; those after the first have a share of the maps."""
-    config, target = scene.config, scene.targets[number - 1]
-    test = some_maps(settings, scene.test)
-    if number > 1:
-        test = test.take(evenly_spaced(len(test), config.damage.count(len(test))))
-    if issubclass(settings.CLASS, InitialConditions):
-        adversary = builder.build_initial_conditions(
-            settings, target, config.simulation, config.background, config.seed, scene.posterior
-        )
-        universes = adversary.perturb(test.seeds, test.labels, test.axis)
-        return Made(test, replace(test, maps=universes.maps), builder.parameters(adversary), {})
-    training = scene.training if needs_training(settings) else None
-    perturbation = builder.build(
-        settings, target, test, config.seed, training, scene.posterior, scene.memory[number]
-    )
-    perturbed = builder.apply(perturbation, test)
-    return Made(test, perturbed, builder.parameters(perturbation), builder.extras(perturbation))
 
 
 def keep_extremes(
