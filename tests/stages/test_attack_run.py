@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -341,6 +342,47 @@ def test_a_whole_group_replaces_its_folders(ran, settings, here):
     for folder in (layout.result("attacks"), layout.maps.parent / "attacks"):
         assert not list(folder.glob(".*"))  # nothing is left beside the results
     assert not any(path.exists() for path in gone())
+
+
+def test_a_killed_group_goes_on_with_the_attacks_it_had_made(ran, here, settings, monkeypatch):
+    note(monkeypatch)
+    layout, make, made = Layout("pilot"), perturbing._made, []
+    before = {path: path.read_bytes() for path in every_result(layout)}
+
+    def stopping(scene, entry, number):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(number)
+        return make(scene, entry, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(perturbing, "_made", stopping)
+        attack.run(settings, ["first"])
+    assert made == [1, 2]
+    kept = layout.checkpoints("attack") / "first"
+    assert sorted(path.name for path in kept.glob("*.json")) == ["bim.1.json", "bim.2.json"]
+    assert {path: path.read_bytes() for path in every_result(layout)} == before
+
+    def going_on(scene, entry, number):
+        made.append(number)
+        return make(scene, entry, number)
+
+    monkeypatch.setattr(perturbing, "_made", going_on)
+    attack.run(settings, ["first"])
+    assert made == [1, 2, 3, 1]  # the last training of bim, and the systematic
+    assert not kept.exists()
+    for path, was in before.items():
+        assert without_run(path.read_bytes()) == without_run(was)
+
+
+def every_result(layout):
+    folders = layout.result("attacks"), layout.maps.parent / "attacks"
+    return [path for folder in folders for path in folder.rglob("*.*") if path.is_file()]
+
+
+def without_run(content):
+    """A file of results, but for the run that wrote it."""
+    return re.sub(rb'"run_id": "[^"]*"', b"", content)
 
 
 def test_one_line_an_attack_is_printed(ran, rows):
