@@ -13,6 +13,7 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -153,6 +154,39 @@ def schedules(scale: str) -> str:
     return markdown([*head, "−ln p, test", "RMSE of Ω_m", "… of σ_8"], body)
 
 
+def limits(scale: str) -> str:
+    """What limits the target: networks that differ in one thing, then the pipeline's own."""
+    folder = ROOT / "results" / scale
+    changed, found = read_json(folder / "what_limits.json"), read_json(folder / "assess.json")
+    own, forecast = found["posteriors"], found["fisher"]["rmse_with_prior"]
+    target = found["target"]
+    rows = {f"{name}, {row['epochs']} epochs": row for name, row in changed.items()}
+    rows |= {
+        f"**the target** (`{target}`)": own[target],
+        "its trainings pooled (`ensemble`)": own["ensemble"],
+        "a network that sees P(k) alone (`power_spectrum`)": own["power_spectrum"],
+    }
+    body = [[name, *_quality(row)] for name, row in rows.items()]
+    errors = [f"{forecast[name]:.4f}" for name in ("omega_m", "sigma_8")]
+    body.append(["Fisher forecast of P(k), within the prior", "", "", *errors, "", "", "", ""])
+    head = ["network", "maps", "−ln p", "RMSE of Ω_m", "… of σ_8", "RMS of z, Ω_m", "… σ_8"]
+    return markdown([*head, "within 68 %, Ω_m", "… σ_8"], body)
+
+
+def _quality(row: Mapping[str, Any]) -> list[str]:
+    """Maps, loss, and the errors and calibration of both parameters, with half a 95 % interval."""
+    cells = [str(row.get("n_train", "")), _within(row["nll"], 2)]
+    for kind, digits in (("rmse", 4), ("z_rms", 2), ("coverage_68", 3)):
+        cells += [_within(row[f"{name}_{kind}"], digits) for name in ("omega_m", "sigma_8")]
+    return cells
+
+
+def _within(value: Mapping[str, float], digits: int) -> str:
+    """Mean ± half of the interval's width."""
+    half = (value["high"] - value["low"]) / 2
+    return f"{value['mean']:.{digits}f} ± {half:.{digits}f}".replace("-", "−")
+
+
 def readings(scale: str) -> str:
     """A row for each reading of the paper on the target."""
     found = read_json(ROOT / "results" / scale / "explained.json")["rows"]
@@ -198,7 +232,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 MEASURED = {
-    "defences": defences, "schedules": schedules, "readings": readings,
+    "defences": defences, "schedules": schedules, "limits": limits, "readings": readings,
     "nearest readings": nearest, "least changes": least_changes,
 }  # fmt: skip
 """What was measured -> function of the scale that makes the table."""

@@ -6,24 +6,18 @@ is like the target in all else: what they are compared with.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import trained_once
 from spurious.config import Config, Network, Training
-from spurious.data.hdf5 import read_maps
 from spurious.lazy import keras
 from spurious.networks.compact import ACTIVATION, FILTERS, Compact
 from spurious.networks.preset import Layers, scaled
 from spurious.pipeline import identity
-from spurious.pipeline.inputs import parts
-from spurious.pipeline.layout import Layout
 from spurious.posteriors.trained import NetworkPosterior, load
 from spurious.processes import side_by_side
-from spurious.training import loop
 
 TARGET, TRAININGS, SHORTER = "target", 3, 3
 
@@ -85,25 +79,4 @@ def trained(config: Config, trainings: int = TRAININGS) -> dict[str, list[Networ
 
 def _train(config: Config, name: str, number: int) -> Path:
     """The file of a training, made unless it is there."""
-    layout = Layout(config.scale)
-    entry, used = described(config, name)
-    of = {**identity.expected(config, config.run.target, number), "entry": entry.model_dump()}
-    of |= {"training": used.model_dump()}
-    digest = hashlib.md5(json.dumps(of, default=str).encode(), usedforsecurity=False).hexdigest()
-    path = layout.posterior("explained", number).with_name(f"{digest}.keras")
-    if path.is_file():
-        return path
-    data = read_maps(layout.maps)
-    split = parts(config, data, entry.split)
-    folder = layout.checkpoints(f"explained-{digest}")
-    model, _ = loop.train(
-        data, split, entry, used, config.seed, folder, number=number, keep_checkpoint=True
-    )
-    posterior, validation = NetworkPosterior(model), data.take(split.validation)
-    if used.recalibrate:
-        posterior.recalibrate(validation.maps, validation.labels)
-    posterior.identity = {"of": digest}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    posterior.save(path)
-    shutil.rmtree(folder, ignore_errors=True)
-    return path
+    return trained_once.train(config, "explained", *described(config, name), number)
