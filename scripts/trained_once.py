@@ -33,7 +33,7 @@ def train(
     """
     layout = Layout(config.scale)
     of = {**identity.expected(config, config.run.target, number), "entry": entry.model_dump()}
-    of |= {"training": used.model_dump()} | ({"share": share} if share < 1 else {})
+    of |= {"used": used.model_dump(), "share": share}
     digest = hashlib.md5(json.dumps(of, default=str).encode(), usedforsecurity=False).hexdigest()
     path = layout.posterior(owner, number).with_name(f"{digest}.keras")
     if path.is_file():
