@@ -26,7 +26,7 @@ repro: $(VENV)/.ready ## the main job: simulate, train, attack, search and repor
 	$(BIN)/python scripts/repro.py
 	@echo "The report: results/pilot/report.html"
 
-paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps, 1000 epochs), beside the pilot
+paper: $(VENV)/.ready ## the same at the paper's scale (10 000 maps), beside the pilot: a night on two cores
 	$(BIN)/python scripts/unlock.py
 	$(BIN)/dvc pull --quiet data.dvc
 	$(BIN)/python scripts/repro.py --scales pilot paper
