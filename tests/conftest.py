@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from around import Around
 
 from spurious.data.maps import NAMES, Standardiser
 
@@ -44,18 +45,8 @@ class LinearGaussian:
 
 
 @dataclass(frozen=True)
-class Breathing:
+class Breathing(Around):
     """Like another posterior, but wider where a map is denser: its KLs are not symmetric."""
-
-    inner: LinearGaussian
-
-    @property
-    def names(self):
-        return self.inner.names
-
-    @property
-    def standardiser(self):
-        return self.inner.standardiser
 
     def __call__(self, maps):
         maps = tf.convert_to_tensor(maps)

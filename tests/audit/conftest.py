@@ -5,35 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import tensorflow as tf
+from around import Around, Rounded
 
 from spurious.audit.attacks import Attacks
 from spurious.config.audit import Audit, Budgets, Fractions
-
-
-@dataclass(frozen=True)
-class Around:
-    """Another posterior, seen through something."""
-
-    inner: object
-
-    @property
-    def names(self):
-        return self.inner.names
-
-    @property
-    def standardiser(self):
-        return self.inner.standardiser
-
-
-@dataclass(frozen=True)
-class Rounded(Around):
-    """What another posterior says of maps rounded to `step` counts: its gradient is zero."""
-
-    step: float = 2.0
-
-    def __call__(self, maps):
-        maps = tf.convert_to_tensor(maps)
-        return self.inner(tf.stop_gradient(tf.round(maps / self.step) * self.step) + 0 * maps)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_probability as tfp
+from around import Around, Rounded
 
 from spurious.audit.attacks import Attacks, Limit
 from spurious.audit.measurement import measure
@@ -51,32 +51,6 @@ SEARCH = Search.model_validate(
         },
     }
 )
-
-
-@dataclass(frozen=True)
-class Around:
-    """Another posterior, seen through something."""
-
-    inner: object
-
-    @property
-    def names(self):
-        return self.inner.names
-
-    @property
-    def standardiser(self):
-        return self.inner.standardiser
-
-
-@dataclass(frozen=True)
-class Rounded(Around):
-    """Gradient masking: what another posterior says of maps rounded to `step` counts."""
-
-    step: float = 2.0
-
-    def __call__(self, maps):
-        maps = tf.convert_to_tensor(maps)
-        return self.inner(tf.stop_gradient(tf.round(maps / self.step) * self.step) + 0 * maps)
 
 
 @dataclass(frozen=True)
