@@ -154,6 +154,19 @@ def schedules(scale: str) -> str:
     return markdown([*head, "−ln p, test", "RMSE of Ω_m", "… of σ_8"], body)
 
 
+def times(scale: str) -> str:
+    """How long each stage took, the longest first."""
+    seconds = read_json(ROOT / "results" / scale / "times.json")["seconds"]
+    whole = sum(seconds.values())
+    longest = sorted(seconds.items(), key=lambda one: -one[1])
+    body = [[f"`{name}`", _clock(time), f"{time / whole:.0%}"] for name, time in longest]
+    return markdown(["stage", "min:s", "of all"], [*body, ["all, one by one", _clock(whole), ""]])
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
+
+
 def limits(scale: str) -> str:
     """What limits the target: networks that differ in one thing, then the pipeline's own."""
     folder = ROOT / "results" / scale
@@ -232,8 +245,8 @@ def _line(cells: Iterable[str]) -> str:
 
 
 MEASURED = {
-    "defences": defences, "schedules": schedules, "limits": limits, "readings": readings,
-    "nearest readings": nearest, "least changes": least_changes,
+    "defences": defences, "schedules": schedules, "limits": limits, "times": times,
+    "readings": readings, "nearest readings": nearest, "least changes": least_changes,
 }  # fmt: skip
 """What was measured -> function of the scale that makes the table."""
 TABLES = {
