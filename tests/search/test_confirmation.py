@@ -1,15 +1,13 @@
 """What a search found is tried on maps that neither it nor a posterior has seen."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from pydantic import TypeAdapter
 
-from spurious.config import Perturbation
-from spurious.data.hdf5 import read_maps, write_maps
+from spurious.data.hdf5 import read_maps
 from spurious.data.maps import Standardiser
 from spurious.pipeline import inputs
 from spurious.pipeline.layout import Layout
@@ -23,7 +21,6 @@ from spurious.search.confirmation import (
     halves,
     pictures,
     pure_gain,
-    references,
     transfer,
     unseen,
     write_winners,
@@ -194,33 +191,3 @@ def test_the_pure_gain_is_the_worse_of_both_that_the_fence_admits(known, project
     found = pure_gain(known)
     assert found["gain"] == -limit
     assert found["kl"]["mean"] == pytest.approx(kl(limit, 30), rel=2e-2)
-
-
-def test_references_say_what_they_respect_and_stand_at_their_own_heights(known, project):
-    entry = {"kind": "auto_pgd", "epsilon": {"value": 0.1, "unit": "std"}}
-    entries = {
-        "strongest_linf": entry | {"objective": "kl_perturbed_clean"},
-        "strongest_phase_only": entry | {"constraints": [{"kind": "phase_only"}]},
-        "strongest_missing": entry,
-    }
-    group = {name: TypeAdapter(Perturbation).validate_python(e) for name, e in entries.items()}
-    known.config = project.model_copy(update={"attacks": {"strongest": group}})
-    some = known.test.take(np.arange(40)[::-1])
-    layout = Layout(project.scale)
-    for name, gain in (("strongest_linf", 0.1), ("strongest_phase_only", 0.2)):
-        louder = replace(some, maps=some.maps * np.float32(1 + gain))
-        write_maps(layout.attacked("strongest", name), louder)
-    rows = {
-        name: {"kl_perturbed_clean": {"mean": 2.0}, "rms_counts": {"mean": 3.14}}
-        for name in entries
-    }
-    found = references(known, rows)
-    assert list(found) == [
-        "attack, any change of its linf norm, RMS 3.1 counts",
-        "attack, phase only, RMS 3.1 counts",
-    ]
-    linf, phases = found.values()
-    assert linf["fences"]["mean_shift"] == pytest.approx(0.1, rel=1e-3)
-    assert phases["fences"]["mean_shift"] == pytest.approx(0.2, rel=1e-3)
-    assert (linf["name"], linf["kl"]) == ("strongest_linf", 2.0)
-    assert references(known, {}) == {}

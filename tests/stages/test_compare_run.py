@@ -110,6 +110,8 @@ def searched(row):
     nothing = {"feasible": False}
     about = {"confidence": 0.9, "n_search": 3, "n_confirm": 4, "kl_paper": 0.1, "change_paper": 0.2}
     families = {"logistic": winner, "calibration": nothing, "saturation": nothing}
+    curve = {"heights": [0.01, 0.05], "kl": [0.1, 0.2]}
+    about |= {"front": {"power": {"logistic": curve}}, "fences_paper": {"power": 0.2}}
     return {"families": families, "limits": {"power": 0.1}, "pure_gain": None, **about}
 
 
@@ -207,7 +209,7 @@ def test_figures_and_files(ran, place):
     run, _, _ = ran
     layout = Layout("pilot")
     names = ("attacks.csv", "detection.csv", "detection.json", "compare.json")
-    figures = ("spectra", "damage", "detection")
+    figures = ("spectra", "damage", "detection", "pareto")
     files = [f"{name}.{kind}" for name in figures for kind in ("png", "pdf")]
     assert compare.outputs(layout) == [layout.result(name) for name in (*names, *files)]
     assert set(run.figures) == {f"{name}.png" for name in figures}

@@ -22,9 +22,8 @@ from spurious.damage import (
     pooled_row,
     posterior_change,
 )
-from spurious.data.hdf5 import read_maps, write_maps
+from spurious.data.hdf5 import write_maps
 from spurious.data.maps import MapSet
-from spurious.data.splits import places
 from spurious.figures import map_posteriors
 from spurious.perturbations.base import Perturbation, possible
 from spurious.perturbations.systematics import Logistic
@@ -38,7 +37,6 @@ from spurious.search.observed import Observed
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
 LEAST_MAPS = 32  # of fewer, that scatter is not known
-STRONGEST = "strongest"  # group of the attacks beside which the front is drawn
 
 
 class Witnesses(Experiment):
@@ -283,44 +281,3 @@ def _goal(
         return float(np.mean(kls))
     values = [float(goal.reported(one(perturbed), one(clean))) for one in witnesses.targets]
     return float(np.mean(values))
-
-
-def references(
-    witnesses: Witnesses, rows: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """White-box attacks of the group `strongest`, beside which a front is drawn.
-
-    None is an upper bound: each keeps to another constraint than the fences and changes every map
-    individually, which one rule for all maps cannot; but its RMS is limited, which a rule's is not.
-
-    Args:
-        witnesses: has the clean maps.
-        rows: damage of each attack that was made.
-
-    Returns:
-        Label, which says what the attack respects -> "name", its "kl" in nats, "rms_counts" and
-        the height of every "fence" on the maps that it was made on.
-    """
-    config, found = witnesses.config, {}
-    layout, test = Layout(config.scale), witnesses.test
-    for name, entry in config.attacks.get(STRONGEST, {}).items():
-        path = layout.attacked(STRONGEST, name)
-        if name not in rows or not path.exists():
-            continue
-        attacked = read_maps(path)
-        clean = test.take(places(test, attacked))
-        rms = rows[name]["rms_counts"]["mean"]
-        found[f"{_respected(entry)}, RMS {rms:.2g} counts"] = {
-            "name": name,
-            "kl": rows[name]["kl_perturbed_clean"]["mean"],
-            "rms_counts": rms,
-            "fences": heights(clean, attacked.maps),
-        }
-    return found
-
-
-def _respected(entry: Any) -> str:
-    """The constraints of a white-box attack, as text."""
-    kinds = [one.kind.replace("_", " ") for one in getattr(entry, "constraints", ())]
-    norm = getattr(entry, "norm", "linf")
-    return f"attack, {' and '.join(kinds) if kinds else f'any change of its {norm} norm'}"

@@ -30,11 +30,13 @@ from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import attack_rows, batch, files, winner_rows
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
+from spurious.pipeline.schemas import read
 from spurious.posteriors.posterior import Posterior
 from spurious.processes import side_by_side
 from spurious.report import findings
 from spurious.report.agreement import agreement, read_table
 from spurious.report.damage_table import draw_damage, format_table, write_table
+from spurious.report.front_picture import Fronts, draw_fronts, strongest
 
 
 def run(config: Config) -> None:
@@ -47,6 +49,8 @@ def run(config: Config) -> None:
     families = {winner(family): family for family in config.search.families}
     attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
+    fronts = read(layout.result("search.json"), Fronts)
+    beside = strongest(config, test, attacked, rows)
     noticed = detection(config, experiment.training, test, attacked)
     first = [name for name, group in groups.items() if group == config.run.attacks[0]]
     pairs = disagreements(
@@ -83,7 +87,8 @@ def run(config: Config) -> None:
             layout,
             log,
             draw_damage(rows, findings.PAPER_KL if test.simulated else {}, first)
-            | {"detection": figures.detection(noticed, config.detection)},
+            | {"detection": figures.detection(noticed, config.detection)}
+            | draw_fronts(fronts, beside),
         )
     tracking.show_attacks(config.scale, seen(rows, noticed))
     print(format_table(rows))
@@ -98,7 +103,7 @@ def run(config: Config) -> None:
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
     tables = ("attacks.csv", "detection.csv", "detection.json", "compare.json")
-    drawn = figure_files(layout, "spectra", "damage", "detection")
+    drawn = figure_files(layout, "spectra", "damage", "detection", "pareto")
     return [*map(layout.result, tables), *drawn]
 
 

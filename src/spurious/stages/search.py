@@ -14,11 +14,10 @@ from spurious import figures, tracking
 from spurious.config import Config
 from spurious.files import write_json
 from spurious.pipeline import comparable
-from spurious.pipeline.figure_files import figure_files, save_figures
+from spurious.pipeline.figure_files import save_figures
 from spurious.pipeline.inputs import bystanders, check_models, files
 from spurious.pipeline.layout import STUDY, Layout
 from spurious.pipeline.outputs import replaced_together
-from spurious.pipeline.schemas import Row, read
 from spurious.processes import side_by_side
 from spurious.search import artifacts
 from spurious.search.confirmation import (
@@ -29,7 +28,6 @@ from spurious.search.confirmation import (
     papers,
     pictures,
     pure_gain,
-    references,
     transfer,
     write_winners,
 )
@@ -83,7 +81,6 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
     layout = Layout(config.scale)
     check_models(config, [config.run.target, *bystanders(config)])  # before hours of search
     inputs = [layout.maps, *files(config, config.run.target)]
-    beside = references(witnesses, _attacks(config))  # first: a damaged file stops hours of work
     with (
         tracking.start("search", config.scale, inputs=inputs) as log,
         replaced_together("search", outputs(layout)) as out,
@@ -127,7 +124,6 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
             log.artifact(out.new(layout.result(name)))
         histories = {name: _history(one.result) for name, one in searched.items()}
         save_figures(out, layout, log, histories, "search")
-        save_figures(out, layout, log, draw_fronts(config, searched, metrics, beside))
     for name, family in families.items():
         print(describe(name, family))
 
@@ -135,8 +131,7 @@ def run(config: Config, storage: str | None = None, worker: bool = False) -> Non
 def outputs(layout: Layout) -> list[Path]:
     """What the stage writes."""
     names = ("study.json", "search.json", "search")
-    drawn = figure_files(layout, "pareto")
-    return [layout.attacked("search", "").parent, *map(layout.result, names), *drawn]
+    return [layout.attacked("search", "").parent, *map(layout.result, names)]
 
 
 def outcome(witnesses: Witnesses, searched: Searched, tried: Tried | None) -> dict[str, Any]:
@@ -277,45 +272,10 @@ def _illustrate(
     artifacts.attach(opened, one.trial, shown, artifacts.FOLDER)
 
 
-def draw_fronts(
-    config: Config,
-    searched: Mapping[str, Searched],
-    metrics: Mapping[str, Any],
-    found: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Figure]:
-    """The Pareto front of every family, beside the attacks that were `found`."""
-    curves = _curves(searched)
-    shown = {
-        fence: {name: list(zip(c["heights"], c["kl"], strict=True)) for name, c in named.items()}
-        for fence, named in curves.items()
-    }
-    paper = {
-        fence: {"paper's systematic": (metrics["fences_paper"][fence], metrics["kl_paper"])}
-        for fence in shown
-    }
-    beside = {
-        fence: {
-            label: (one["fences"][fence], one["kl"])
-            for label, one in found.items()
-            if fence in one["fences"]
-        }
-        for fence in shown
-    }
-    limits = config.search.fences.limits
-    return {"pareto": figures.fronts(shown, paper, beside, limits)} if shown else {}
-
-
 def _history(result: Result) -> Figure:
     values = np.array([one.value for one in result.history])
     shares = np.array([1 + one.excess for one in result.history])
     return figures.search_history(values, shares, 1.0)
-
-
-def _attacks(config: Config) -> dict[str, Any]:
-    """Rows of damage of the attacks that have been made."""
-    layout = Layout(config.scale)
-    paths = {name: layout.row(group, name) for name, group in config.attacked.items()}
-    return {name: read(path, Row) for name, path in paths.items() if path.exists()}
 
 
 def _listed(searched: Searched) -> dict[str, list[dict[str, Any]]]:
