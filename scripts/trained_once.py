@@ -25,7 +25,7 @@ def train(
 
     Args:
         config: has maps, split and seed.
-        owner: of the folder below `models/<scale>` for this script's networks.
+        owner: of the folder for this script's networks, which is none that a stage depends on.
         entry: of the network.
         used: how it is trained.
         number: of the training, which has weights and order of maps of its own.
@@ -35,7 +35,7 @@ def train(
     of = {**identity.expected(config, config.run.target, number), "entry": entry.model_dump()}
     of |= {"used": used.model_dump(), "share": share}
     digest = hashlib.md5(json.dumps(of, default=str).encode(), usedforsecurity=False).hexdigest()
-    path = layout.posterior(owner, number).with_name(f"{digest}.keras")
+    path = layout.checkpoints(f"networks-{owner}") / f"{digest}.keras"
     if path.is_file():
         return path
     data = read_maps(layout.maps)

@@ -43,6 +43,7 @@ def test_a_network_is_trained_once(place, stored, monkeypatch):
     whole = trained_once.train(config, "compared", entry, used)
     half = trained_once.train(config, "compared", entry, used, share=0.5)
     assert whole != half and whole.parent == half.parent
+    assert not whole.is_relative_to("models")  # on which stages depend
     weights = [load_posterior(path).model.get_weights() for path in (whole, half)]
     assert any((one != other).any() for one, other in zip(*weights, strict=True))
     monkeypatch.setattr(trained_once.loop, "train", None)
