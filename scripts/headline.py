@@ -73,6 +73,7 @@ LARGEST = f"< {100 * PAPER_POWER_CHANGE:g} %"
 LINES: list[tuple[str, str, Callable[[Results], str]]] = [
     ("KL(perturbed ‖ clean), the paper's white-box attack", f"{PAPER_KL['bim']} nat",
      _kl("attacks/paper.json", "bim")),
+    ("… with α = 0.003 instead of 0.01", "", _kl("attacks/paper.json", "bim_weak")),
     ("… the paper's systematic", f"{PAPER_KL['systematic']} nat",
      _kl("attacks/paper.json", "systematic")),
     ("… the same, as large as the white-box attack", "",

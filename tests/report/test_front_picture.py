@@ -7,10 +7,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from spurious.config import Perturbation
+from spurious.data.hdf5 import write_maps
 from spurious.report.front_picture import draw_fronts, strongest
 
 
-def test_attacks_say_what_they_respect_and_stand_at_their_own_heights(data, config):
+def test_attacks_say_what_they_respect_and_stand_at_their_own_heights(data, config, tmp_path):
     entry = {"kind": "auto_pgd", "epsilon": {"value": 0.1, "unit": "std"}}
     entries = {
         "strongest_linf": entry | {"objective": "kl_perturbed_clean"},
@@ -19,10 +20,10 @@ def test_attacks_say_what_they_respect_and_stand_at_their_own_heights(data, conf
     }
     group = {name: TypeAdapter(Perturbation).validate_python(e) for name, e in entries.items()}
     some = data.take(np.arange(40)[::-1])
-    attacked = {
-        name: replace(some, maps=some.maps * np.float32(1 + gain))
-        for name, gain in (("strongest_linf", 0.1), ("strongest_phase_only", 0.2))
-    }
+    attacked = {}
+    for name, gain in (("strongest_linf", 0.1), ("strongest_phase_only", 0.2)):
+        attacked[name] = tmp_path / f"{name}.h5"
+        write_maps(attacked[name], replace(some, maps=some.maps * np.float32(1 + gain)))
     rows = {
         name: {"kl_perturbed_clean": {"mean": 2.0}, "rms_counts": {"mean": 3.14}}
         for name in entries

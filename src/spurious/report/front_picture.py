@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from spurious import figures
 from spurious.config import Config
+from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
 from spurious.data.splits import places
 from spurious.pipeline.schemas import Result
@@ -43,7 +45,7 @@ class Fronts(Result):
 def strongest(
     config: Config,
     test: MapSet,
-    attacked: Mapping[str, MapSet],
+    attacked: Mapping[str, Path],
     rows: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """White-box attacks of the group `strongest`, beside which a front is drawn.
@@ -54,7 +56,7 @@ def strongest(
     Args:
         config: has the attacks.
         test: clean maps.
-        attacked: the perturbed maps of each attack that was made.
+        attacked: where the maps of each attack that was made are.
         rows: its damage.
 
     Returns:
@@ -65,7 +67,7 @@ def strongest(
     for name, entry in config.attacks.get(STRONGEST, {}).items():
         if name not in attacked:
             continue
-        maps = attacked[name]
+        maps = read_maps(attacked[name])
         clean = test.take(places(test, maps))
         rms = rows[name]["rms_counts"]["mean"]
         found[f"{_respected(entry)}, RMS {rms:.2g} counts"] = {

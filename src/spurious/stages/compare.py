@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Container, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from spurious import figures, tracking
 from spurious.bootstrap import Hierarchy
 from spurious.config import Config, winner
-from spurious.config.detection import Detection
 from spurious.damage import disagreement
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
@@ -22,12 +22,20 @@ from spurious.data.splits import places
 from spurious.detection import Detector, verdict
 from spurious.detection.detector import FEWEST
 from spurious.detection.verdicts import detectors
-from spurious.files import replacing, write_json
+from spurious.files import md5, replacing, write_json
 from spurious.perturbations.entry import follows_target
-from spurious.pipeline import comparable
+from spurious.pipeline import code, comparable
 from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.figure_files import figure_files, save_figures
-from spurious.pipeline.inputs import attack_rows, batch, files, winner_rows
+from spurious.pipeline.inputs import (
+    attack_rows,
+    batch,
+    files,
+    test_set,
+    training_set,
+    winner_rows,
+)
+from spurious.pipeline.kept_rows import KeptRows
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import replaced_together
 from spurious.pipeline.schemas import read
@@ -45,20 +53,10 @@ def run(config: Config) -> None:
     experiment = Experiment(config)
     test = experiment.test  # first: it says in one line that the maps are missing
     rows, winners = attack_rows(config), winner_rows(config)
-    attacked = {name: read_maps(layout.attacked(group, name)) for name, group in groups.items()}
-    families = {winner(family): family for family in config.search.families}
-    attacked |= {name: read_maps(layout.attacked("search", families[name])) for name in winners}
     rows |= winners
     fronts = read(layout.result("search.json"), Fronts)
-    beside = strongest(config, test, attacked, rows)
-    noticed = detection(config, experiment.training, test, attacked)
-    first = [name for name, group in groups.items() if group == config.run.attacks[0]]
-    pairs = disagreements(
-        {name: every_training(config, name) for name in first},
-        experiment.targets,
-        config.seed,
-        test,
-    )
+    paths = perturbed_maps(config, winners)
+    beside = strongest(config, test, paths, rows)
     inputs = [
         layout.maps,
         *files(config, config.run.target),
@@ -69,6 +67,16 @@ def run(config: Config) -> None:
         replaced_together("compare", outputs(layout)) as out,
     ):
         log.params({"attacks": ",".join(groups)})
+        kept = KeptRows(layout.checkpoints("compare"))
+        kept.sweep()
+        noticed = detection(config, paths, kept)
+        first = [name for name, group in groups.items() if group == config.run.attacks[0]]
+        pairs = disagreements(
+            {name: every_training(config, name) for name in first},
+            experiment.targets,
+            config.seed,
+            test,
+        )
         write_table(out.new(layout.result("attacks.csv")), rows)
         write_detection(out.new(layout.result("detection.csv")), noticed)
         write_json(out.new(layout.result("detection.json")), noticed)
@@ -90,6 +98,7 @@ def run(config: Config) -> None:
             | {"detection": figures.detection(noticed, config.detection)}
             | draw_fronts(fronts, beside),
         )
+    kept.clear()
     tracking.show_attacks(config.scale, seen(rows, noticed))
     print(format_table(rows))
     for pair in pairs:
@@ -139,47 +148,71 @@ def every_training(config: Config, name: str) -> list[MapSet]:
     return [read_maps(layout.attacked(group, name, number)) for number in range(1, count + 1)]
 
 
+def perturbed_maps(config: Config, winners: Container[str]) -> dict[str, Path]:
+    """Where the maps of each attack are, and of each family's worst systematic that was found."""
+    layout = Layout(config.scale)
+    paths = {name: layout.attacked(group, name) for name, group in config.attacked.items()}
+    families = {winner(family): family for family in config.search.families}
+    found = {name: families[name] for name in families if name in winners}
+    return paths | {name: layout.attacked("search", family) for name, family in found.items()}
+
+
 def detection(
-    config: Config, training: MapSet, test: MapSet, attacked: Mapping[str, MapSet]
+    config: Config, paths: Mapping[str, Path], kept: KeptRows
 ) -> dict[str, dict[str, Any]]:
     """How well detectors distinguish each perturbation's maps from clean ones, and the verdict.
 
     Attacks on some of the test maps are compared with these; those on fewer simulations than
     `FEWEST` are left out.
+
+    Args:
+        config: the configuration.
+        paths: of the maps of each perturbation.
+        kept: rows that a killed stage had finished.
     """
-    processes = config.execution.processes or os.cpu_count() or 1
-    shares = [list(attacked)[first::processes] for first in range(min(processes, len(attacked)))]
-    tasks = [
-        (training, test, {name: attacked[name] for name in share}, config.seed, config.detection)
-        for share in shares
-    ]
-    parts = list(side_by_side(detect, tasks, processes, desc="detection", unit="share"))
-    found = {name: row for part in parts for name, row in part.items()}
-    return {name: found[name] for name in attacked if name in found}
+    about = [config.model_dump_json(exclude={"execution"}), md5(Layout(config.scale).maps)]
+    key, of = uuid4().hex, "\n".join([*about, code.fingerprint("compare")])
+    tasks = [(key, config, name, path, of, kept) for name, path in paths.items()]
+    processes = config.execution.processes
+    rows = side_by_side(_noticed, tasks, processes, desc="detection", unit="perturbation")
+    return {name: row["row"] for name, row in zip(paths, rows, strict=True) if row["row"]}
 
 
-def detect(
-    training: MapSet,
-    test: MapSet,
-    attacked: Mapping[str, MapSet],
-    seed: int,
-    settings: Detection,
-) -> dict[str, dict[str, Any]]:
-    """The share of `detection` that one process does."""
-    every = Detector(training, test, seed, settings)
-    known = {test.index.tobytes(): every}
-    rows = {}
-    for name, data in attacked.items():
-        clean = same_maps(test, data)
+def _noticed(
+    key: str, config: Config, name: str, path: Path, of: str, kept: KeptRows
+) -> dict[str, Any]:
+    """The row of one perturbation, in a process that may make several; None of too few maps."""
+    if key not in _judges:
+        _judges.clear()
+        _judges[key] = Judge(training_set(config), test_set(config), config)
+    data = read_maps(path)
+    depends = hashlib.sha256(f"{of}\n{md5(path)}".encode()).hexdigest()
+    return kept.get(name, depends, lambda: {"row": _judges[key].row(data)})
+
+
+class Judge:
+    """The detectors, taught by the target's training maps, for all or some of the test maps."""
+
+    def __init__(self, training: MapSet, test: MapSet, config: Config) -> None:
+        self.test, self.settings = test, config.detection
+        self.every = Detector(training, test, config.seed, self.settings)
+        self.known = {test.index.tobytes(): self.every}
+
+    def row(self, data: MapSet) -> dict[str, Any] | None:
+        """What the detectors say of perturbed maps; None if there are too few."""
+        clean = same_maps(self.test, data)
         if len(clean.simulations) < FEWEST:
-            continue
+            return None
         key = clean.index.tobytes()
-        if key not in known:
-            known[key] = every.judging(clean)
-        row = known[key].row(data.maps)
-        judgement = {**verdict(row, settings), "detectors": detectors(row)}
-        rows[name] = {**row, "judgement": judgement}
-    return rows
+        if key not in self.known:
+            self.known[key] = self.every.judging(clean)
+        row = self.known[key].row(data.maps)
+        judgement = {**verdict(row, self.settings), "detectors": detectors(row)}
+        return {**row, "judgement": judgement}
+
+
+# Of the stage's run that this process works for: its perturbations share it.
+_judges: dict[str, Judge] = {}
 
 
 def same_maps(test: MapSet, data: MapSet) -> MapSet:
