@@ -14,6 +14,7 @@ from spurious.damage import measure, pooled_row, posterior_change
 from spurious.data.hdf5 import write_maps
 from spurious.data.splits import evenly_spaced
 from spurious.detection import Detector
+from spurious.detection.detector import NETWORKS
 from spurious.files import write_json
 from spurious.pipeline import inputs
 from spurious.pipeline.layout import Layout
@@ -216,6 +217,41 @@ def test_figures_and_files(ran, place):
     for name in figures:
         assert (place / f"results/pilot/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (place / f"results/pilot/{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_killed_comparison_goes_on_with_the_perturbations_it_had_judged(
+    ran, settings, place, result, monkeypatch
+):
+    monkeypatch.chdir(place)
+    note(monkeypatch)
+    monkeypatch.setattr(tracking, "show_attacks", lambda *_: None)
+    before, judge, judged = result("detection.json"), compare.Judge.row, []
+
+    def stopping(self, data):
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        judged.append(data.maps.mean())
+        return judge(self, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(compare.Judge, "row", stopping)
+        compare.run(settings)
+    kept = Layout("pilot").checkpoints("compare")
+    assert sorted(path.name for path in kept.iterdir()) == ["bim.json", "signs.json"]
+    assert result("detection.json") == before
+
+    def going_on(self, data):
+        judged.append(data.maps.mean())
+        return judge(self, data)
+
+    monkeypatch.setattr(compare.Judge, "row", going_on)
+    compare.run(settings)
+    assert len(judged) == len(GAIN) and not kept.exists()
+    after = result("detection.json")
+    for row in (*before.values(), *after.values()):
+        for detector in NETWORKS:
+            row[detector].pop("seconds")
+    assert after == before
 
 
 def test_what_is_tracked_and_printed(ran, result, settings, rows):
