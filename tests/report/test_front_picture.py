@@ -29,7 +29,8 @@ def test_attacks_say_what_they_respect_and_stand_at_their_own_heights(data, conf
         for name in entries
     }
     settings = config.model_copy(update={"attacks": {"strongest": group}})
-    found = strongest(settings, data, attacked, rows)
+    fences = ("power", "mean_shift")
+    found = strongest(settings, data, attacked, rows, fences)
     assert list(found) == [
         "attack, any change of its linf norm, RMS 3.1 counts",
         "attack, phase only, RMS 3.1 counts",
@@ -37,9 +38,11 @@ def test_attacks_say_what_they_respect_and_stand_at_their_own_heights(data, conf
     linf, phases = found.values()
     assert linf["fences"]["mean_shift"] == pytest.approx(0.1, rel=1e-3)
     assert phases["fences"]["mean_shift"] == pytest.approx(0.2, rel=1e-3)
+    assert set(linf["fences"]) == set(fences) and linf["fences"]["power"] < 1e-5
     assert (linf["name"], linf["kl"]) == ("strongest_linf", 2.0)
-    assert strongest(settings, data, {}, rows) == {}
-    assert strongest(config.model_copy(update={"attacks": {}}), data, attacked, rows) == {}
+    assert strongest(settings, data, {}, rows, fences) == {}
+    other = config.model_copy(update={"attacks": {}})
+    assert strongest(other, data, attacked, rows, fences) == {}
 
 
 def test_a_fence_has_its_curves_the_papers_point_and_the_attacks_that_have_a_height():

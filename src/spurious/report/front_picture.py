@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from spurious import figures
@@ -13,8 +14,10 @@ from spurious.config import Config
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
 from spurious.data.splits import places
+from spurious.lazy import tf
 from spurious.pipeline.schemas import Result
-from spurious.search.confirmation import heights
+from spurious.search.fences import FENCES, FenceValue
+from spurious.search.observed import Observed
 
 STRONGEST = "strongest"
 
@@ -47,6 +50,7 @@ def strongest(
     test: MapSet,
     attacked: Mapping[str, Path],
     rows: Mapping[str, Mapping[str, Any]],
+    fences: Iterable[str],
 ) -> dict[str, dict[str, Any]]:
     """White-box attacks of the group `strongest`, beside which a front is drawn.
 
@@ -58,10 +62,11 @@ def strongest(
         test: clean maps.
         attacked: where the maps of each attack that was made are.
         rows: its damage.
+        fences: those whose heights are asked for.
 
     Returns:
         Label, which says what the attack respects -> "name", its "kl" in nats, "rms_counts" and
-        the height of every "fence" on the maps that it was made on.
+        the height of each of "fences" on the maps that it was made on, without a margin.
     """
     found = {}
     for name, entry in config.attacks.get(STRONGEST, {}).items():
@@ -74,9 +79,16 @@ def strongest(
             "name": name,
             "kl": rows[name]["kl_perturbed_clean"]["mean"],
             "rms_counts": rms,
-            "fences": heights(clean, maps.maps),
+            "fences": _heights(clean, maps.maps, fences),
         }
     return found
+
+
+def _heights(clean: MapSet, perturbed: np.ndarray, fences: Iterable[str]) -> dict[str, float]:
+    before = Observed(tf.constant(clean.maps), clean.box_size, clean.index, clean.labels)
+    after = Observed(tf.constant(perturbed), clean.box_size)
+    values = {name: FENCES[name].values(after, before).numpy().astype(float) for name in fences}
+    return {name: FenceValue.of(one, None).height for name, one in values.items()}
 
 
 def _respected(entry: Any) -> str:

@@ -56,7 +56,7 @@ def run(config: Config) -> None:
     rows |= winners
     fronts = read(layout.result("search.json"), Fronts)
     paths = perturbed_maps(config, winners)
-    beside = strongest(config, test, paths, rows)
+    beside = strongest(config, test, paths, rows, fronts["front"])
     inputs = [
         layout.maps,
         *files(config, config.run.target),
