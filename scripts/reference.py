@@ -168,22 +168,27 @@ def _clock(seconds: float) -> str:
 
 
 def limits(scale: str) -> str:
-    """What limits the target: networks that differ in one thing, then the pipeline's own."""
-    folder = ROOT / "results" / scale
-    changed, found = read_json(folder / "what_limits.json"), read_json(folder / "assess.json")
+    """Networks that differ from the target in one thing, and what each reaches."""
+    found = read_json(ROOT / "results" / scale / "what_limits.json")
+    body = [[f"{name}, {row['epochs']} epochs", *_quality(row)] for name, row in found.items()]
+    return markdown(QUALITY, body)
+
+
+def quality(scale: str) -> str:
+    """What the trainings of the target reach, and what P(k) can."""
+    found = read_json(ROOT / "results" / scale / "assess.json")
     own, forecast = found["posteriors"], found["fisher"]["rmse_with_prior"]
-    target = found["target"]
-    rows = {f"{name}, {row['epochs']} epochs": row for name, row in changed.items()}
-    rows |= {
-        f"**the target** (`{target}`)": own[target],
-        "its trainings pooled (`ensemble`)": own["ensemble"],
-        "a network that sees P(k) alone (`power_spectrum`)": own["power_spectrum"],
-    }
+    target = found["target"].rpartition("_")[0]
+    rows = {f"`{name}`": row for name, row in own.items() if name.rpartition("_")[0] == target}
+    rows |= {f"`{name}`": own[name] for name in ("ensemble", "power_spectrum") if name in own}
     body = [[name, *_quality(row)] for name, row in rows.items()]
     errors = [f"{forecast[name]:.4f}" for name in ("omega_m", "sigma_8")]
     body.append(["Fisher forecast of P(k), within the prior", "", "", *errors, "", "", "", ""])
-    head = ["network", "maps", "−ln p", "RMSE of Ω_m", "… of σ_8", "RMS of z, Ω_m", "… σ_8"]
-    return markdown([*head, "within 68 %, Ω_m", "… σ_8"], body)
+    return markdown(QUALITY, body)
+
+
+QUALITY = ["network", "training maps", "−ln p", "RMSE of Ω_m", "… of σ_8"]
+QUALITY += ["RMS of z, Ω_m", "… σ_8", "within 68 %, Ω_m", "… σ_8"]
 
 
 def _quality(row: Mapping[str, Any]) -> list[str]:
@@ -245,8 +250,9 @@ def _line(cells: Iterable[str]) -> str:
 
 
 MEASURED = {
-    "defences": defences, "schedules": schedules, "limits": limits, "times": times,
-    "readings": readings, "nearest readings": nearest, "least changes": least_changes,
+    "defences": defences, "schedules": schedules, "quality": quality, "limits": limits,
+    "times": times, "readings": readings, "nearest readings": nearest,
+    "least changes": least_changes,
 }  # fmt: skip
 """What was measured -> function of the scale that makes the table."""
 TABLES = {

@@ -54,24 +54,37 @@ def test_a_network_is_trained_once(place, stored, monkeypatch):
         trained_once.train(config, "compared", entry, used, number=2)
 
 
-def test_the_table_shows_the_changes_then_the_pipelines_own(tmp_path, monkeypatch):
-    def row(**more):
-        value = {"mean": 0.5, "low": 0.4, "high": 0.7}
-        kinds = ("rmse", "z_rms", "coverage_68")
-        keys = [f"{name}_{kind}" for name in ("omega_m", "sigma_8") for kind in kinds]
-        return {"nll": {**value, "mean": -3.0}, **dict.fromkeys(keys, value), **more}
+def row(**more):
+    value = {"mean": 0.5, "low": 0.4, "high": 0.7}
+    kinds = ("rmse", "z_rms", "coverage_68")
+    keys = [f"{name}_{kind}" for name in ("omega_m", "sigma_8") for kind in kinds]
+    return {"nll": {**value, "mean": -3.0}, **dict.fromkeys(keys, value), **more}
 
-    folder = tmp_path / "results" / "paper"
-    write_json(folder / "what_limits.json", {"no augmentation": row(n_train=70, epochs=50)})
-    own = {name: row(n_train=90) for name in ("compact_1", "power_spectrum")} | {"ensemble": row()}
+
+def cells(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_a_table_shows_what_each_change_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    found = {"no augmentation": row(n_train=70, epochs=50)}
+    write_json(tmp_path / "results" / "paper" / "what_limits.json", found)
+    head, _, line = cells(reference.limits("paper"))
+    assert len(head) == len(line) == 9
+    assert line[:4] == ["no augmentation, 50 epochs", "70", "−3.00 ± 0.15", "0.5000 ± 0.1500"]
+    assert line[-1] == "0.500 ± 0.150"
+
+
+def test_a_table_shows_the_targets_trainings_and_what_the_spectrum_can(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    names = ("compact_1", "compact_2", "resnet", "power_spectrum")
+    own = {name: row(n_train=90) for name in names} | {"ensemble": row()}
     forecast = {"omega_m": 0.0801, "sigma_8": 0.0702}
     found = {"target": "compact_1", "posteriors": own, "fisher": {"rmse_with_prior": forecast}}
-    write_json(folder / "assess.json", found)
-    monkeypatch.setattr(reference, "ROOT", tmp_path)
-    lines = reference.limits("paper").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert {len(line) for line in cells} == {9}
-    assert cells[2][:4] == ["no augmentation, 50 epochs", "70", "−3.00 ± 0.15", "0.5000 ± 0.1500"]
-    assert cells[2][-1] == "0.500 ± 0.150"
-    assert [line[1] for line in cells[3:]] == ["90", "", "90", ""]
-    assert cells[-1][3:5] == ["0.0801", "0.0702"]
+    write_json(tmp_path / "results" / "paper" / "assess.json", found)
+    lines = cells(reference.quality("paper"))
+    assert {len(line) for line in lines} == {9}
+    first = [line[0] for line in lines[2:-1]]
+    assert first == ["`compact_1`", "`compact_2`", "`ensemble`", "`power_spectrum`"]
+    assert [line[1] for line in lines[2:-1]] == ["90", "90", "", "90"]
+    assert lines[-1][3:5] == ["0.0801", "0.0702"]
