@@ -35,7 +35,7 @@ from spurious.pipeline.schemas import Result, read
 from spurious.report.agreement import read_table
 from spurious.simulation import manifest
 
-COUNT = 128  # test maps
+COUNT = 64  # test maps
 
 
 class Winner(Result):
