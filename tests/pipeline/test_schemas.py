@@ -17,7 +17,8 @@ from spurious.files import write_json
 from spurious.pipeline import schemas
 from spurious.pipeline.layout import VERIFY_METRICS, Layout
 from spurious.report import page
-from spurious.stages import assess, attack, search
+from spurious.report.front_picture import Fronts
+from spurious.stages import assess, attack
 from spurious.stages import report as reports
 
 ROOT = Path(__file__).parents[2]
@@ -375,9 +376,12 @@ def test_assess_names_metrics_of_a_training_that_are_damaged(project, wrong, mes
         assess.described(project, "compact", 2)
 
 
-def test_the_search_reads_rows_of_attacks_before_it_begins(project):
-    path = Layout("pilot").result("attacks/paper/bim.json")
-    assert search._attacks(project) == {}
-    write_json(path, {})
-    with pytest.raises(UserError, match=r"bim\.json: .*missing"):
-        search._attacks(project)
+def test_fronts_are_checked_before_they_are_drawn(tmp_path):
+    found, path = shipped("pilot/search.json"), tmp_path / "search.json"
+    write_json(path, found)
+    fence, family = "power", "calibration"
+    assert schemas.read(path, Fronts)["front"][fence][family]["kl"]
+    del found["front"][fence][family]["kl"]
+    write_json(path, found)
+    with pytest.raises(UserError, match=rf"search\.json: front\.{fence}\.{family}\.kl: .*missing"):
+        schemas.read(path, Fronts)
