@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from around import Around
 from scipy.stats import norm
 
 from spurious import spectra
@@ -24,19 +25,10 @@ def maps(make_maps):
 
 
 @dataclass(frozen=True)
-class Bent:
+class Bent(Around):
     """Another posterior, whose mean saturates: no longer linear in the map."""
 
-    inner: object
     size: float = 0.02
-
-    @property
-    def names(self):
-        return self.inner.names
-
-    @property
-    def standardiser(self):
-        return self.inner.standardiser
 
     def __call__(self, maps):
         one = self.inner(tf.convert_to_tensor(maps))
