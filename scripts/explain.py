@@ -11,7 +11,7 @@ docs/explained.md. A killed run goes on after the last finished network.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,15 @@ from spurious.pipeline.kept_rows import KeptRows
 from spurious.pipeline.layout import Layout
 
 
-def explain(config: Config, count: int, trainings: int) -> dict[str, Any]:
-    """The rows of all networks on `count` of the test maps."""
+def explain(config: Config, count: int, trainings: int, names: Sequence[str]) -> dict[str, Any]:
+    """The rows of the target and of the networks of these names, on `count` of the test maps."""
     layout = Layout(config.scale)
     test = test_set(config)
     test = test.take(evenly_spaced(len(test), min(count, len(test))))
     readable = units(training_set(config).maps)
     kept = KeptRows(layout.checkpoints("explained"))
     found: list[dict[str, Any]] = []
-    for name, posteriors in networks.trained(config, trainings).items():
+    for name, posteriors in networks.trained(config, trainings, names).items():
         of = repr([one.identity for one in posteriors]) + f" {count}"
         made = partial(_rows, name, Trainings(posteriors, test, config.seed), readable)
         found += kept.get(networks.slug(name), of, made)["rows"]
@@ -60,10 +60,18 @@ def _rows(name: str, trainings: Trainings, readable: Mapping[str, Unit]) -> dict
 @click.option(
     "--trainings", type=click.IntRange(min=2), default=networks.TRAININGS, show_default=True
 )
-def main(params: Path, scale: str, count: int, trainings: int) -> None:
+@click.option(
+    "--network",
+    "names",
+    multiple=True,
+    type=click.Choice(list(networks.CHANGES)),
+    default=list(networks.CHANGES),
+    help="Beside the target; may be given several times.  [default: all]",
+)
+def main(params: Path, scale: str, count: int, trainings: int, names: tuple[str, ...]) -> None:
     """Compare readings of the paper with its numbers."""
     with errors_in_one_line():
-        found = explain(load(params, scale), count, trainings)
+        found = explain(load(params, scale), count, trainings, names)
     row, beta = min(
         ((row, beta) for row in found["rows"] for beta in BETAS),
         key=lambda one: one[0][one[1]]["distance"],

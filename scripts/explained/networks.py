@@ -6,6 +6,7 @@ is like the target in all else: what they are compared with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,14 @@ def slug(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def trained(config: Config, trainings: int = TRAININGS) -> dict[str, list[NetworkPosterior]]:
-    """All networks, by name, each with its trainings; those that are not there yet are trained."""
-    tasks = [(config, name, number) for name in CHANGES for number in range(1, trainings + 1)]
+def trained(
+    config: Config, trainings: int = TRAININGS, names: Sequence[str] = tuple(CHANGES)
+) -> dict[str, list[NetworkPosterior]]:
+    """The target and the networks of these names, each with its trainings.
+
+    Those that are not there yet are trained.
+    """
+    tasks = [(config, name, number) for name in names for number in range(1, trainings + 1)]
     paths = list(side_by_side(_train, tasks, desc="networks to compare", unit="training"))
     target, count = config.run.target, config.trainings(config.run.target)
     found = {TARGET: [identity.load(config, target, number) for number in range(1, count + 1)]}
