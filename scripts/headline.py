@@ -1,10 +1,11 @@
 """The headline table of the README: what the results of each scale say of the paper's claims.
 
-It reads only what git keeps, `results/<scale>/*.json`; a scale counts as soon as it has all.
+It reads only what git keeps of `results/<scale>`; a scale counts as soon as it has all.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from typing import Any
 from spurious.files import read_json
 from spurious.report.findings import PAPER_KL, PAPER_PAIRS, PAPER_POWER_CHANGE
 
-FILES = ("attacks/paper.json", "attacks/strongest.json", "compare.json", "assess.json")
+FILES = (
+    "attacks/paper.json", "attacks/strongest.json", "compare.json", "assess.json", "search.json",
+    "attacks.csv", "detection.csv",
+)  # fmt: skip
+MOVED = 0.5  # nat: a shift by one sigma
 SCALES = ("pilot", "paper")
 Results = Mapping[str, Any]
 
@@ -29,9 +34,17 @@ def rows(folder: Path) -> tuple[list[str], list[list[str]]]:
         folder: has a folder for each scale.
     """
     found = scales(folder)
-    results = [{name: read_json(folder / scale / name) for name in FILES} for scale in found]
+    results = [{name: _read(folder / scale / name) for name in FILES} for scale in found]
     head = ["number", "paper", *(f"here, {scale}" for scale in found)]
     return head, [[what, paper, *map(tell, results)] for what, paper, tell in LINES]
+
+
+def _read(path: Path) -> Any:
+    """The object in a JSON file, or the rows of a table."""
+    if path.suffix == ".json":
+        return read_json(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _kl(file: str, attack: str) -> Callable[[Results], str]:
@@ -54,6 +67,41 @@ def _pair(first: str, second: str) -> Callable[[Results], str]:
         return f"{_interval(found[0]['kl_symmetrised'])} nat" if found else ""
 
     return tell
+
+
+def _searched(results: Results) -> str:
+    """The winner of a family that does most of those that hold on unseen maps."""
+    held = [one for one in results["search.json"]["families"].values() if one["holds"]]
+    if not held:
+        return "none"
+    best = max((one["kl_confirmed"] for one in held), key=lambda kl: float(kl["mean"]))
+    return f"{_interval(best)} nat"
+
+
+def _verdicts(results: Results) -> dict[str, str]:
+    """Of each perturbation; its rows, one a detector, repeat it."""
+    return {one["perturbation"]: one["verdict"] for one in results["detection.csv"]}
+
+
+def _strong(results: Results) -> str:
+    """How many perturbations move the posterior by `MOVED` or more, and how many are noticed."""
+    rows = results["attacks.csv"]
+    strong = [one["perturbation"] for one in rows if float(one["kl_perturbed_clean"]) >= MOVED]
+    noticed = [name for name in strong if _verdicts(results)[name] == "noticed"]
+    return f"{len(noticed)} of {len(strong)}"
+
+
+def _escaped(results: Results) -> str:
+    """The most damaging that escapes every detector."""
+    free = [name for name, verdict in _verdicts(results).items() if verdict == "escapes"]
+    rows = [one for one in results["attacks.csv"] if one["perturbation"] in free]
+    if not rows:
+        return "none"
+    key = "kl_perturbed_clean"
+    worst = max(rows, key=lambda one: float(one[key]))
+    ends = {"mean": worst[key], "low": worst[f"{key}.low"], "high": worst[f"{key}.high"]}
+    name = worst["perturbation"].replace("_", " ")
+    return f"{_interval({end: float(value) for end, value in ends.items()})} nat, {name}"
 
 
 def _ratio(parameter: str) -> Callable[[Results], str]:
@@ -84,6 +132,11 @@ LINES: list[tuple[str, str, Callable[[Results], str]]] = [
      f"{PAPER_PAIRS['bim', 'systematic']} nat", _pair("bim", "systematic")),
     ("change of the mean P(k) of the contrast, white-box attack", LARGEST, _power("bim")),
     ("… the paper's systematic", LARGEST, _power("systematic")),
+    ("KL, the strongest attack of that budget that keeps P(k) of each map", "",
+     _kl("attacks/strongest.json", "strongest_bin_preserving")),
+    ("… the worst systematic of the search that keeps within its fences", "", _searched),
+    ("… the most damaging perturbation that escapes every detector", "", _escaped),
+    (f"perturbations of {MOVED:g} nat or more that at least one detector notices", "", _strong),
     ("RMSE of the first training over that of the P(k) network, Ω_m", "", _ratio("omega_m")),
     ("… σ_8", "", _ratio("sigma_8")),
 ]  # fmt: skip

@@ -314,7 +314,7 @@ def audit(config: Config, model: str | None, **own: Any) -> None:
     "the attacks.csv of another run.",
 )
 def compare(config: Config, against: Path | None) -> None:
-    """Compare the attacks: one table, and which detectors notice them."""
+    """Compare perturbations and winners of the search: one table, who notices them, the fronts."""
     from spurious.stages import compare as module
 
     if against is None:
