@@ -70,9 +70,9 @@ def assessment():
     } | metrics  # fmt: skip
     rmse = dict.fromkeys(NAMES, 0.06)
     return {
-        "target": "compact",
-        "posteriors": {"compact": one, "likelihood": one},
-        "ratios": {"likelihood": {"compact": {name: iv(0.8) for name in NAMES}}},
+        "target": "compact_1",
+        "posteriors": {"compact_1": one, "likelihood": one},
+        "ratios": {"likelihood": {"compact_1": {name: iv(0.8) for name in NAMES}}},
         "fisher": {
             "n_maps": 70, "degree": 2, "rmse": rmse, "rmse_with_prior": rmse, "differences": None,
         },
@@ -145,7 +145,7 @@ def context():
         "scale": "pilot", "n_maps": 120, "names": NAMES, "own": "", "attacks": rows,
         "groups": page.grouped(rows), "judged": judged, "verdicts": page.verdicts(rows, judged),
         "checks": checks, "target": "compact", "trainings": 3,
-        "network": assessed["posteriors"]["compact"], "assessed": assessed,
+        "network": assessed["posteriors"]["compact_1"], "assessed": assessed,
         "others": page.others(rows), "n_test": 40, "search": search, "defended": defences(),
         "transfer_columns": page.transfer_columns(search["families"]),
         "verify": {"n_maps": 12, "max_difference": 1e-6, "tolerance": 1e-5},
@@ -156,7 +156,7 @@ def context():
         "flip": {
             "clean": base64.b64encode(png(8, 8)).decode(),
             "frames": [
-                {"label": f"{budget} std", "perturbed": "", "difference": "",
+                {"label": f"{budget} std", "perturbed": f"{budget}", "difference": "",
                  "text": f"Ω_m at {budget}, {HOSTILE}"}
                 for budget in (0.1, 1)
             ],
@@ -166,7 +166,7 @@ def context():
              "start": 1.75e9, "seconds": 12.5}
         ],
         "machine": {"processor": HOSTILE, "cores": "2"},
-        "provenance": {"git.commit": "2" * 40, "version.numpy": "2.4",
+        "provenance": {"git.commit": "2" * 40, "git.dirty": "false", "version.numpy": "2.4",
                        "dvc.data/pilot/maps.h5": "3" * 32},
         "parameters": f"seed: 1\nname: '{HOSTILE}'\n",
     }  # fmt: skip
@@ -176,7 +176,7 @@ def images():
     """A picture for every place that has one."""
     from spurious.report.pictures import PICTURES
 
-    return dict.fromkeys((*PICTURES, "search_calibration"), png())
+    return dict.fromkeys((*PICTURES, "search_calibration"), png()) | {"headline": png(1300, 340)}
 
 
 @pytest.fixture(scope="session")
@@ -194,4 +194,4 @@ def small_images():
 @pytest.fixture(scope="session")
 def small_report(small_context, small_images):
     """The report as HTML."""
-    return page.render(small_context, small_images, {"headline": png(1300, 400)})
+    return page.render(small_context, small_images, {"headline": png(1300, 330)})

@@ -849,7 +849,7 @@ def test_a_stage_that_is_stopped_leaves_nothing_but_its_former_results(reported,
     number = getattr(signal, how)
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}.get(how, -number)
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}.get(how, -number), told
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert {p: one for p, one in tree().items() if ".attack-paper.new" not in p.parts} == before

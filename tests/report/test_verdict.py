@@ -50,6 +50,13 @@ def test_the_verdict_is_on_what_escapes_and_moved_most(cases, name, said):
     assert one.sentence.endswith("σ.") and f"“{name}”" in one.sentence
 
 
+def test_it_says_that_an_attacker_knows_the_network():
+    rows, judged = {"a": row(2, "paper")}, {"a": judgement(ESCAPES, 0.6)}
+    known = "“a” (made by an attacker who knows the network)"
+    assert known in verdict(rows, judged, {"a"}).sentence
+    assert known not in verdict(rows, judged).sentence
+
+
 def test_it_says_how_far_the_parameter_moved_that_moved_most():
     assert "Ω_m by 1.4 σ" in found((2, ESCAPES)).sentence
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "report_pictures.py"))
 pytestmark = [
@@ -37,8 +38,8 @@ def test_a_page_that_is_too_wide_is_seen(report):
     assert "div" in found["beyond"] and found["width"] > 590
 
 
-def test_the_first_screen_is_one_screen(report):
-    assert SCRIPT["measured"](report, (1280, 900))["sections"]["verdict"] <= 900
+def test_each_section_is_one_screen(report):
+    assert max(SCRIPT["measured"](report, (1366, 768))["sections"].values()) <= 768
 
 
 def test_tables_are_sortable_and_hold_csv(report, small_context):
@@ -51,6 +52,15 @@ def test_tables_are_sortable_and_hold_csv(report, small_context):
     title = "KL(perturbed ‖ clean)"
     assert [float(rows[0][f"{title}{end}"]) for end in ("", " low", " high")] == list(kl.values())
     assert found["sorted"] > 50
+    shown = [one for one in rows[0] if one.endswith(", as shown")]
+    assert shown == ["change of a map’s mean, as shown"]
+    assert rows[0][shown[0]].endswith("at most 2 %")
+    share = small_context["attacks"]["bim"]["mean_power_change_raw"]["mean"]
+    assert float(rows[0]["max |ΔP/P|, raw (as a fraction)"]) == share
+    words = csv.DictReader(io.StringIO(tables["defences_checks.csv"]))
+    assert any(cell.startswith(("ok", "FAILED")) for row in words for cell in row.values())
+    beyond = list(csv.DictReader(io.StringIO(tables["beyond_power.csv"])))
+    assert [row["RMSE of compact 1 over that of"] for row in beyond] == ["likelihood"]
 
 
 def test_print_takes_few_pages_and_dark_is_dark(report, tmp_path):
@@ -63,6 +73,43 @@ def test_print_takes_few_pages_and_dark_is_dark(report, tmp_path):
 
         shades[dark] = Image.open(picture).convert("L").getpixel((3, 3))
     assert shades[False] > 240 and shades[True] < 40
+
+
+@pytest.fixture
+def opened(report):
+    """The page at the size of a telephone, in Playwright's hands."""
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=SCRIPT["browser"](), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(report.as_uri())
+        yield page
+        browser.close()
+
+
+def test_titles_of_tables_are_printed_again_on_each_page(opened):
+    """Chromium leaves a button out where it repeats a title, but not its text alone."""
+    display = "getComputedStyle(document.querySelector('th button')).display"
+    assert opened.evaluate(display) != "contents"
+    opened.emulate_media(media="print")
+    assert opened.evaluate(display) == "contents"
+
+
+@pytest.mark.parametrize("how", ["click", "key"])
+def test_a_figure_is_enlarged_on_a_telephone(opened, how):
+    image = opened.locator("#figure-headline img:visible")
+    before = image.bounding_box()["width"]
+    image.click() if how == "click" else image.press("Enter")
+    assert image.bounding_box()["width"] > 2 * before
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_slider_changes_the_picture_at_once(opened):
+    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    picture = "document.querySelector('.flip img').src"
+    assert opened.evaluate("document.querySelector('.flip :checked').value") == "perturbed"
+    before = opened.evaluate(picture)
+    opened.locator(".flip [type=range]").press("End")
+    assert opened.evaluate(picture) != before
 
 
 def test_a_click_on_a_title_sorts_by_numbers_and_a_second_turns_it_round(report):

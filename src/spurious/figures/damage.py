@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -53,25 +54,22 @@ def damage_against_power(
     Args:
         rows: damage by name.
         verdicts: of detection, by name; those without one have too few maps to judge.
-        labelled: how many names are written beside their marks, of the most damaging and of those
-            that escape.
+        labelled: how many names are written beside their marks, of the most damaging, of those
+            that escape, and of the strong ones that P(k) sees least.
     """
     figure = Figure(figsize=(9.5, 4.4), layout="constrained")
     axes = figure.subplots()
     ordered = sorted(rows, key=lambda name: -rows[name]["kl_perturbed_clean"]["mean"])
     escaping = [name for name in ordered if verdicts.get(name) == "escapes"]
-    named = {*ordered[: labelled // 2], *escaping[: labelled - labelled // 2]}
-    below = False  # names of neighbours alternate, so that they do not cover each other
+    strong = [name for name in ordered if rows[name]["kl_perturbed_clean"]["mean"] >= ONE_SIGMA]
+    hidden = sorted(strong, key=lambda name: _place(rows[name])[0])[: labelled // 4]  # from P(k)
+    named = {*ordered[: labelled // 2], *escaping[: labelled - labelled // 2], *hidden}
     for name in ordered:
-        kl, change = rows[name]["kl_perturbed_clean"], rows[name]["mean_power_change_contrast"]
-        x, y = max(100 * change["mean"], SMALLEST), max(kl["mean"], SMALLEST)
+        kl, (x, y) = rows[name]["kl_perturbed_clean"], _place(rows[name])
         colour, fill = VERDICTS.get(verdicts.get(name, ""), VERDICTS["too few maps"])
         ends = [[max(y - kl["low"], 0)], [max(kl["high"] - y, 0)]]
         axes.errorbar(x, y, ends, marker="o", color=colour, fillstyle=fill, elinewidth=0.7)
-        if name in named:
-            place = (6, -11 if below else 3)
-            axes.annotate(pretty(name), (x, y), place, textcoords="offset points", fontsize=8)
-            below = not below
+    _label(axes, {name: _place(rows[name]) for name in ordered if name in named})
     axes.axhline(ONE_SIGMA, color=CLEAN, linestyle="--", linewidth=0.8)
     axes.annotate("1 σ", (0.005, ONE_SIGMA), (0, 2), textcoords="offset points", fontsize=8,
                   xycoords=axes.get_yaxis_transform())  # fmt: skip
@@ -85,6 +83,26 @@ def damage_against_power(
     axes.legend(handles=legend, loc="lower right")
     axes.grid(alpha=0.25, linewidth=0.6)
     return figure
+
+
+def _place(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Of a mark: the change of P(k) in percent, and the KL."""
+    change, kl = row["mean_power_change_contrast"]["mean"], row["kl_perturbed_clean"]["mean"]
+    return max(100 * change, SMALLEST), max(kl, SMALLEST)
+
+
+def _label(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Names beside marks: on the other side where a neighbour or the frame is in the way."""
+    axes.set(xscale="log", yscale="log")
+    axes.autoscale_view()
+    to_frame = axes.transData + axes.transAxes.inverted()
+    taken: list[np.ndarray] = []
+    for name, place in places.items():
+        here = to_frame.transform(place)
+        crowded = any(np.all(np.abs(here - other) < (0.12, 0.05)) for other in taken)
+        offset, side = ((-6, -11), "right") if crowded or here[0] > 0.9 else ((6, 3), "left")
+        axes.annotate(pretty(name), place, offset, textcoords="offset points", fontsize=8, ha=side)
+        taken.append(here)
 
 
 def damage_bars(rows: Mapping[str, Mapping[str, Any]], paper: Mapping[str, float]) -> Figure:

@@ -16,9 +16,10 @@ PAPER_KL = {"bim": 1.05, "systematic": 0.98}
 PAPER_PAIRS = {("bim", "systematic"): 0.67}
 PAPER_POWER_CHANGE = 1e-3
 NOT_COMPARED = (
-    "The paper's numbers are left out: they are about other maps, in other units, than these."
+    "The paper’s numbers are left out: they are about other maps, in other units, than these."
 )
 FOOLED = 0.5  # nat: as much as a shift by one sigma
+LEAST_SHARE = 1e-5  # below it, changes of float32 spectra are rounding
 PLAIN = {"omega_m": "Ω_m", "sigma_8": "σ_8"}
 DETECTORS = {
     "log_power": "P(k)",
@@ -29,8 +30,16 @@ DETECTORS = {
     "minkowski": "Minkowski functionals",
     "scattering": "a scattering transform",
     "mmd": "MMD of them all",
-    "network": "a detector that learns from examples, on counts",
-    "network_contrast": "the same on the contrast",
+    "network": "a network that learns from examples",
+    "network_contrast": "the same network on the contrast",
+}
+"""In a sentence; `SHORT` is in a table."""
+SHORT = {
+    "log_power": "P(k)",
+    "pdf": "PDF",
+    "minkowski": "Minkowski",
+    "mmd": "MMD",
+    "network_contrast": "network on the contrast",
 }
 
 
@@ -40,8 +49,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A fraction as percent."""
-    return "–" if value is None else f"{100 * value:.{digits}g} %"
+    """A fraction as percent; what only rounding makes is not shown as a number."""
+    if value is None:
+        return "–"
+    least = 100 * LEAST_SHARE
+    return f"< {least:g} %" if 0 < abs(value) < LEAST_SHARE else f"{100 * value:.{digits}g} %"
 
 
 def interval(found: Mapping[str, float], digits: int = 3) -> str:
@@ -83,6 +95,11 @@ def detectors(judged: Rows) -> str:
     """The detectors that were used, in words."""
     names = next(iter(judged.values()))["detectors"] if judged else []
     return ", ".join(DETECTORS.get(name, pretty(name)) for name in names)
+
+
+def detector(name: str) -> str:
+    """A detector's name in a table."""
+    return SHORT.get(name, pretty(name))
 
 
 def escaping(rows: Rows, judged: Rows) -> str:
@@ -142,12 +159,14 @@ def reproduction(rows: Rows) -> list[str]:
 def _reproduced(name: str, row: Mapping[str, Any], paper: float) -> str:
     kl, change = row["kl_perturbed_clean"], row["mean_power_change_contrast"]["mean"]
     within, unseen = kl["low"] <= paper <= kl["high"], change < PAPER_POWER_CHANGE
-    verdict = "reproduced" if within and unseen else "not reproduced"
-    side = "within" if within else "outside"
+    damage = "agrees" if within else "disagrees"
+    power = "agrees" if unseen else "disagrees"
+    joined = "and so does" if within == unseen else "but"
+    end = "" if within == unseen else f" {power}"
     return (
-        f"The paper's {pretty(name)} is {verdict}: its mean KL is {interval(kl)} nat here and "
-        f"{paper} there, {side} that interval; it changes the mean P(k) of the contrast by up to "
-        f"{percent(change)} here and by less than {percent(PAPER_POWER_CHANGE)} there."
+        f"The damage of the paper’s {pretty(name)} {damage}, with a mean KL of {interval(kl)} nat "
+        f"here and {paper} there, {joined} its change of P(k){end}: up to {percent(change)} in the "
+        f"mean of the contrast here, and less than {percent(PAPER_POWER_CHANGE)} there."
     )
 
 
@@ -181,7 +200,7 @@ def calibrated(assessed: Mapping[str, Any]) -> str:
     names = parameters(network, "", "_z_rms")
     scores = [f"{network[f'{p}_z_rms']['mean']:.2f} in {PLAIN.get(p, p)}" for p in names]
     listed = " and ".join([*([", ".join(scores[:-1])] if scores[:-1] else []), scores[-1]])
-    return f"The network's z-scores have an RMS of {listed} (1 if calibrated)."
+    return f"The network’s z-scores have an RMS of {listed} (1 if calibrated)."
 
 
 def parameters(row: Mapping[str, Any], before: str, after: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from spurious.report.findings import (
     PAPER_KL,
     PLAIN,
     Rows,
+    detector,
     detectors,
     interval,
     number,
@@ -25,7 +26,7 @@ from spurious.search.fences import FENCES
 
 SYMBOLS = {"omega_m": Markup("Ω<sub>m</sub>"), "sigma_8": Markup("σ<sub>8</sub>")}
 HURT = "kl_perturbed_clean"
-DAMAGING, ESCAPING = 6, 3  # rows of a table that is not folded
+DAMAGING, ESCAPING = 4, 3  # rows of a table that is not folded
 METRICS = {
     "rmse": "root mean square error",
     "r2": "R²",
@@ -101,6 +102,7 @@ def _filled(template: str, context: Mapping[str, Any]) -> str:
         "interval": interval,
         "percent": percent,
         "detectors": detectors,
+        "detector": detector,
         "pretty": pretty,
         "typeset": typeset,
         "moment": moment,
@@ -199,9 +201,9 @@ def differences(attacks: Mapping[str, Mapping[str, Any]], std: float) -> list[st
         std: standard deviation of the training maps' pixels, counts.
     """
     lines = [
-        "The paper's systematic switches at −b/a = 60, which only bites if a pixel holds the sum "
+        "The paper’s systematic switches at −b/a = 60, which only bites if a pixel holds the sum "
         "of 64 cells of mean 1. That unit is used here throughout.",
-        "The paper's layers, its normalisation, its number of particle-mesh steps and its linear "
+        "The paper’s layers, its normalisation, its number of particle-mesh steps and its linear "
         "power spectrum are not given; ours are in the parameters below. The network is another "
         "one, and how easily it is fooled depends on the network.",
         "The paper says that the power spectrum changes by less than 0.1 %. The systematic adds a "
@@ -216,6 +218,6 @@ def differences(attacks: Mapping[str, Mapping[str, Any]], std: float) -> list[st
             "The paper gives the step size of its white-box attack, α = 0.01, without a unit. "
             f"Here BIM takes α = {number(alpha / std)} standard deviations of all pixels, which is "
             f"{number(alpha)} counts a step. How steeply the damage depends on that reading is "
-            "seen by comparing it with the weaker one.",
+            "seen by comparing it with the weaker one; docs/explained.md tries other units.",
         )
     return lines

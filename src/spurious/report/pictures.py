@@ -28,7 +28,7 @@ class Picture:
 
 
 BAND = "The grey band is the cosmic variance of one map, √(2 / number of modes)"
-MAPS = "../../data/{scale}/maps.h5"
+MAPS = "../../data/{scale}/attacks/"  # perturbed maps, beside the clean ones in maps.h5
 TARGET = "posteriors/{target}.json"
 ASSESSED = "assess.json"
 # What is said of the marks for the paper's values.

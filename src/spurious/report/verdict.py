@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ class Verdict:
     numbers: tuple[Number, Number, Number]
 
 
-def verdict(rows: Rows, judged: Rows) -> Verdict:
+def verdict(rows: Rows, judged: Rows, informed: Collection[str] = ()) -> Verdict:
     """The verdict on the perturbation that moved the posterior most and escapes all detectors.
 
     If nothing escapes, it is on the one that moved it most.
@@ -73,11 +73,13 @@ def verdict(rows: Rows, judged: Rows) -> Verdict:
     Args:
         rows: damage of every attack and of every winner of the search, by name.
         judged: the verdict of detection on each that has enough maps, by name.
+        informed: names of those that are made with knowledge of the network.
     """
     escaped = [name for name in judged if judged[name]["verdict"] == ESCAPES]
     decided = [name for name in judged if judged[name]["verdict"] != TOO_FEW]
     name = max(escaped or decided or rows, key=lambda name: damage(rows[name]))
-    sentence = _sentence(name, rows, judged, decided, bool(escaped))
+    who = called(name, name in informed)
+    sentence = _sentence(name, who, rows, judged, decided, bool(escaped))
     return Verdict(name, sentence, _numbers(name, rows[name], judged.get(name)))
 
 
@@ -98,33 +100,36 @@ def plain(parameter: str) -> str:
     return PLAIN.get(parameter, parameter)
 
 
-def called(name: str) -> str:
+def called(name: str, informed: bool = False) -> str:
     """A perturbation in words."""
     if name.startswith(SEARCHED):
         return f"the worst “{pretty(name.removeprefix(SEARCHED))}” that the search found"
-    return f"“{pretty(name)}”"
+    return (
+        f"“{pretty(name)}” (made by an attacker who knows the network)"
+        if informed
+        else (f"“{pretty(name)}”")
+    )
 
 
-def _sentence(name: str, rows: Rows, judged: Rows, decided: list[str], escapes: bool) -> str:
+def _sentence(
+    name: str, who: str, rows: Rows, judged: Rows, decided: list[str], escapes: bool
+) -> str:
     parameter, moved = shift(rows[name])
     by = f"{plain(parameter)} by {number(moved['mean'], 2)} σ"
     if not decided:
         return (
             "No change was made on enough maps to say who would notice it; the most damaging, "
-            f"{called(name)}, moved this network’s {by}."
+            f"{who}, moved this network’s {by}."
         )
     n = len(judged[name]["detectors"])
     if not escapes:
         return (
             f"Nothing escaped: every change was noticed by at least one of {n} detectors, also the "
-            f"most damaging, {called(name)}, which moved this network’s {by}."
+            f"most damaging, {who}, which moved this network’s {by}."
         )
     if damage(rows[name]) >= FOOLED:
-        return (
-            f"A change that none of {n} detectors noticed, {called(name)}, moved this network’s "
-            f"{by}."
-        )
-    rest = f"the worst that escaped them all, {called(name)}, moved its {by}"
+        return f"A change that none of {n} detectors noticed, {who}, moved this network’s {by}."
+    rest = f"the worst that escaped them all, {who}, moved its {by}"
     if not any(damage(rows[one]) >= FOOLED for one in decided):
         return (
             f"No change that {n} detectors could judge moved this network’s answer by as much as "

@@ -14,6 +14,7 @@ from spurious import figures, seeds, tracking
 from spurious.config import Config, Network, winner
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
+from spurious.description.fields import filled
 from spurious.detection.detector import FEWEST
 from spurious.errors import UserError
 from spurious.figures import map_posteriors
@@ -181,7 +182,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "search": search,
         "defended": defended,
         "transfer_columns": page.transfer_columns(search["families"]),
-        "verdict": verdict(rows, judged),
+        "verdict": verdict(rows, judged, informed(config)),
         "findings": findings.findings(rows, judged, search, assessed, audit["checks"], bool(own)),
         "metrics": select_metrics(rows, judged, search, assessed, audit["checks"], defended),
         "reasons": page.reasons(rows, config.run.target),
@@ -192,6 +193,16 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         **simulated,
         "provenance": tracking.provenance(inputs, Path("params.yaml")),
         "parameters": yaml.safe_dump(resolved(config), sort_keys=False),
+    }
+
+
+def informed(config: Config) -> set[str]:
+    """The attacks that are made with knowledge of a network."""
+    return {
+        name
+        for group in config.attacks.values()
+        for name, entry in group.items()
+        if "posterior" in filled(entry.CLASS)
     }
 
 
@@ -252,10 +263,10 @@ def _check_parameters(
 
 
 def recorded(config: Config) -> list[dict[str, Any]]:
-    """The runs in which the results were made, where runs are tracked."""
+    """The runs in which the results were made, where runs are tracked; this one has not ended."""
     if os.environ.get("SPURIOUS_TRACKING") == "off":
         return []
-    return tracking.last_runs(config.scale)
+    return [run for run in tracking.last_runs(config.scale) if run["name"] != "report"]
 
 
 def _check_alike(
