@@ -73,7 +73,16 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def raw():
-    return yaml.safe_load(PARAMS.read_text())
+    """The shipped file without what no test here looks at: a tenth of it, read as much faster."""
+    whole = yaml.safe_load(PARAMS.read_text())
+    run, kept = whole["run"], ("compact", "contrast", "resnet", "power_spectrum")
+    whole["attacks"] = {"paper": whole["attacks"]["paper"]}
+    whole["posteriors"] = {name: whole["posteriors"][name] for name in kept}
+    whole["ensembles"] = {"ensemble": ["compact"]}
+    run["attacks"], run["posteriors"], run["defences"] = ["paper"], list(kept), []
+    for profile in whole["profiles"].values():
+        del profile["posteriors"]
+    return whole
 
 
 def changed(raw, change, name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import MISSING, Field, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from inspect import get_annotations
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -107,6 +107,7 @@ def _default(field: Field[Any], hint: Any) -> Any:
     return field.default
 
 
+@cache  # params.yaml asks for the same ones hundreds of times
 def _hint(one: type, name: str) -> Any:
     """A field's annotation: evaluated alone, because those of fields that are filled in may not be.
 
