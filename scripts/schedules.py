@@ -80,6 +80,8 @@ def measure(scale: str, name: str) -> dict[str, Any]:
     data = read_maps(Layout(scale).maps)
     split = parts(settings, data, settings.split(settings.run.target))
     used = entry.trained(settings.training).model_copy(update=SCHEDULES[name])
+    # To the end: a rate that is still high makes a long schedule look finished.
+    used = used.model_copy(update={"patience": used.epochs})
     slug = name.replace(" ", "_").replace(",", "")
     folder = Layout(scale).checkpoints(f"schedules-{slug}")
     kept = KeptRows(Layout(scale).checkpoints("schedules"))
