@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 BOX = re.compile(r'^\s*(\w+)\["(.+)"\]$', re.MULTILINE)
 ARROW = re.compile(r"^\s*(\w+) --> (\w+)$", re.MULTILINE)
-WIDE, HIGH, RIGHT, DOWN = 92, 38, 122, 60  # of a box, and from one to the next, pixels
+WIDE, HIGH, RIGHT, DOWN = 104, 38, 140, 56  # of a box, and from one to the next, pixels
 
 
 def inline(writer: Any, node: Any) -> None:
@@ -53,25 +53,58 @@ class Mermaid(SphinxDirective):
 
 def _svg(source: str) -> str:
     labels, graph = dict(BOX.findall(source)), nx.DiGraph(ARROW.findall(source))
-    columns = list(nx.topological_generations(graph))
-    tallest = max(map(len, columns))
-    place = {
-        name: (column * RIGHT, (row + (tallest - len(names)) / 2) * DOWN)
-        for column, names in enumerate(columns)
-        for row, name in enumerate(names)
-    }
-    parts = [_arrow(*place[one], *place[other]) for one, other in graph.edges]
+    ways, layered = _layered(graph)
+    place = _places(layered)
+    parts = [_arrow([place[one] for one in way]) for way in ways]
     parts += [_box(*place[name], labels.get(name, name)) for name in graph]
-    size = f"{(len(columns) - 1) * RIGHT + WIDE + 2} {(tallest - 1) * DOWN + HIGH + 2}"
-    opening = f'<svg role="img" aria-label="flowchart" viewBox="-1 -1 {size}">'
-    return f'<div class="flowchart">{opening}{"".join(parts)}</svg></div>\n'
+    right, bottom = (max(values) for values in zip(*place.values(), strict=True))
+    opening = f'<svg role="img" aria-label="flowchart" viewBox="-1 -1 {right + WIDE + 2} '
+    return f'<div class="flowchart">{opening}{bottom + HIGH + 2}">{"".join(parts)}</svg></div>\n'
 
 
-def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:
-    start, middle, end = x + WIDE, y + HIGH / 2, to_y + HIGH / 2
-    bend = f"C{start + 20},{middle} {to_x - 20},{end} {to_x},{end}"
-    head = "m-6,-4 l6,4 l-6,4"
-    return f'<path d="M{start},{middle} {bend} {head}"/>'
+def _layered(graph: nx.DiGraph) -> tuple[list[list[Any]], nx.DiGraph]:
+    """The way of each arrow from column to column, and the graph of all ways.
+
+    An arrow that passes a column gets a place of its own there, so that it runs behind no box.
+    """
+    columns = enumerate(nx.topological_generations(graph))
+    column = {name: number for number, names in columns for name in names}
+    ways = [
+        [one, *((one, other, k) for k in range(column[one] + 1, column[other])), other]
+        for one, other in graph.edges
+    ]
+    layered = nx.DiGraph()
+    for way in ways:
+        nx.add_path(layered, way)
+    return ways, layered
+
+
+def _places(layered: nx.DiGraph) -> dict[Any, tuple[float, float]]:
+    """Left and upper edge of everything: each column in the order of what leads to it."""
+    columns = list(nx.topological_generations(layered))
+    tallest = max(map(len, columns))
+    place: dict[Any, tuple[float, float]] = {}
+
+    def height(name: Any) -> float:
+        found = [place[one][1] for one in layered.predecessors(name)]
+        return sum(found) / max(len(found), 1)
+
+    for column, names in enumerate(columns):
+        for row, name in enumerate(sorted(names, key=height)):
+            place[name] = column * RIGHT, (row + (tallest - len(names)) / 2) * DOWN
+    return place
+
+
+def _arrow(way: list[tuple[float, float]]) -> str:
+    (x, y), *others = way
+    path = f"M{x + WIDE},{y + HIGH / 2}"
+    x, y = x + WIDE, y + HIGH / 2
+    for number, (left, top) in enumerate(others, start=1):
+        to_y = top + HIGH / 2
+        path += f" C{x + 20},{y} {left - 20},{to_y} {left},{to_y}"
+        x, y = left + WIDE, to_y
+        path += f" H{x}" if number < len(others) else " m-6,-4 l6,4 l-6,4"
+    return f'<path d="{path}"/>'
 
 
 def _box(x: float, y: float, label: str) -> str:
