@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from spurious import config, figures
+from spurious.pipeline.family_search import _bests
 from spurious.search.families import build_families
 from spurious.search.front import front
 from spurious.search.objective import Objective
-from spurious.search.one_family import _bests
 from spurious.search.refine import Path, refine
 from spurious.search.result import Found, Result
 

@@ -13,10 +13,10 @@ from spurious.defences import abstaining, smoothing
 from spurious.errors import UserError
 from spurious.files import read_json
 from spurious.pipeline import inputs, loading
+from spurious.pipeline.confirmation import halves
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.schemas import Defences, read
 from spurious.posteriors.trained import Ensemble
-from spurious.search.confirmation import halves
 from spurious.stages import assess, defend, train
 from spurious.stages.audit import sample_maps
 

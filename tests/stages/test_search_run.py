@@ -10,8 +10,8 @@ from PIL import Image
 from spurious.bootstrap import Hierarchy
 from spurious.data.hdf5 import read_maps
 from spurious.pipeline import inputs
+from spurious.pipeline.confirmation import halves
 from spurious.pipeline.layout import Layout
-from spurious.search.confirmation import halves
 from spurious.stages import search
 
 A, B = 0.25, -15.0

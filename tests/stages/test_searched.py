@@ -9,9 +9,9 @@ import tensorflow_probability as tfp
 
 from spurious import config
 from spurious.data.maps import Standardiser
+from spurious.pipeline import family_search
+from spurious.pipeline.confirmation import Tried, Witnesses
 from spurious.posteriors.posterior import Posterior
-from spurious.search import one_family
-from spurious.search.confirmation import Tried, Witnesses
 from spurious.search.families import build_families
 from spurious.search.objective import Objective
 from spurious.search.result import Found, Result
@@ -121,7 +121,7 @@ def test_wider_ranges_are_tried_where_a_winner_lies_on_an_end(
     objective = Objective(maps, linear_posterior, 128.0, family, fences=("rms",))
     kl = objective(family.point({"amplitude": amplitude})).kl
     result = found("one", {"amplitude": amplitude})
-    wide = one_family.widen(SimpleNamespace(search=settings, seed=3), objective, result)
+    wide = family_search.widen(SimpleNamespace(search=settings, seed=3), objective, result)
     if amplitude < 1:
         assert wide is None
         return

@@ -25,6 +25,7 @@ from spurious.defences.worst_systematics import random_members
 from spurious.errors import UserError, one_of, shown
 from spurious.files import md5, write_json
 from spurious.pipeline import code
+from spurious.pipeline.confirmation import halves
 from spurious.pipeline.figure_files import figure_files, save_figures
 from spurious.pipeline.inputs import check_models, files, split_of, test_set
 from spurious.pipeline.kept_rows import KeptRows
@@ -36,7 +37,6 @@ from spurious.posteriors.posterior import Posterior
 from spurious.posteriors.trained import Ensemble, NetworkPosterior
 from spurious.processes import side_by_side
 from spurious.report.defence_table import format_table, line, write_table
-from spurious.search.confirmation import halves
 from spurious.search.families import build_families, build_family
 from spurious.search.goals import check_goal
 from spurious.stages.audit import sample_maps

@@ -14,13 +14,7 @@ from spurious import figures, tracking
 from spurious.config import Config
 from spurious.files import write_json
 from spurious.pipeline import comparable
-from spurious.pipeline.figure_files import save_figures
-from spurious.pipeline.inputs import bystanders, check_models, files
-from spurious.pipeline.layout import STUDY, Layout
-from spurious.pipeline.outputs import replaced_together
-from spurious.processes import side_by_side
-from spurious.search import artifacts
-from spurious.search.confirmation import (
+from spurious.pipeline.confirmation import (
     Tried,
     Witnesses,
     attack_row,
@@ -31,10 +25,16 @@ from spurious.search.confirmation import (
     transfer,
     write_winners,
 )
+from spurious.pipeline.family_search import explore, work
+from spurious.pipeline.figure_files import save_figures
+from spurious.pipeline.inputs import bystanders, check_models, files
+from spurious.pipeline.layout import STUDY, Layout
+from spurious.pipeline.outputs import replaced_together
+from spurious.processes import side_by_side
+from spurious.search import artifacts
 from spurious.search.families import Family, build_families
 from spurious.search.front import FrontPoint
 from spurious.search.goals import check_goal
-from spurious.search.one_family import explore, work
 from spurious.search.result import Found, Result
 from spurious.studies import choose_storage, open_study
 

@@ -10,9 +10,9 @@ import numpy as np
 from spurious.config import Config
 from spurious.files import md5
 from spurious.pipeline import code
+from spurious.pipeline.confirmation import Witnesses
 from spurious.pipeline.inputs import files
 from spurious.search import study
-from spurious.search.confirmation import Witnesses
 from spurious.search.families import Family, build_families, build_family
 from spurious.search.front import FrontPoint, front
 from spurious.search.objective import Objective

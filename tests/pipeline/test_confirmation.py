@@ -10,10 +10,7 @@ import tensorflow_probability as tfp
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import Standardiser
 from spurious.pipeline import inputs
-from spurious.pipeline.layout import Layout
-from spurious.pipeline.outputs import replaced_together
-from spurious.posteriors.posterior import Posterior
-from spurious.search.confirmation import (
+from spurious.pipeline.confirmation import (
     Tried,
     Witnesses,
     attack_row,
@@ -25,6 +22,9 @@ from spurious.search.confirmation import (
     unseen,
     write_winners,
 )
+from spurious.pipeline.layout import Layout
+from spurious.pipeline.outputs import replaced_together
+from spurious.posteriors.posterior import Posterior
 
 
 @pytest.fixture
