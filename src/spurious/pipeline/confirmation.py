@@ -31,9 +31,8 @@ from spurious.pipeline.experiment import Experiment
 from spurious.pipeline.inputs import batch, split_of, test_set
 from spurious.pipeline.layout import Layout
 from spurious.pipeline.outputs import Outputs
-from spurious.search.fences import FENCES, FenceValue
+from spurious.search.fences import FENCES, measure_heights
 from spurious.search.goals import MeanKL, build_goal
-from spurious.search.observed import Observed
 
 DETECTABILITY = ("pdf", "scattering")  # fences in units of the scatter of many maps
 LEAST_MAPS = 32  # of fewer, that scatter is not known
@@ -161,24 +160,19 @@ def confirmed(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
             "kl_symmetrised": row["kl_symmetrised"],
             "power": row["mean_power_change_contrast"],
             "goal": _goal(witnesses, data.maps, tried.perturbed.maps[rows], kls),
-            "fences": heights(data, tried.perturbed.maps[rows]),
+            "fences": all_heights(data, tried.perturbed.maps[rows]),
         }
     return found
 
 
-def heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
+def all_heights(data: MapSet, perturbed: np.ndarray) -> dict[str, float]:
     """Every fence's height on these maps, by name, without a margin.
 
     With few maps, fences in units of the maps' scatter are left out.
     """
-    before = Observed(tf.constant(data.maps), data.box_size, data.index, data.labels)
-    after = Observed(tf.constant(perturbed), data.box_size)
     enough = len(data) >= LEAST_MAPS
     measured = [name for name in FENCES if enough or name not in DETECTABILITY]
-    return {
-        name: FenceValue.of(FENCES[name].values(after, before).numpy().astype(float), None).height
-        for name in measured
-    }
+    return measure_heights(data, perturbed, measured)
 
 
 def transfer(witnesses: Witnesses, tried: Tried) -> dict[str, dict[str, Any]]:
@@ -232,7 +226,7 @@ def papers(witnesses: Witnesses) -> tuple[dict[str, Any], dict[str, float]]:
     tried = Tried(witnesses, Logistic(**Logistic.KNOWN[0]))
     rows = tried.rows(witnesses.searched)
     row = damaged(tried.damages, witnesses.test, witnesses.config.seed, rows)
-    return row, heights(witnesses.searched, tried.perturbed.maps[rows])
+    return row, all_heights(witnesses.searched, tried.perturbed.maps[rows])
 
 
 def pure_gain(witnesses: Witnesses) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from spurious import figures
@@ -14,10 +13,8 @@ from spurious.config import Config
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
 from spurious.data.splits import places
-from spurious.lazy import tf
 from spurious.pipeline.schemas import Result
-from spurious.search.fences import FENCES, FenceValue
-from spurious.search.observed import Observed
+from spurious.search.fences import measure_heights
 
 STRONGEST = "strongest"
 
@@ -79,16 +76,9 @@ def strongest(
             "name": name,
             "kl": rows[name]["kl_perturbed_clean"]["mean"],
             "rms_counts": rms,
-            "fences": _heights(clean, maps.maps, fences),
+            "fences": measure_heights(clean, maps.maps, fences),
         }
     return found
-
-
-def _heights(clean: MapSet, perturbed: np.ndarray, fences: Iterable[str]) -> dict[str, float]:
-    before = Observed(tf.constant(clean.maps), clean.box_size, clean.index, clean.labels)
-    after = Observed(tf.constant(perturbed), clean.box_size)
-    values = {name: FENCES[name].values(after, before).numpy().astype(float) for name in fences}
-    return {name: FenceValue.of(one, None).height for name, one in values.items()}
 
 
 def _respected(entry: Any) -> str:

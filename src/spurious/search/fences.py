@@ -34,7 +34,7 @@ less. A point is within a fence if its height, as measured, is at most the limit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, NamedTuple
@@ -43,6 +43,7 @@ import numpy as np
 from pydantic import create_model
 
 from spurious.config.search import Fences, Heights
+from spurious.data.maps import MapSet
 from spurious.description.marks import Within
 from spurious.errors import one_of
 from spurious.lazy import tf
@@ -119,6 +120,20 @@ class FenceValue(NamedTuple):
         worst = int(np.abs(values).argmax())
         gradient = None if jacobian is None else np.sign(values[worst]) * jacobian[worst]
         return cls(float(np.abs(values[worst])), gradient, values, jacobian)
+
+
+def measure_heights(clean: MapSet, perturbed: np.ndarray, names: Iterable[str]) -> dict[str, float]:
+    """Heights of the fences of these names on these maps, without a margin.
+
+    Args:
+        clean: maps, with their simulations and parameters.
+        perturbed: the same maps, perturbed, (batch, N, N) in counts.
+        names: of fences.
+    """
+    before = Observed(tf.constant(clean.maps), clean.box_size, clean.index, clean.labels)
+    after = Observed(tf.constant(perturbed), clean.box_size)
+    values = {name: FENCES[name].values(after, before).numpy().astype(float) for name in names}
+    return {name: FenceValue.of(one, None).height for name, one in values.items()}
 
 
 def quantile(confidence: float, simulations: int, values: int) -> float:
