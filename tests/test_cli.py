@@ -78,6 +78,10 @@ def test_a_wrong_parameter_is_one_line_with_status_2_and_writes_nothing(tmp_path
         (["audit"], "data/pilot/maps.h5 is missing"),
         (["search"], "data/pilot/maps.h5 is missing"),
         (["compare"], "data/pilot/maps.h5 is missing"),
+        (
+            ["compare", "--against", "other.csv"],
+            "results/pilot/attacks.csv is missing: make it with `spurious compare`",
+        ),
     ],
 )
 def test_missing_inputs_are_named(tmp_path, monkeypatch, arguments, message):

@@ -87,13 +87,48 @@ def test_a_mistyped_name_of_params_yaml(tmp_path, path, value, meant):
         (["list", "bmi"], "bim"),
         (["trian", "compact"], "train"),
         (["attack", "--modl", "x"], "--model"),
+        (["--verson"], "--version"),
+        (["check", "--params", "parms.yaml"], "params.yaml"),
     ],
 )
 def test_a_mistyped_name_on_the_command_line(arguments, meant, monkeypatch):
     monkeypatch.chdir(ROOT)
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
-    assert f"id you mean {meant!r}?" in done.stderr or f"{meant!r}" in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert f"; did you mean {meant!r}?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["chek"], "no such command 'chek'; did you mean 'check'? See `spurious --help`"),
+        (["nothing"], "no such command 'nothing'; see `spurious --help`"),
+        (
+            ["simulate", "--scal"],
+            "no such option '--scal'; did you mean '--scale'? See `spurious simulate --help`",
+        ),
+        (
+            ["simulate", "--workers", "0"],
+            "invalid value for '--workers': 0 is not in the range x>=1; see `spurious simulate "
+            "--help`",
+        ),
+        (["use"], "missing argument 'MAPS'; see `spurious use --help`"),
+        (
+            ["list", "\x1b[2J", "b\nc"],
+            "got unexpected extra argument (b c); see `spurious list --h",
+        ),
+    ],
+)
+def test_what_click_refuses_is_one_line(arguments, line):
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {line}") and done.stderr.count("\n") == 1
+
+
+def test_without_a_command_there_is_the_help():
+    done = CliRunner().invoke(main, [])
+    assert done.exit_code == 2 and "Commands:" in done.output and "error:" not in done.output
 
 
 def test_a_mistyped_name_in_python():

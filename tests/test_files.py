@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spurious.errors import UserError
-from spurious.files import inside, md5, read_json, replacing, sweep, write_json
+from spurious.files import absent, inside, md5, read_json, replacing, sweep, write_json
 from spurious.own_model import Own
 from spurious.pipeline.layout import Layout
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -60,6 +63,31 @@ def test_unreadable_json_is_named(tmp_path):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(UserError, match=r"x\.json is not valid JSON"):
             read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+def test_a_missing_file_of_the_pipeline_names_the_command_that_makes_it(name):
+    """Of every output of dvc.yaml, and of what is in those that are folders."""
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
+    item = {"scale": "pilot", "posterior": "resnet", "group": "paper"}
+    command = {"train": "train resnet", "attack": "attack paper"}.get(name, name)
+    outs = [next(iter(out)) for key in ("outs", "metrics", "plots") for out in stage.get(key, ())]
+    for out in outs if name != "code" else ():
+        for key, value in item.items():
+            out = out.replace(f"${{item.{key}}}", value)
+        path = out if Path(out).suffix else f"{out}/1.h5"
+        assert absent(path) == f"{path} is missing: make it with `spurious {command}`"
+
+
+def test_any_other_missing_file_is_answered_by_one_beside_it(tmp_path):
+    for name in ("two.keras", "maps.h5", ".twi.keras.part"):
+        (tmp_path / name).touch()
+    path = tmp_path / "tow.keras"
+    assert absent(path) == f"{path} is missing; did you mean 'two.keras'?"
+    assert absent(tmp_path / "other.csv") == f"{tmp_path / 'other.csv'} is missing"
+    assert absent(tmp_path / "none" / "two.keras").endswith("none/two.keras is missing")
+    assert absent("data/reference/flowpm.h5").endswith("fetch it with `dvc pull data.dvc`")
+    assert absent("a\0b").endswith("is missing")
 
 
 def test_md5_is_of_the_bytes(tmp_path):

@@ -314,7 +314,10 @@ def test_a_function_of_ones_own_needs_no_scaling(folder, monkeypatch):
     # 0.01 std a step, in that of the maps.
     assert row["parameters"]["alpha"] == pytest.approx(0.01 * data_set().maps.std(), rel=1e-3)
     done = spurious("attack", "--model", "functions:of_count", *options)
-    assert done.stderr == ("error: --model functions:of_count: module functions has no of_count\n")
+    assert done.stderr == (
+        "error: --model functions:of_count: module functions has no of_count; did you mean "
+        "'of_counts'?\n"
+    )
 
 
 def test_means_alone_say_that_their_widths_are_fitted(folder):

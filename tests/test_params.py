@@ -189,6 +189,12 @@ def test_a_shared_section_may_lack_what_every_profile_gives(tmp_path, raw):
     assert load_changed(tmp_path, raw, {}).simulation.simulations == 1210
 
 
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "{}"])
+def test_an_empty_file_leaves_out_every_section(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    assert load(tmp_path / "params.yaml").scale == "default"
+
+
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.yaml is missing"):
         load(tmp_path / "nowhere.yaml")

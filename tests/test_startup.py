@@ -24,6 +24,19 @@ def test_the_first_import_of_tensorflow_says_nothing_and_the_module_is_as_ever()
     assert stderr_of(code, TF_CPP_MIN_LOG_LEVEL="3") == ""
 
 
+COMPILED = (
+    "import os, spurious, tensorflow as tf; "
+    "assert os.environ.get('TF_CPP_MIN_LOG_LEVEL', '0') == '0'; "
+    "tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0))"
+)
+
+
+def test_a_program_is_told_nothing_of_xla_unless_it_asks(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    assert "XLA" not in stderr_of(COMPILED)
+    assert "Compiled cluster using XLA!" in stderr_of(COMPILED, TF_CPP_MIN_LOG_LEVEL="0")
+
+
 def test_what_is_no_noise_is_written_after_all():
     code = (
         "import os, sys; from spurious.startup import quiet\n"

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
+import keras
 import mlflow
 import numpy as np
 import pytest
@@ -257,6 +258,18 @@ def test_an_exception_marks_the_run_as_failed(tracked):
     with pytest.raises(RuntimeError), tracking.start("train", "pilot") as log:
         raise RuntimeError
     assert MlflowClient(tracking.uri()).get_run(log.id).info.status == "FAILED"
+
+
+def test_a_model_is_registered_without_a_word(tracked, capfd):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    example = np.ones((1, 2), np.float32)
+    for number in (1, 2):
+        with tracking.start("train", "pilot") as log:
+            log.model(model, example, "pilot-mine")
+        found = MlflowClient(tracking.uri()).get_model_version_by_alias("pilot-mine", "current")
+        assert (int(found.version), found.run_id) == (number, log.id)
+    said = capfd.readouterr().err
+    assert "egistered model" not in said and "Created version" not in said
 
 
 def test_artifacts_survive_moving_the_project(project, monkeypatch):

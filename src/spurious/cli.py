@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spurious.commands.explained import explained, installed
+from spurious.commands.explained import explained, installed, understood
 from spurious.commands.options import (
     FILE,
     PARAMS,
@@ -37,7 +37,21 @@ def _say_version(context: click.Context, asked: bool) -> None:
     context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group that refuses what it does not know in one line, as its commands do."""
+
+    def make_context(self, *given: Any, **options: Any) -> click.Context:
+        """Read the group's own options."""
+        with understood():
+            return super().make_context(*given, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read a command's options, and run it."""
+        with understood():
+            return super().invoke(ctx)
+
+
+@click.group("spurious", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -314,7 +328,10 @@ def audit(config: Config, model: str | None, **own: Any) -> None:
     "the attacks.csv of another run.",
 )
 def compare(config: Config, against: Path | None) -> None:
-    """Compare perturbations and winners of the search: one table, who notices them, the fronts."""
+    """Compare perturbations and winners of the search; who notices.
+
+    Writes one table of their damage, what each detector says of them, and the fronts.
+    """
     from spurious.stages import compare as module
 
     if against is None:

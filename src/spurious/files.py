@@ -5,12 +5,57 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spurious.errors import UserError
+from spurious.errors import UserError, nearest
+
+MAKERS = {
+    r"data/(?:reference|released)/.+": "fetch it with `dvc pull data.dvc`",
+    r"data/verify\.csv|results/verify\.json": "make it with `spurious verify`",
+    r"data/[^/]+/maps\.h5|results/[^/]+/maps\.md5": "make it with `spurious simulate`",
+    r"models/[^/]+/([^/]+)/.+": r"make it with `spurious train \1`",
+    r"results/[^/]+/posteriors/([^/]+?)(?:/.+|\.json)": r"make it with `spurious train \1`",
+    r"results/[^/]+/(?:tune|tuning_.+)\.\w+": "make it with `spurious tune`",
+    r"results/[^/]+/(?:assess|posteriors)\.\w+": "make it with `spurious assess`",
+    r"data/[^/]+/attacks/search/.+": "make it with `spurious search`",
+    r"(?:data|results)/[^/]+/attacks/([^/]+?)(?:/.+|\.json)": r"make it with `spurious attack \1`",
+    r"results/[^/]+/(?:audit|curves|security_curves)\.\w+": "make it with `spurious audit`",
+    r"results/[^/]+/(?:search/.+|(?:search|study)\.json)": "make it with `spurious search`",
+    r"results/[^/]+/(?:attacks|compare|damage|detection|pareto|spectra)\.\w+": (
+        "make it with `spurious compare`"
+    ),
+    r"results/[^/]+/defences(?:_.+)?\.\w+": "make it with `spurious defend`",
+    r"results/[^/]+/(?:figure_\d|headline|metrics|overview|report)\.\w+": (
+        "make it with `spurious report`"
+    ),
+}
+"""Pattern of a path, as dvc.yaml has them -> what makes the file."""
+
+
+def absent(path: Path | str) -> str:
+    """`path is missing`, and what makes it; of any other file, which one was perhaps meant.
+
+    >>> absent("results/pilot/search.json")
+    'results/pilot/search.json is missing: make it with `spurious search`'
+    """
+    path = Path(path)
+    for pattern, maker in MAKERS.items():
+        if found := re.fullmatch(pattern, path.as_posix()):
+            return f"{path} is missing: {found.expand(maker)}"
+    return f"{path} is missing{beside(path)}"
+
+
+def beside(path: Path | str) -> str:
+    """`; did you mean 'two.keras'?` if what lies beside a missing file has a name like its own."""
+    path = Path(path)
+    with suppress(OSError, ValueError):  # there may be no such folder, nor can be
+        names = sorted(one.name for one in path.parent.iterdir())
+        return nearest(path.name, [name for name in names if name[0] != "."])
+    return ""
 
 
 @contextmanager
@@ -64,7 +109,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
+        raise UserError(absent(path)) from error
     except OSError as error:  # such as a folder
         raise UserError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
     except (ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from spurious import defaults
 from spurious.config import WRONG_KEY, Config, Run
 from spurious.description.names import RULE, is_name
 from spurious.errors import UserError, cut, nearest, one_of, shown
+from spurious.files import beside
 
 # What a profile may override: the sections that dvc.yaml tracks for each scale.
 PROFILE_SECTIONS = ("simulation", "posteriors", "training", "search", "defend")
@@ -57,11 +58,13 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: run in the project's folder, name it with --params, or write one "
-            "with `spurious init`"
+            f"with `spurious init`{beside(path)}"
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that is none
         reason = _printable(" ".join(str(error).split()))
         raise UserError(f"{path} is not valid YAML: {reason}") from error
+    if raw is None:  # it is empty, or all of it is comments
+        return {}
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping of sections, not {type(raw).__name__}")
     return raw

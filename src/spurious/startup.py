@@ -2,7 +2,8 @@
 
 `TF_CPP_MIN_LOG_LEVEL` does not reach what its libraries write while they are loaded: that oneDNN is
 on, that there is no CUDA. Until the import ends, file descriptor 2 is a temporary file; what is not
-known as noise is then written out after all.
+known as noise is then written out after all. What TensorFlow logs later, such as that XLA compiles,
+is left out if it is information; warnings and errors are not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 LIBRARY = "tensorflow"
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 NOISE = re.compile(
     rb"^(?:WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
     rb"|I\d{4} \d\d:\d\d:\d+\.\d+ .*"
@@ -60,8 +62,24 @@ class _Loader(Loader):
         module.__loader__ = self.other
         if module.__spec__ is not None:
             module.__spec__.loader = self.other
-        with quiet():
+        with quiet(), no_information():
             self.other.exec_module(module)
+
+
+@contextmanager
+def no_information() -> Iterator[None]:
+    """Let TensorFlow, which reads it once, log warnings and errors alone, unless a level is set.
+
+    The environment is as before afterwards: other processes decide for themselves.
+    """
+    if LEVEL in os.environ:
+        yield
+        return
+    os.environ[LEVEL] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(LEVEL, None)
 
 
 @contextmanager

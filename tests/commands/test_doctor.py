@@ -1,5 +1,6 @@
 """`spurious doctor` says what is wrong, and what to do."""
 
+import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -106,11 +107,19 @@ def test_the_remote_of_dvc_is_looked_up(here):
     assert str(next(doctor.dvc_remote())).startswith("DVC remote: none is set; dvc remote add")
     shutil.copytree(ROOT / ".dvc", here / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     shutil.copy(ROOT / "data.dvc", here)  # the default remote is another, and may be empty
-    assert str(next(doctor.dvc_remote())) == "DVC remote: bundled, .dvc/remote"
+    assert [str(one) for one in doctor.dvc_remote()] == [
+        "DVC remote: bundled, .dvc/remote",
+        "DVC remote: storage, .dvc/storage, takes what `dvc push` sends",
+    ]
     shutil.rmtree(here / ".dvc" / "remote")
     assert next(doctor.dvc_remote()).state == "broken"
     (here / ".dvc/config.local").write_text("['remote \"bundled\"']\n    url = s3://bucket/maps\n")
     assert str(next(doctor.dvc_remote())) == "DVC remote: bundled, s3://bucket/maps (not tried)"
+
+
+def test_the_browser_is_the_one_that_the_scripts_find():
+    pictures = runpy.run_path(str(ROOT / "scripts" / "report_pictures.py"))
+    assert pictures["BROWSERS"] == doctor.BROWSERS
 
 
 def test_damaged_reference_maps_are_broken(here):

@@ -81,7 +81,12 @@ def test_a_data_set_is_taken_as_it_is():
     [
         (["use", "maps.npy"], "--parameters is missing: a table with a row for each map of maps"),
         (["use", "no.npy", "--parameters", "table.txt"], "no.npy is missing"),
-        (["use", "no.h5"], "no.h5 is missing"),
+        (["use", "no.h5"], "no.h5 is missing\n"),
+        (
+            ["use", "mops.npy", "--parameters", "table.txt"],
+            "mops.npy is missing; did you mean 'map",
+        ),
+        (["use", "no.h5", "--column", "h", "2"], "--column: only goes with a NumPy file; no.h5"),
         (["use", "no.h5", "--unit", "K"], "--unit: only goes with a NumPy file; no.h5 says that"),
         ([*NUMPY[:4], "--column", "A(AGN)", "2"], "parameter 'A(AGN)': a name has 1 to 64 letters"),
         ([*NUMPY[:-1], "9"], "columns = [9]: table.txt has 4 columns, counted from 0"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+import tf_keras
 import yaml
 
 import spurious
@@ -50,6 +51,18 @@ def broken(maps):
 
 def three(maps):
     return tf.zeros((len(maps), 3))
+
+
+def keyed(maps):
+    return dict(zip(["mu", "sigma"], pair(maps)))
+
+
+def one_width(maps):
+    return pair(maps)[0], tf.ones((len(maps), 1))
+
+
+def flat(maps):
+    return pair(maps)[0], tf.ones((len(maps), 4))
 
 
 number = 3
@@ -227,8 +240,19 @@ def test_a_function_may_give_any_density_in_physical_units(here, data):
 @pytest.mark.parametrize(
     ("model", "scaling", "message"),
     [
-        ("functions:pear", None, "--model functions:pear: module functions has no pear"),
-        ("nowhere:pair", None, "--model nowhere:pair: there is no module nowhere, neither"),
+        (
+            "functions:pear",
+            None,
+            r"--model functions:pear: module functions has no pear; did you mean 'pair'\?$",
+        ),
+        ("nowhere:pair", None, r"--model nowhere:pair: there is no module nowhere, neither.*\w$"),
+        (
+            "function:pair",
+            None,
+            r"--model function:pair: there is no module function, .*; did you mean 'functions'\?$",
+        ),
+        ("scalin.yaml", None, r"scalin.yaml is missing; did you mean 'scaling.yaml'\?$"),
+        ("functions:pair", "scalings.yml", r".*/scalings.yml is missing: .*mean 'scaling.yaml'\?$"),
         ("functions:number", None, "--model functions:number: is no function"),
         ("functions:broken", None, "--model functions:broken fails on two maps in counts: "),
         ("functions:broken", "scaling.yaml", "functions:broken does not take a map of 8 x 8 pix"),
@@ -236,7 +260,19 @@ def test_a_function_may_give_any_density_in_physical_units(here, data):
             "functions:three",
             None,
             r"functions:three has 1 output, of shape \(3,\) a map: must be \(2,\), the means, or "
-            r"\(4,\), means and then standard deviations; wrap it: keras.Model\(",
+            r"\(4,\), means and then standard deviations; let it return \[means, scales\]$",
+        ),
+        ("functions:keyed", None, r"functions:keyed has outputs mu, sigma: .*; let it return \["),
+        (
+            "functions:one_width",
+            None,
+            r"functions:one_width has scales of shape \(1,\) .*; let it return \[means, scales \* "
+            r"keras.ops.ones_like\(means\)\]$",
+        ),
+        (
+            "functions:flat",
+            None,
+            r"functions:flat has scales .* \[means, keras.ops.reshape\(scales, \(-1, 2, 2\)\)\]$",
         ),
     ],
 )
@@ -244,6 +280,69 @@ def test_a_function_that_does_not_fit_is_one_line(here, data, model, scaling, me
     with pytest.raises(UserError, match=f"^{message}") as caught:
         read(here, data, model, scaling)
     assert "\n" not in str(caught.value)
+
+
+def of_keras_2(kind="IndependentNormal"):
+    """A network of tf_keras that ends in a layer of TensorFlow Probability, or in plain ones."""
+    maps = tf_keras.Input((8, 8, 1))
+    x = tf_keras.layers.Flatten()(maps)
+    if kind == "plain":
+        ends = [tf_keras.layers.Dense(2)(x), tf_keras.layers.Dense(2, "softplus")(x)]
+        return tf_keras.Model(maps, ends)
+    layer = getattr(tfp.layers, kind)
+    options = (3, 2) if kind == "MixtureNormal" else (2,)
+    x = tf_keras.layers.Dense(layer.params_size(*options))(x)
+    return tf_keras.Model(maps, layer(*options)(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["IndependentNormal", "plain"])
+@pytest.mark.parametrize("name", ["old.keras", "old.h5"])
+def test_a_file_of_keras_2_says_so(here, data, kind, name):
+    of_keras_2(kind).save(name)
+    message = f"^{name} is a file of Keras 2 .* --model MODULE:FUNCTION, or export a SavedModel "
+    with pytest.raises(UserError, match=message) as caught:
+        read(here, data, name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lambda_of_keras_2_is_no_layer_to_mend(here, data):
+    tf_keras.Sequential([tf_keras.layers.Lambda(lambda x: x, input_shape=(8, 8))]).save("old.keras")
+    with pytest.raises(UserError, match=r"^old.keras is a file of Keras 2 \(tf_keras\)"):
+        read(here, data, "old.keras")
+
+
+def test_a_saved_model_that_samples_says_what_to_return(here, data):
+    tf.saved_model.save(of_keras_2(), "exported")
+    message = (
+        "exported gives the same map different outputs: .* the mean and the standard deviation$"
+    )
+    with pytest.raises(UserError, match=message):
+        read(here, data, "exported")
+
+
+@pytest.mark.parametrize("kind", ["IndependentNormal", "MixtureNormal", "MultivariateNormalTriL"])
+def test_a_function_may_return_what_a_layer_of_keras_2_does(here, data, kind, monkeypatch):
+    """With a scaling, in its units; without one, in physical units of maps in counts."""
+    network = of_keras_2(kind)
+    import functions
+
+    monkeypatch.setattr(functions, "density", lambda x: network(x[..., None] / 20, training=False))
+    plain = functions.density(data.maps)
+    for scaling in (None, "scaling.yaml"):
+        posterior = read(here, data, "functions:density", scaling)
+        if scaling is None:
+            np.testing.assert_allclose(posterior(data.maps).mean(), plain.mean(), rtol=1e-5)
+            np.testing.assert_allclose(posterior(data.maps).stddev(), plain.stddev(), rtol=1e-4)
+        else:
+            inner = functions.density(seen(data)[..., 0])
+            mean = SHIFT + SCALE * inner.mean()
+            np.testing.assert_allclose(posterior(data.maps).mean(), mean, rtol=1e-4, atol=1e-5)
+        truth = data.labels.astype(np.float32)
+        fooled = spurious.BIM(posterior, alpha=0.1)(data.maps, truth)
+        before = posterior(data.maps).log_prob(truth)
+        assert np.mean(posterior(fooled).log_prob(truth) - before) < 0
 
 
 LAYERS = """
@@ -264,11 +363,21 @@ def test_a_layer_of_ones_own_is_imported(here, data, monkeypatch):
     ended(lambda x: [their_layers.Doubling()(means(x)), scales(x)]).save("mine.keras")
     monkeypatch.delitem(sys.modules, "their_layers")
     del keras.saving.get_custom_objects()["theirs>Doubling"]  # as in a new process
-    with pytest.raises(UserError, match="needs Doubling, which Keras does not know"):
+    with pytest.raises(UserError, match=r"needs Doubling, .* \(--import MODULE\)$"):
         read(here, data)
     assert read(here, data, imports=["their_layers"])(data.maps).event_shape == (2,)
-    with pytest.raises(UserError, match="--import their_lairs: there is no module their_lairs"):
+    message = "--import their_lairs: there is no module their_lairs, .* mean 'their_layers'"
+    with pytest.raises(UserError, match=message):
         read(here, data, imports=["their_lairs"])
+
+
+def test_a_module_in_a_package_is_suggested_too(here, data):
+    (here / "mine").mkdir()
+    for name in ("__init__.py", "densities.py"):
+        (here / "mine" / name).write_text("")
+    for given, meant in (("mine.density", "mine.densities"), ("minee.densities", "mine")):
+        with pytest.raises(UserError, match=rf"; did you mean '{meant}'\?$"):
+            read(here, data, f"{given}:pair")
 
 
 def numpy_pair(maps):

@@ -260,7 +260,17 @@ WRONG = {
     ),
     "wrong scales": (
         lambda: ended(plain(2), positive(1)),
-        r"has scales of shape \(1,\) a map: must be \(2,\) or \(2, 2\)",
+        r"has scales of shape \(1,\) a map: must be \(2,\) or \(2, 2\), like its means; wrap it: "
+        r"keras.Model\(model.inputs, \[means, scales \* keras.ops.ones_like\(means\)\]\)",
+    ),
+    "flat factors": (
+        lambda: ended(plain(2), positive(4)),
+        r"has scales of shape \(4,\) a map: .* wrap it: keras.Model\(model.inputs, \[means, "
+        r"keras.ops.reshape\(scales, \(-1, 2, 2\)\)\]\)",
+    ),
+    "three scales": (
+        lambda: ended(plain(2), positive(3)),
+        r"has scales of shape \(3,\) .* wrap it: keras.Model\(model.inputs, \[means, scales\]\)$",
     ),
     "no logits": (
         lambda: ended(reshaped(3, 2), reshaped(3, 2)),
@@ -279,7 +289,10 @@ WRONG = {
         "has scales that are no lower-triangular Cholesky factors",
     ),
     "not finite": (lambda: ended(constant(np.nan), positive(2)), "has means that are not finite"),
-    "random": (lambda: ended(noisy, positive(2)), "gives the same map different outputs"),
+    "random": (
+        lambda: ended(noisy, positive(2)),
+        "gives the same map different outputs: .* the mean and the",
+    ),
     "no gradient": (lambda: ended(blind, blind), "has no gradient with respect to the map"),
     "other keys": (
         lambda: keras.Model(

@@ -169,6 +169,12 @@ def test_results_on_maps_with_other_parameters_are_refused_by_name():
             report._check_parameters(("a_agn", "h"), *changed, layout)
 
 
+def test_a_missing_picture_names_the_stage_that_makes_it(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"\.png is missing: make it with `spurious [a-z]+`$"):
+        report.images(settings, Layout("pilot"))
+
+
 def test_defences_are_left_out_only_where_none_is_to_be_compared(settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for names, missing in (([], None), (["smoothed"], "defences.json is missing")):

@@ -35,6 +35,7 @@ EXTRAS = {
 GIB = 2**30
 DISK = 1.0  # GiB: the pilot leaves 0.3
 MEMORY = 4.0  # GiB: two processes of TensorFlow, their graphs and maps
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MLFLOW = Path("mlruns/mlflow.db")
 DATA = Path("data.dvc")
 
@@ -161,14 +162,15 @@ def reference() -> Iterator[Finding]:
 
 
 def dvc_remote() -> Iterator[Finding]:
-    """The place from which DVC fetches the reference maps, if this is a project of DVC."""
+    """Where DVC fetches the reference maps from, and pushes to, if this is a project of DVC."""
     if not Path("dvc.yaml").is_file():
         yield Finding("note", "DVC", "no dvc.yaml here", "run the stages by `spurious STAGE`")
         return
     settings = configparser.ConfigParser()
     settings.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
-    name = _named_remote() or settings.get("core", "remote", fallback="")
-    url = next((s.get("url", "") for key, s in settings.items() if f'"{name}"' in key), "")
+    default = settings.get("core", "remote", fallback="")
+    name = _named_remote() or default
+    url, to = _url(settings, name), _url(settings, default)
     if not name or not url:
         yield Finding("broken", "DVC remote", "none is set", "dvc remote add --default NAME URL")
     elif "://" in url:
@@ -177,6 +179,14 @@ def dvc_remote() -> Iterator[Finding]:
         yield Finding("ok", "DVC remote", f"{name}, {folder}")
     else:
         yield Finding("broken", "DVC remote", f"{name}: {folder} is missing", "git checkout .dvc")
+    if to and default != name:  # a folder is made by the first push
+        place = f"{to} (not tried)" if "://" in to else Path(".dvc", to)
+        yield Finding("ok", "DVC remote", f"{default}, {place}, takes what `dvc push` sends")
+
+
+def _url(settings: configparser.ConfigParser, remote: str) -> str:
+    """Where a remote is; empty if it is none."""
+    return next((one.get("url", "") for key, one in settings.items() if f'"{remote}"' in key), "")
 
 
 def _named_remote() -> str:
@@ -247,7 +257,7 @@ def graphics() -> Iterator[Finding]:
 
 def browser() -> Iterator[Finding]:
     """Chromium, which only looks at pages in tests."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     yield Finding("ok", "Chromium", found or "none; only tests of pages use it")
 
 

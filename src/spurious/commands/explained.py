@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
+
 # A disk may be full, its quota used up, or the size of a file limited.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A folder may be read-only or of somebody else, or a file be where a folder belongs.
@@ -38,6 +40,23 @@ def installed() -> Iterator[None]:
         if not name or name.split(".")[0] == "spurious":
             raise
         _stop(f"{name} is not installed: `spurious doctor` says what is missing", FAILED)
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Report a command, an option or a value that click refuses in one line."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:  # which is the help itself
+        raise
+    except click.UsageError as error:
+        from spurious.errors import UserError
+
+        said = " ".join(error.format_message().split()).replace(". Did you", "; did you")
+        said = said[:1].lower() + said[1:].rstrip(".")
+        asked = error.ctx.command_path if error.ctx else "spurious"
+        end = " See" if said.endswith("?") else "; see"
+        _stop(str(UserError(f"{said}{end} `{asked} --help`")), REFUSED)
 
 
 @contextmanager

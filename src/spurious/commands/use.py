@@ -51,7 +51,7 @@ def use(
             raise UserError(f"--parameters is missing: a table with a row for each map of {maps}")
         data = _of_arrays(maps, parameters, columns, box_size, unit)
     else:
-        given = {"parameters": parameters, "columns": columns, "box-size": box_size, "unit": unit}
+        given = {"parameters": parameters, "column": columns, "box-size": box_size, "unit": unit}
         for option in (name for name, value in given.items() if value):
             raise UserError(f"--{option}: only goes with a NumPy file; {maps} says that itself")
         data = read_maps(maps)

@@ -16,6 +16,7 @@ import numpy as np
 from spurious.data import validity
 from spurious.data.maps import NAMES, MapSet
 from spurious.errors import UserError
+from spurious.files import absent
 
 BOX_SIZE = 25.0  # Mpc/h, of every simulation of the set as published
 UNIT = "as in the CAMELS Multifield Dataset"
@@ -92,7 +93,7 @@ def _labels(path: Path, columns: Sequence[int]) -> np.ndarray:
             warnings.simplefilter("ignore")  # an empty file, which is refused below
             table = np.loadtxt(path, ndmin=2)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
+        raise UserError(absent(path)) from error
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no table of numbers: {reason}") from error
@@ -111,7 +112,7 @@ def _images(path: Path) -> np.ndarray:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
+        raise UserError(absent(path)) from error
     except (OSError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no NumPy array of numbers: {reason}") from error

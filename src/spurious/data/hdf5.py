@@ -47,7 +47,7 @@ from spurious.data.maps import (
     array_names,
 )
 from spurious.errors import UserError
-from spurious.files import replacing
+from spurious.files import absent, replacing
 
 SCHEMA = 2
 BLOCK = 64 * 2**20  # bytes that `join_maps` holds in memory at a time
@@ -203,7 +203,7 @@ def _require_space(path: Path, size: int) -> None:
 def _opened(path: Path) -> Iterator[h5py.File]:
     """A file of this schema, for reading; errors of HDF5 become one line."""
     if not Path(path).is_file():
-        raise UserError(f"{path} is missing: make it with `spurious simulate`")
+        raise UserError(absent(path))
     try:
         with h5py.File(path, "r") as file:
             if (schema := file.attrs["schema"]) != SCHEMA:

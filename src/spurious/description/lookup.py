@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, is_dataclass
 from importlib import import_module
 from inspect import isabstract, isclass
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Annotated, Any, NoReturn, cast
 
@@ -103,7 +104,8 @@ def found(path: str) -> Any:
         raise ValueError("must be the name of a module, a dot and the name of a class in it")
     one: Any = getattr(module_of(module), name, None)
     if one is None:
-        raise ValueError(f"module {module} has no {name}")
+        public = [one for one in vars(module_of(module)) if not one.startswith("_")]
+        raise ValueError(f"module {module} has no {name}{nearest(name, public)}")
     return one
 
 
@@ -121,9 +123,17 @@ def module_of(module: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and module.startswith(error.name or " "):
             raise ValueError(
                 f"there is no module {module}, neither installed nor in {here}"
+                f"{_nearest_module(error.name or module)}"
             ) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"module {module} cannot be imported: {reason}") from error
+
+
+def _nearest_module(missing: str) -> str:
+    """The module of the current folder that was perhaps meant, as a message ends."""
+    *above, _ = missing.split(".")
+    own = [".".join([*above, one.name]) for one in iter_modules([str(Path.cwd().joinpath(*above))])]
+    return nearest(missing, own)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,26 +40,42 @@ def input_shape(model: keras.Model, source: str) -> tuple[int | None, ...]:
     return inner
 
 
-def listed(outputs: Any, source: str, p: int) -> list[Any]:
+def advice(model: Any, means: str = "means", scales: str = "scales") -> str:
+    """How to make a model return these: a Keras model is wrapped, a function can be changed."""
+    if getattr(model, "inputs", None):
+        return f"wrap it: keras.Model(model.inputs, [{means}, {scales}])"
+    return f"let it return [{means}, {scales}]"
+
+
+def bare(distribution: Any) -> Any:
+    """The distribution alone, of one that a layer of TensorFlow Probability made a tensor too."""
+    found = getattr(distribution, "tensor_distribution", distribution)
+    components = getattr(found, "components_distribution", None)
+    if hasattr(components, "tensor_distribution"):
+        return tfd.MixtureSameFamily(found.mixture_distribution, bare(components))
+    return found
+
+
+def listed(outputs: Any, source: str, p: int, model: Any = None) -> list[Any]:
     """A model's outputs in the documented order, float32; means alone stay alone.
 
     Args:
         outputs: what the model returned: tensors, a list or dictionary of them, a distribution.
-        source: the model.
+        source: what error messages call the model.
         p: how many parameters there are.
+        model: which gave them, to say how it can be mended.
 
     Raises:
         UserError: there are too few or too many, or a dictionary has other keys.
     """
     if isinstance(outputs, tfd.Distribution):
-        outputs = _of_distribution(outputs, source)
+        outputs = _of_distribution(bare(outputs), source)
     if isinstance(outputs, Mapping) and list(outputs) != ["means"]:
         found = [key for key in OUTPUTS if key in outputs]
         if len(found) != len(outputs) or found[:2] != list(OUTPUTS[:2]):
             raise UserError(
                 f"{source} has outputs {', '.join(map(str, outputs))}: must be means, scales and, "
-                "for a mixture, logits; wrap it: keras.Model(model.inputs, {'means': ..., "
-                "'scales': ...})"
+                f"for a mixture, logits; {advice(model)}"
             )
         outputs = [outputs[key] for key in found]
     if isinstance(outputs, Mapping):
@@ -66,17 +83,16 @@ def listed(outputs: Any, source: str, p: int) -> list[Any]:
     if not isinstance(outputs, list | tuple):
         outputs = [outputs]
     if len(outputs) == 1:
-        outputs = _of_one(outputs[0], source, p)
+        outputs = _of_one(outputs[0], source, p, model)
     if len(outputs) not in (1, 2, 3):
         raise UserError(
             f"{source} has {len(outputs)} outputs, of shape {_shapes(outputs)} a map: must be "
-            "(means, scales) or (means, scales, logits); wrap it: "
-            "keras.Model(model.inputs, [means, scales])"
+            f"(means, scales) or (means, scales, logits); {advice(model)}"
         )
     return [tf.cast(output, tf.float32) for output in outputs]
 
 
-def _of_one(output: Any, source: str, p: int) -> list[Any]:
+def _of_one(output: Any, source: str, p: int, model: Any) -> list[Any]:
     """Means, or means and scales, of a model with one output: (batch, p) or (batch, 2 p)."""
     shape = tuple(output.shape[1:])
     if shape == (p,):
@@ -85,7 +101,7 @@ def _of_one(output: Any, source: str, p: int) -> list[Any]:
         return [output[:, :p], output[:, p:]]
     raise UserError(
         f"{source} has 1 output, of shape {shape} a map: must be ({p},), the means, or ({2 * p},), "
-        "means and then standard deviations; wrap it: keras.Model(model.inputs, [means, scales])"
+        f"means and then standard deviations; {advice(model)}"
     )
 
 
@@ -117,8 +133,16 @@ def components(outputs: Sequence[Any]) -> tuple[Any, Any, Any]:
     return means, scales, outputs[2] if len(outputs) == 3 else tf.zeros_like(means[..., 0])
 
 
-def check_shapes(outputs: Sequence[Any], names: Sequence[str], source: str) -> None:
+def check_shapes(
+    outputs: Sequence[Any], names: Sequence[str], source: str, model: Any = None
+) -> None:
     """Refuse outputs whose shapes are not those of a mixture over the parameters `names`.
+
+    Args:
+        outputs: means, scales and, for a mixture, logits.
+        names: the p parameters.
+        source: what error messages call the model.
+        model: which gave them, to say how it can be mended.
 
     Raises:
         UserError: one line that names the output and the shapes allowed.
@@ -127,17 +151,29 @@ def check_shapes(outputs: Sequence[Any], names: Sequence[str], source: str) -> N
     if len(given[0]) not in (1, 2) or given[0][-1] != p:
         raise UserError(
             f"{source} has means of shape {given[0]} a map: must be ({p},) or (m, {p}), for "
-            f"{', '.join(names)}"
+            f"{', '.join(names)}; {advice(model)}"
         )
     if given[1] not in (given[0], (*given[0], p)):
         raise UserError(
             f"{source} has scales of shape {given[1]} a map: must be {given[0]} or "
-            f"{(*given[0], p)}, like its means"
+            f"{(*given[0], p)}, like its means; "
+            + advice(model, scales=_reshaped(given[1], given[0], (*given[0], p)))
         )
     m = given[0][0] if len(given[0]) == 2 else 1
     if (len(given) == 3 and given[2] != (m,)) or (len(given) == 2 and m > 1):
         logits = f"logits of shape {given[2]} a map" if len(given) == 3 else "no logits"
         raise UserError(f"{source} has {logits}: must be ({m},), one for each Gaussian")
+
+
+def _reshaped(found: tuple[int, ...], *allowed: tuple[int, ...]) -> str:
+    """How scales of a shape that was found get one that is allowed, in Python."""
+    for shape in allowed:
+        if math.prod(found) == math.prod(shape):
+            return f"keras.ops.reshape(scales, {(-1, *shape)})"
+    same = all(have in (1, want) for have, want in zip(found, allowed[0], strict=False))
+    if len(found) == len(allowed[0]) and same:  # one width for all
+        return "scales * keras.ops.ones_like(means)"
+    return "scales"
 
 
 def check_values(outputs: Sequence[Any], source: str) -> None:

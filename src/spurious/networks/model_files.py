@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
 from spurious.errors import UserError
+from spurious.files import absent
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 IDENTITY = "spurious.json"
@@ -26,6 +28,11 @@ SHARED = "shared_object_id"  # key of Keras's configurations
 FUNCTIONS = ("keras.activations", "keras.src.activations", "keras.ops", "keras.src.ops")
 TEXT = 2**23  # bytes of a JSON member at most; the largest network here has 60 kB
 RATIO = 100  # to which a member may be packed; Keras packs none
+OLD = (
+    "is a file of Keras 2 (tf_keras), which Keras 3 does not read: name a function of yours that "
+    "calls the model, --model MODULE:FUNCTION, or export a SavedModel of its means and scales; see "
+    "docs/own_model.md"
+)
 DAMAGE = (
     KeyError, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error,
@@ -44,10 +51,15 @@ def read_model(path: Path | str) -> keras.Model:
             _check_members(archive)
             config = json.loads(_text(archive, CONFIG))
             layers = list(_layers(config))
+            metadata = json.loads(_text(archive, METADATA))
         except DAMAGE as error:
             raise UserError(f"{path} is damaged: {reason(error)}") from error
+    old = isinstance(metadata, dict) and _is_old(metadata.get("keras_version"))
     _check_functions(path, config)
-    if lambdas := [name for kind, name in layers if kind == "Lambda"]:
+    lambdas = [name for kind, name in layers if kind == "Lambda"]
+    if lambdas and old:
+        raise UserError(f"{path} {OLD}")
+    if lambdas:
         raise UserError(
             f"{path} has the Lambda layer {lambdas[0]!r}, which would run code stored in the file: "
             "use keras.ops or a registered layer in its place"
@@ -55,7 +67,7 @@ def read_model(path: Path | str) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the damage provokes
-        raise UserError(_unreadable(path, error)) from error
+        raise UserError(f"{path} {OLD}" if old else _unreadable(path, error)) from error
     _check_weights(path, model)
     return model
 
@@ -106,13 +118,29 @@ def _renumbered(config: Any, numbers: dict[int, int]) -> Any:
 
 def _opened(path: Path | str) -> zipfile.ZipFile:
     if not Path(path).is_file():
-        raise UserError(f"{path} is missing")
+        raise UserError(absent(path))
     if Path(path).suffix != ".keras" or not zipfile.is_zipfile(path):
+        if _is_old(_version_of_hdf5(path)):
+            raise UserError(f"{path} {OLD}")
         raise UserError(f"{path} is damaged or no file of Keras 3: model.save('name.keras')")
     try:
         return zipfile.ZipFile(path)
     except DAMAGE as error:
         raise UserError(f"{path} is damaged: {reason(error)}") from error
+
+
+def _is_old(version: Any) -> bool:
+    """Whether a file says that Keras 2 wrote it."""
+    return str(version).startswith("2.")
+
+
+def _version_of_hdf5(path: Path | str) -> Any:
+    """Which Keras wrote a file in its older format; None if it is none."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("keras_version")
+    except DAMAGE:
+        return None
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
@@ -197,7 +225,7 @@ def _unreadable(path: Path | str, error: Exception) -> str:
     if found := re.search(r"Could not (?:locate \w+|deserialize) '([^']*)'", str(error)):
         return (
             f"{path} needs {found[1]}, which Keras does not know: register it with "
-            "keras.saving.register_keras_serializable and import its module first"
+            "keras.saving.register_keras_serializable and import its module first (--import MODULE)"
         )
     return f"{path} is damaged or cannot be read: {reason(error)}"
 

@@ -19,6 +19,7 @@ from spurious.errors import UserError
 from spurious.networks.head_layer import HeadLayer
 from spurious.networks.keras_outputs import (
     as_text,
+    bare,
     check_shapes,
     check_values,
     components,
@@ -122,7 +123,8 @@ class KerasPosterior(Posterior):
             )
         x = self.scaling.seen(maps)
         x = x[..., None] if len(self._shape) == 3 else x
-        return listed(self.model(x, training=False), self._source, len(self.names))
+        outputs = self.model(x, training=False)
+        return listed(outputs, self._source, len(self.names), self.model)
 
     def _complete(self, outputs: list[Any]) -> list[Any]:
         """Means alone get the widths that were made for them."""
@@ -167,7 +169,7 @@ class KerasPosterior(Posterior):
         if len(outputs) == 1:
             self.widths = self._widths(fit)
             outputs = self._complete(outputs)
-        check_shapes(outputs, self.names, self._source)
+        check_shapes(outputs, self.names, self._source, self.model)
         check_values(outputs, self._source)
         if tape.gradient(total, maps) is None:
             raise UserError(f"{self._source} has no gradient with respect to the map")
@@ -175,7 +177,8 @@ class KerasPosterior(Posterior):
             if not np.allclose(one, other, rtol=REPEATABLE, atol=REPEATABLE * np.abs(one).max()):
                 raise UserError(
                     f"{self._source} gives the same map different outputs: it must not be random "
-                    "in inference mode"
+                    "in inference mode; of a distribution, it must return the mean and the "
+                    "standard deviation"
                 )
 
 
@@ -190,7 +193,7 @@ class CallablePosterior(Posterior):
     def __call__(self, maps: Any) -> Any:
         """The function's distribution, if it has the right shapes."""
         maps = tf.cast(maps, tf.float32)
-        found = self.function(maps)
+        found = bare(self.function(maps))
         source = getattr(self.function, "__name__", repr(self.function))
         if not isinstance(found, tfd.Distribution):
             raise UserError(

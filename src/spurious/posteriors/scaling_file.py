@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from spurious.data.maps import Standardiser
 from spurious.description.section import Section
 from spurious.errors import UserError
+from spurious.files import beside
 from spurious.params import constructed, one_line
 from spurious.posteriors.scaling import Inputs, Scaling
 
@@ -59,6 +60,8 @@ def _read(path: Path) -> Any:
     try:
         return constructed(Path(path).read_text(encoding="utf-8"), path)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"{path} is missing: see docs/own_model.md for what it says") from error
+        raise UserError(
+            f"{path} is missing: see docs/own_model.md for what it says{beside(path)}"
+        ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number that is none
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error

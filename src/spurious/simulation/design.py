@@ -16,6 +16,7 @@ from scipy.stats import qmc
 from spurious import config, seeds
 from spurious.cosmology import Cosmology
 from spurious.errors import UserError
+from spurious.files import beside
 
 COLUMNS = ("omega_m", "sigma_8")
 
@@ -85,7 +86,7 @@ def _read(path: Path, background: config.Background) -> np.ndarray:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(_rows(path, csv.DictReader(file), background))
     except FileNotFoundError as error:
-        raise UserError(f"design.path = {path}: there is no such file") from error
+        raise UserError(f"design.path = {path}: there is no such file{beside(path)}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"design.path = {path}: cannot be read as CSV: {error}") from error
     if not rows:

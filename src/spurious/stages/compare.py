@@ -22,7 +22,8 @@ from spurious.data.splits import places
 from spurious.detection import Detector, verdict
 from spurious.detection.detector import FEWEST
 from spurious.detection.verdicts import detectors
-from spurious.files import md5, replacing, write_json
+from spurious.errors import UserError
+from spurious.files import absent, md5, replacing, write_json
 from spurious.perturbations.entry import follows_target
 from spurious.pipeline import code, comparable
 from spurious.pipeline.experiment import Experiment
@@ -137,8 +138,11 @@ def against(config: Config, file: Path) -> None:
     Raises:
         UserError: one of the files is missing, is no table of damage, or they share no row.
     """
-    own = read_table(Layout(config.scale).result("attacks.csv"))
-    print("\n".join(agreement(own, read_table(file)).lines(file)))
+    path = Layout(config.scale).result("attacks.csv")
+    for one in (path, file):
+        if not one.exists():
+            raise UserError(absent(one))
+    print("\n".join(agreement(read_table(path), read_table(file)).lines(file)))
 
 
 def every_training(config: Config, name: str) -> list[MapSet]:

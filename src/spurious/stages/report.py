@@ -18,7 +18,7 @@ from spurious.description.fields import filled
 from spurious.detection.detector import FEWEST
 from spurious.errors import UserError
 from spurious.figures import map_posteriors
-from spurious.files import replacing, write_json
+from spurious.files import absent, replacing, write_json
 from spurious.pipeline import schemas
 from spurious.pipeline.figure_files import dark_png, figure_files, save_figures
 from spurious.pipeline.inputs import attack_rows, files, test_set, winner_rows
@@ -96,7 +96,7 @@ def images(config: Config, layout: Layout) -> dict[str, bytes]:
     compared = defences(config, layout) is not None
     paths = {name: figure(layout, name) for name in PICTURES if compared or name not in DEFENCES}
     if missing := [path for path in paths.values() if not path.is_file()]:
-        raise UserError(f"{missing[0]} is missing: make it with `dvc repro`")
+        raise UserError(absent(missing[0]))
     paths |= {name: folder / f"{name}.png" for name in OF_TARGET}
     paths["pareto"] = figure(layout, "pareto")
     paths |= {f"search_{n}": layout.result(f"search/{n}.png") for n in config.search.families}

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from spurious.files import md5
 from spurious.tracking.run import Run
-from spurious.tracking.store import connect
+from spurious.tracking.store import connect, unspoken
 from spurious.tracking.values import flatten
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ class MlflowRun:
                 name="network",
                 signature=infer_signature(example, outputs),
                 pip_requirements=["spurious", "tensorflow", "keras"],
-                registered_model_name=name,
             )
-            version = str(logged.registered_model_version)
+            with unspoken():
+                version = str(mlflow.register_model(logged.model_uri, name).version)
             if card:
                 MlflowClient().update_model_version(name, version, description=card)
             if current:

@@ -90,6 +90,18 @@ def connect(store: Path, experiment: str) -> None:
 
 
 @contextmanager
+def unspoken() -> Iterator[None]:
+    """Leave out what MLflow prints past its logger, such as that a model is registered."""
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM as stream
+
+    before, stream.enabled = stream.enabled, False
+    try:
+        yield
+    finally:
+        stream.enabled = before
+
+
+@contextmanager
 def explained(store: Path) -> Iterator[None]:
     """What is wrong with the store, in one line; MLflow itself logs tracebacks of it.
 
