@@ -138,3 +138,12 @@ def test_the_calibration_of_any_parameters_is_told():
     network = {"h_z_rms": z(1.0), "omega_m_z_rms": z(1.1), "a_agn_z_rms": z(0.9), "nll": z(3)}
     text = findings.calibrated({"target": "mine", "posteriors": {"mine": network}})
     assert "RMS of 1.00 in h, 1.10 in Ω_m and 0.90 in a_agn (1" in text
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.1234, "12 %"), (-0.5, "-50 %"), (1e-5, "0.001 %"), (4e-8, "< 0.001 %"), (0.0, "0 %"),
+     (None, "–")],
+)  # fmt: skip
+def test_what_only_rounding_makes_is_no_percentage(share, shown):
+    assert findings.percent(share) == shown

@@ -86,7 +86,7 @@ def render_markdown(context: Mapping[str, Any], images: Iterable[str]) -> str:
     """The same findings as Markdown, with links to the figures beside it."""
     about = pictures(images, context["scale"], context["target"], bool(context["own"]))
     text = _filled("report.md.j2", {**context, "pictures": about})
-    return text.replace("&#39;", "'")  # a source that people read
+    return text.replace("&#39;", "'").replace("&lt; ", "< ")  # a source that people read
 
 
 def _filled(template: str, context: Mapping[str, Any]) -> str:
