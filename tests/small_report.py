@@ -166,7 +166,7 @@ def context():
              "start": 1.75e9, "seconds": 12.5}
         ],
         "machine": {"processor": HOSTILE, "cores": "2"},
-        "provenance": {"git.commit": "2" * 40, "git.dirty": "false", "version.numpy": "2.4",
+        "provenance": {"git.commit": "2" * 40, "git.dirty": "true", "version.numpy": "2.4",
                        "dvc.data/pilot/maps.h5": "3" * 32},
         "parameters": f"seed: 1\nname: '{HOSTILE}'\n",
     }  # fmt: skip

@@ -224,3 +224,17 @@ def test_of_maps_of_ones_own_nothing_is_said_that_holds_of_simulations_only(own_
     for text in ("information kept", "Why our numbers differ", "not reproduced"):
         assert text not in markdown
     assert Page(html).open == []
+
+
+@pytest.mark.parametrize(("dirty", "repeated"), [("true", False), ("false", True), (None, True)])
+def test_a_run_of_files_that_differ_from_its_commit_is_not_said_to_be_repeatable(
+    small_context, small_images, dirty, repeated
+):
+    """Outside a repository nothing is known of either."""
+    known = {} if dirty is None else {"git.dirty": dirty}
+    others = {
+        key: value for key, value in small_context["provenance"].items() if "dirty" not in key
+    }
+    html = page.render({**small_context, "provenance": known | others}, small_images, {})
+    assert ("This run can be repeated" in html) is repeated
+    assert ("Files differed from the commit" in html) is not repeated
