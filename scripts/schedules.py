@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from spurious.config import Network
 from spurious.data.hdf5 import read_maps
 from spurious.data.maps import MapSet
-from spurious.figures.style import PALETTE
+from spurious.figures.style import SHADES
 from spurious.files import read_json, write_json
 from spurious.params import load
 from spurious.pipeline.inputs import parts
@@ -117,18 +117,18 @@ def draw(found: Mapping[str, Any]) -> Figure:
     """Validation loss against the epoch: two lengths of one schedule, and the other schedules."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for colour, (name, row) in zip(PALETTE, found.items(), strict=False):
+    for colour, (name, row) in zip(SHADES, found.items(), strict=False):
         losses = row["history"]["val_loss"]
         width = 1.8 if name in (CHOSEN, LONGER) else 0.8
-        label = f"{name}: {row['best']['validation_nll']:.3f}"
+        label = f"{name}: {row['best']['validation_nll']:.3f}".replace("-", "−")
         axes.plot(np.arange(1, len(losses) + 1), losses, color=colour, lw=width, label=label)
     last = [row["best"]["validation_nll"] for row in found.values()]
     axes.set(
         xlabel="epoch",
-        ylabel="-ln p of validation maps [nat per map]",
+        ylabel="−ln p of validation maps [nat per map]",
         ylim=(min(last) - 0.1, max(last) + 1.2),
     )
-    axes.legend(title="best epoch's", fontsize=8)
+    axes.legend(title="at its best epoch", fontsize=8)
     return figure
 
 
