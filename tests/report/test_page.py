@@ -226,6 +226,13 @@ def test_of_maps_of_ones_own_nothing_is_said_that_holds_of_simulations_only(own_
     assert Page(html).open == []
 
 
+def test_pages_are_linked_where_they_are(small_context, small_images, small_report):
+    elsewhere = page.render({**small_context, "documented": False}, small_images, {})
+    link, name = '<a href="../../docs/intervals.md">', "<code>docs/intervals.md</code>"
+    assert link in small_report and name not in small_report
+    assert name in elsewhere and "../../docs" not in elsewhere
+
+
 @pytest.mark.parametrize(("dirty", "repeated"), [("true", False), ("false", True), (None, True)])
 def test_a_run_of_files_that_differ_from_its_commit_is_not_said_to_be_repeatable(
     small_context, small_images, dirty, repeated

@@ -168,6 +168,7 @@ def context(config: Config, layout: Layout, inputs: list[Path]) -> dict[str, Any
         "n_maps": len(data.maps) if own else config.simulation.simulations,
         "names": data.names,
         "own": own,
+        "documented": Path("docs/index.md").exists(),
         "attacks": rows,
         "groups": page.grouped(rows),
         "judged": judged,
