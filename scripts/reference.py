@@ -211,6 +211,12 @@ def readings(scale: str) -> str:
     return markdown(*lines.readings(found, TARGET, found[0]["clip"]))
 
 
+def agreeing(scale: str) -> str:
+    """A row for each reading on the target that agrees with both of the paper's divergences."""
+    rows = read_json(ROOT / "results" / scale / "explained.json")["rows"]
+    return markdown(*lines.agreeing(rows, TARGET))
+
+
 def nearest(scale: str) -> str:
     """A row for each network: the reading of the paper that comes nearest to its numbers."""
     return markdown(*lines.nearest(read_json(ROOT / "results" / scale / "explained.json")["rows"]))
@@ -251,7 +257,8 @@ def _line(cells: Iterable[str]) -> str:
 
 MEASURED = {
     "defences": defences, "schedules": schedules, "quality": quality, "limits": limits,
-    "times": times, "readings": readings, "nearest readings": nearest,
+    "times": times, "readings": readings, "agreeing readings": agreeing,
+    "nearest readings": nearest,
     "least changes": least_changes,
 }  # fmt: skip
 """What was measured -> function of the scale that makes the table."""

@@ -142,7 +142,8 @@ def context():
     assessed, search = assessment(), searches()
     pair = {"first": "bim", "second": "systematic", "kl_symmetrised": iv(0.6)}
     return {
-        "scale": "pilot", "n_maps": 120, "names": NAMES, "own": "", "documented": True, "attacks": rows,
+        "scale": "pilot", "n_maps": 120, "names": NAMES, "own": "", "documented": True,
+        "attacks": rows,
         "groups": page.grouped(rows), "judged": judged, "verdicts": page.verdicts(rows, judged),
         "checks": checks, "target": "compact", "trainings": 3,
         "network": assessed["posteriors"]["compact_1"], "assessed": assessed,

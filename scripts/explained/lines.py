@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spurious.report.findings import interval, number, percent
+from spurious.report.findings import PAPER_KL, interval, number, percent
 
 Row = Mapping[str, Any]
 HEAD = [
@@ -21,6 +21,22 @@ def readings(rows: Sequence[Row], network: str, clip: str) -> tuple[list[str], l
     """Head and body: all readings on one network with one clip, the nearest first."""
     found = [one for one in _all(rows) if one[0]["network"] == network and one[0]["clip"] == clip]
     return HEAD, [_line(*one) for one in sorted(found, key=_distance)]
+
+
+def agreeing(rows: Sequence[Row], network: str) -> tuple[list[str], list[list[str]]]:
+    """Head and body: readings on one network whose intervals hold the paper's two mean KLs."""
+    found = [
+        one
+        for one in _all(rows)
+        if one[0]["network"] == network
+        and _holds(one[0]["bim"]["kl_perturbed_clean"], PAPER_KL["bim"])
+        and _holds(one[0][one[1]]["systematic"]["kl_perturbed_clean"], PAPER_KL["systematic"])
+    ]
+    return HEAD, [_line(*one) for one in sorted(found, key=_distance)]
+
+
+def _holds(ends: Mapping[str, float], value: float) -> bool:
+    return ends["low"] <= value <= ends["high"]
 
 
 def nearest(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
