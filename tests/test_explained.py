@@ -17,7 +17,7 @@ from spurious.params import load
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 
-from explained import networks, readings, table
+from explained import lines, networks, readings, table
 
 N, BOX = 16, 32.0
 
@@ -152,3 +152,32 @@ def test_networks_are_as_wide_as_the_target_and_train_for_a_third():
         assert entry.preset.width == 0.5, name
         assert used.epochs == config.training.epochs // 3
     assert networks.described(config, "zero padding")[0].preset.CLASS is networks.ZeroPadded
+
+
+def kl(low, high):
+    """A damage with this interval of the mean KL."""
+    ends = {"mean": (low + high) / 2, "low": low, "high": high}
+    change = {f"mean_power_change_{one}": {"mean": 0.01} for one in lines.SPECTRA}
+    return {"kl_perturbed_clean": ends, "mean_power_change_cosmic_contrast": 0.1, **change}
+
+
+def test_a_reading_agrees_if_both_intervals_hold_the_papers_numbers():
+    """1.05 nat by the attack and 0.98 by the systematic; not the other way round."""
+    pair = {"mean": 2.0, "low": 1.0, "high": 3.0}
+
+    def reading(attack, systematic, network="target"):
+        made = {"systematic": systematic, "pair": pair, "distance": 1.0}
+        return {
+            "network": network, "attack": "log", "clip": "x ≥ 0", "systematic": "counts",
+            "alpha": 0.01, "bim": attack, "fixed": made,
+            "matched": {**made, "systematic": kl(3, 4)},
+        }  # fmt: skip
+
+    rows = [
+        reading(kl(1, 2), kl(0.9, 1)),
+        reading(kl(0.9, 1), kl(1, 2)),
+        reading(kl(1, 2), kl(1, 2)),
+        reading(kl(1, 2), kl(0.9, 1), "another"),
+    ]
+    (line,) = lines.agreeing(rows, "target")[1]
+    assert line[:6] == ["log", "x ≥ 0", "counts", "3", "1.5 [1, 2]", "0.95 [0.9, 1]"]
