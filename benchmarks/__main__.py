@@ -25,6 +25,7 @@ NAMES = (
     "batch",
     "training",
     "step",
+    "memory",
     "defences",
     "attacks",
     "suite",

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from around import Around
 
 from spurious.data.maps import NAMES, Standardiser
+from spurious.memory import keep_freed
 
 tfd = tfp.distributions
 
@@ -105,6 +106,11 @@ def linear_posterior():
 @pytest.fixture(scope="session")
 def breathing_posterior(linear_posterior):
     return Breathing(linear_posterior)
+
+
+def pytest_configure():
+    """What tests free is kept, as the command does; the workers of pytest-xdist inherit it."""
+    keep_freed()
 
 
 def pytest_collection_finish(session):
