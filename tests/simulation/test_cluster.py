@@ -96,7 +96,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line_within_seconds(tmp_path):
             open_workers(place, SETTINGS, tmp_path),
         ):
             pass
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60  # it waits 10 s; a busy machine adds to them
         assert "\n" not in str(error.value)
 
 
