@@ -1,8 +1,8 @@
 """Keras without the libraries that it loads only because they are installed.
 
 MLflow brings scikit-learn, Matplotlib and pandas; Keras loads them for its scikit-learn wrappers,
-galleries of images and data frames, which nothing here uses. That is a third of the time in which
-TensorFlow is imported, in every process.
+galleries of images and data frames, which nothing here uses. docs/performance.md says how to
+measure what that costs each process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Keep the memory that TensorFlow frees, for its next tensor.
 
 The C library returns a freed block of some megabytes to the system at once, and a training step
-frees what the next one asks for again: each page is then mapped and cleared anew. That can take a
-third of the processor's time, above all on virtual machines; `benchmarks/memory.py` measures it.
+frees what the next one asks for again: each page is then mapped and cleared anew. That can take
+half of the processor's time, above all on virtual machines; `benchmarks/memory.py` measures it.
 Results do not depend on it.
 """
 
